@@ -1,0 +1,77 @@
+"""Every component its own covariance matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from streamgmm.families.base import Accumulator, Layout, Parameters, triangular_inverses
+from streamgmm.kernels import drivers
+from streamgmm.moments import Floats, Moments
+
+
+@dataclass(frozen=True)
+class Full:
+    """Covariances (K, D, D)."""
+
+    name: Literal["full"] = "full"
+
+    def covariance_shape(self, k: int, d: int) -> tuple[int, ...]:
+        return (k, d, d)
+
+    def n_parameters(self, k: int, d: int) -> int:
+        return k * (d + d * (d + 1) // 2) + k - 1
+
+    def expand(self, covariances: Floats, k: int, d: int) -> Floats:
+        return covariances
+
+    def variances(self, covariances: Floats, k: int, d: int) -> Floats:
+        return np.einsum("kdd->kd", covariances)
+
+    def whiten(self, precisions_cholesky: Floats, v: Floats) -> Floats:
+        return np.einsum("kd,kde->ke", v, precisions_cholesky)
+
+    def log_det(self, precisions_cholesky: Floats, k: int, d: int) -> Floats:
+        return np.asarray(np.log(np.einsum("kdd->kd", precisions_cholesky)).sum(axis=1))
+
+    def trace(self, precisions_cholesky: Floats, scatter: Floats) -> float:
+        return float(np.sum(precisions_cholesky * (scatter @ precisions_cholesky)))
+
+    def maximize(self, moments: Moments, reg_covar: float) -> Floats:
+        covariances = moments.scatter / moments.weight[:, None, None]
+        np.einsum("kdd->kd", covariances)[...] += reg_covar
+        return covariances
+
+    def precisions_cholesky(self, covariances: Floats) -> Floats:
+        return triangular_inverses(covariances)
+
+    def accumulator(
+        self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None
+    ) -> Accumulator:
+        return full_accumulator(model, model.precisions_cholesky, dtype, centres)
+
+    def posterior_args(self, model: Parameters, layout: Layout) -> tuple[Any, ...]:
+        ref, means = layout.shifted(model, model.means)
+        chol = layout.pad_squares(model.precisions_cholesky)
+        return drivers.FULL, ref, means, chol, model.log_constants, means
+
+
+def full_accumulator(
+    model: Parameters, chol: Floats, dtype: np.dtype[Any], centres: Floats | None
+) -> Accumulator:
+    """Sums about each component's own centre; `chol` is (K, D, D)."""
+    k, d = model.means.shape
+    layout = Layout(k, d, dtype)
+    ref, means = layout.shifted(model, model.means)
+    about = means if centres is None else layout.shifted(model, centres)[1]
+
+    def finish(weight: Floats, first: Floats, second: Floats) -> Moments:
+        return Moments.about(
+            "full", layout.restored(ref, about), weight, first, layout.squares(second)
+        )
+
+    kernel_model = (ref, means, layout.pad_squares(chol), model.log_constants, about)
+    size = k * layout.D * layout.D
+    return Accumulator(layout, drivers.full_sums, kernel_model, size, finish)

@@ -1,0 +1,74 @@
+"""Every component its own single variance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from streamgmm.families.base import Accumulator, Layout, Parameters, inverse_roots
+from streamgmm.families.diag import diag_accumulator
+from streamgmm.kernels import drivers
+from streamgmm.moments import Floats, Moments
+
+
+@dataclass(frozen=True)
+class Spherical:
+    """Covariances (K,): one variance for all features of a component."""
+
+    name: Literal["spherical"] = "spherical"
+
+    def covariance_shape(self, k: int, d: int) -> tuple[int, ...]:
+        return (k,)
+
+    def n_parameters(self, k: int, d: int) -> int:
+        return k * (d + 1) + k - 1
+
+    def expand(self, covariances: Floats, k: int, d: int) -> Floats:
+        return np.asarray(covariances[:, None, None] * np.eye(d))
+
+    def variances(self, covariances: Floats, k: int, d: int) -> Floats:
+        return np.broadcast_to(covariances[:, None], (k, d))
+
+    def whiten(self, precisions_cholesky: Floats, v: Floats) -> Floats:
+        return np.asarray(v * precisions_cholesky[:, None])
+
+    def log_det(self, precisions_cholesky: Floats, k: int, d: int) -> Floats:
+        return np.asarray(d * np.log(precisions_cholesky))
+
+    def trace(self, precisions_cholesky: Floats, scatter: Floats) -> float:
+        return float(precisions_cholesky**2 @ scatter)
+
+    def maximize(self, moments: Moments, reg_covar: float) -> Floats:
+        d = moments.mean.shape[1]
+        return np.asarray(moments.scatter / (d * moments.weight) + reg_covar)
+
+    def precisions_cholesky(self, covariances: Floats) -> Floats:
+        return inverse_roots(covariances)
+
+    def accumulator(
+        self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None
+    ) -> Accumulator:
+        k, d = model.means.shape
+        if centres is not None:
+            chol = np.broadcast_to(model.precisions_cholesky[:, None], (k, d))
+            accumulator = diag_accumulator(model, chol, dtype, centres)
+            return accumulator.then(
+                lambda m: Moments("spherical", m.weight, m.mean, m.scatter.sum(axis=1))
+            )
+        layout = Layout(k, d, dtype)
+        ref, means = layout.shifted(model, model.means)
+        scale = (model.precisions_cholesky**2).astype(dtype)
+
+        def finish(weight: Floats, first: Floats, second: Floats) -> Moments:
+            about = layout.restored(ref, means)
+            return Moments.about("spherical", about, weight, first, second / scale)
+
+        kernel_model = (ref, means, scale, model.log_constants)
+        return Accumulator(layout, drivers.spherical_sums, kernel_model, k, finish)
+
+    def posterior_args(self, model: Parameters, layout: Layout) -> tuple[Any, ...]:
+        ref, means = layout.shifted(model, model.means)
+        scale = (model.precisions_cholesky**2).astype(layout.dtype)
+        return drivers.SPHERICAL, ref, means, means, model.log_constants, scale

@@ -1,0 +1,199 @@
+"""One piece of rows through the tiles: the sums of an E-step, or the posterior of each row.
+
+`work` and `rows` are scratch from `scratch_sizes`; sums are added to, so a block of many pieces
+needs no merge of its own. Rows of any piece are cut into tiles of T; T, W and the padded D come
+with the parameters. Sums leave in float64 whatever the dtype of the tiles.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+
+from streamgmm.kernels.tiles import (
+    diag_distances,
+    diag_moments,
+    dot,
+    full_distances,
+    full_moments,
+    load_tile,
+    normalize,
+    round_distances,
+    row_sum,
+    weighted_sums,
+    whiten,
+)
+
+FULL, DIAG, SPHERICAL, TIED = 0, 1, 2, 3
+
+
+def scratch_sizes(K: int, D: int, T: int, W: int) -> tuple[int, int]:
+    """Elements of `work` (the tile's dtype) and `rows` (float64) for padded D."""
+    return 2 * D * T + (2 * K + 1) * T, 5 * T
+
+
+@njit(nogil=True, cache=True)
+def full_sums(
+    X: Any, weight: Any, ref: Any, means: Any, chol: Any, const: Any, centres: Any,
+    far: Any, D: int, T: int, W: int, work: Any, rows: Any,
+    totals: Any, n: Any, s1: Any, s2: Any,
+) -> None:  # fmt: skip
+    """Add a piece to: `totals` (log-likelihood, entropy), `n` (K,), `s1` (K·D,), `s2` (K·D·D,)."""
+    K = const.shape[0]
+    xt = work[: D * T]
+    t = work[D * T : 2 * D * T]
+    q = work[2 * D * T : 2 * D * T + K * T]
+    resp = work[2 * D * T + K * T :]
+    wt = rows[:T]
+    log_density = rows[T : 2 * T]
+    xt[X.shape[1] * T :] = 0.0
+    for first in range(0, X.shape[0], T):
+        load_tile(X, weight, first, min(T, X.shape[0] - first), ref, xt, wt, T)
+        for k in range(K):
+            full_distances(xt, D, T, means, chol, k, t, q, far, W)
+        normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
+        totals[0] += dot(log_density, 0, wt, T)
+        totals[1] += dot(rows, 4 * T, wt, T)
+        for k in range(K):
+            mass = row_sum(resp, k * T, T)
+            if mass != 0.0:
+                n[k] += mass
+                full_moments(xt, D, T, centres, k, resp, t, s1, s2, W)
+
+
+@njit(nogil=True, cache=True)
+def tied_sums(
+    X: Any, weight: Any, ref: Any, means: Any, chol: Any, const: Any, unit: Any, origin: Any,
+    far: Any, D: int, T: int, W: int, work: Any, rows: Any,
+    totals: Any, n: Any, s1: Any, s2: Any,
+) -> None:  # fmt: skip
+    """As `full_sums` about `ref`: `means` are whitened, `s2` (D·D,) is the scatter of all rows."""
+    K = const.shape[0]
+    xt = work[: D * T]
+    t = work[D * T : 2 * D * T]
+    q = work[2 * D * T : 2 * D * T + K * T]
+    resp = work[2 * D * T + K * T :]
+    wt = rows[:T]
+    log_density = rows[T : 2 * T]
+    xt[X.shape[1] * T :] = 0.0
+    for first in range(0, X.shape[0], T):
+        load_tile(X, weight, first, min(T, X.shape[0] - first), ref, xt, wt, T)
+        whiten(xt, D, T, chol, t, W)
+        for k in range(K):
+            round_distances(t, D, T, means, unit, k, q, far, W)
+        normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
+        totals[0] += dot(log_density, 0, wt, T)
+        totals[1] += dot(rows, 4 * T, wt, T)
+        for k in range(K):
+            n[k] += row_sum(resp, k * T, T)
+            weighted_sums(xt, D, T, origin, k, resp, s1, W)
+        for i in range(T):
+            resp[K * T + i] = wt[i]
+        full_moments(xt, D, T, origin, 0, resp[K * T :], t, s1[K * D :], s2, W)
+
+
+@njit(nogil=True, cache=True)
+def diag_sums(
+    X: Any, weight: Any, ref: Any, means: Any, chol: Any, const: Any, centres: Any,
+    far: Any, D: int, T: int, W: int, work: Any, rows: Any,
+    totals: Any, n: Any, s1: Any, s2: Any,
+) -> None:  # fmt: skip
+    """As `full_sums`, feature by feature: `chol` and `s2` are (K·D,)."""
+    K = const.shape[0]
+    xt = work[: D * T]
+    q = work[2 * D * T : 2 * D * T + K * T]
+    resp = work[2 * D * T + K * T :]
+    wt = rows[:T]
+    log_density = rows[T : 2 * T]
+    xt[X.shape[1] * T :] = 0.0
+    for first in range(0, X.shape[0], T):
+        load_tile(X, weight, first, min(T, X.shape[0] - first), ref, xt, wt, T)
+        for k in range(K):
+            diag_distances(xt, D, T, means, chol, k, q, far, W)
+        normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
+        totals[0] += dot(log_density, 0, wt, T)
+        totals[1] += dot(rows, 4 * T, wt, T)
+        for k in range(K):
+            mass = row_sum(resp, k * T, T)
+            if mass != 0.0:
+                n[k] += mass
+                diag_moments(xt, D, T, centres, k, resp, s1, s2, W)
+
+
+@njit(nogil=True, cache=True)
+def spherical_sums(
+    X: Any, weight: Any, ref: Any, means: Any, scale: Any, const: Any,
+    far: Any, D: int, T: int, W: int, work: Any, rows: Any,
+    totals: Any, n: Any, s1: Any, s2: Any,
+) -> None:  # fmt: skip
+    """As `full_sums` about the means; `s2` (K,) is Σ r q, the scatter times `scale`."""
+    K = const.shape[0]
+    xt = work[: D * T]
+    q = work[2 * D * T : 2 * D * T + K * T]
+    resp = work[2 * D * T + K * T :]
+    wt = rows[:T]
+    log_density = rows[T : 2 * T]
+    xt[X.shape[1] * T :] = 0.0
+    for first in range(0, X.shape[0], T):
+        load_tile(X, weight, first, min(T, X.shape[0] - first), ref, xt, wt, T)
+        for k in range(K):
+            round_distances(xt, D, T, means, scale, k, q, far, W)
+        normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
+        totals[0] += dot(log_density, 0, wt, T)
+        totals[1] += dot(rows, 4 * T, wt, T)
+        for k in range(K):
+            n[k] += row_sum(resp, k * T, T)
+            s2[k] += dot(resp, k * T, q[k * T :], T)
+            weighted_sums(xt, D, T, means, k, resp, s1, W)
+
+
+@njit(nogil=True, cache=True)
+def posterior(
+    kind: int, X: Any, ref: Any, means: Any, chol: Any, const: Any, unit: Any,
+    far: Any, D: int, T: int, W: int, work: Any, rows: Any,
+    log_density: Any, labels: Any, resp_out: Any,
+) -> None:  # fmt: skip
+    """Log-density (N,), label (N,) int32 and responsibilities (N, K) of each row.
+
+    An output of no rows is not written.
+    """
+    K = const.shape[0]
+    xt = work[: D * T]
+    t = work[D * T : 2 * D * T]
+    q = work[2 * D * T : 2 * D * T + K * T]
+    resp = work[2 * D * T + K * T :]
+    wt = rows[:T]
+    density = rows[T : 2 * T]
+    best = rows[2 * T : 3 * T]
+    xt[X.shape[1] * T :] = 0.0
+    for first in range(0, X.shape[0], T):
+        m = min(T, X.shape[0] - first)
+        load_tile(X, rows[:0], first, m, ref, xt, wt, T)
+        if kind == TIED:
+            whiten(xt, D, T, chol, t, W)
+        for k in range(K):
+            if kind == FULL:
+                full_distances(xt, D, T, means, chol, k, t, q, far, W)
+            elif kind == DIAG:
+                diag_distances(xt, D, T, means, chol, k, q, far, W)
+            else:
+                round_distances(t if kind == TIED else xt, D, T, means, unit, k, q, far, W)
+        normalize(q, K, T, const, wt, resp, density, rows[2 * T :])
+        if log_density.shape[0] > 0:
+            for i in range(m):
+                log_density[first + i] = density[i]
+        if labels.shape[0] > 0:
+            for i in range(m):
+                best[i] = const[0] - 0.5 * q[i]
+                labels[first + i] = 0
+            for k in range(1, K):
+                for i in range(m):
+                    value = const[k] - 0.5 * q[k * T + i]
+                    if value > best[i]:
+                        best[i] = value
+                        labels[first + i] = k
+        if resp_out.shape[0] > 0:
+            for i in range(m):
+                for k in range(K):
+                    resp_out[first + i, k] = resp[k * T + i]

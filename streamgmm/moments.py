@@ -1,0 +1,86 @@
+"""Mergeable centred moments of K components: weight, mean and scatter about that mean.
+
+Sums of squares about the origin lose every digit once the offset of the data exceeds 1e8
+standard deviations; moments about their own mean lose none, and merge exactly
+(Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Scatter = Literal["full", "tied", "diag", "spherical"]
+
+
+def spread(kind: Scatter, weight: Floats, shift: Floats) -> Floats:
+    """Scatter of K points of the given weights (K,) that lie `shift` (K, D) off their centre.
+
+    The shape is the one that scatters of this kind have: full (K, D, D), tied (D, D) summed
+    over components, diag (K, D), spherical (K,) summed over features.
+
+    >>> spread("diag", np.array([2.0]), np.array([[1.0, 3.0]]))
+    array([[ 2., 18.]])
+    """
+    if kind == "full":
+        out: Any = weight[:, None, None] * (shift[:, :, None] * shift[:, None, :])
+    elif kind == "tied":
+        out = (weight[:, None] * shift).T @ shift
+    elif kind == "diag":
+        out = weight[:, None] * shift**2
+    else:
+        out = weight * np.einsum("kd,kd->k", shift, shift)
+    return np.asarray(out)
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Weight (K,), mean (K, D) and scatter Σ r (x - mean)(x - mean)ᵀ, in float64.
+
+    The scatter of `kind` ``"full"`` is (K, D, D), of ``"tied"`` (D, D), the sum of the scatters
+    of all components about their own means, of ``"diag"`` (K, D) and of ``"spherical"`` (K,),
+    the trace.
+    """
+
+    kind: Scatter
+    weight: Floats
+    mean: Floats
+    scatter: Floats
+
+    def merge(self, other: Moments) -> Moments:
+        """Moments of both sets of rows together (Chan et al. 1983, eq. 1.5).
+
+        >>> a = Moments("diag", np.ones(1), np.zeros((1, 1)), np.zeros((1, 1)))
+        >>> b = Moments("diag", np.ones(1), np.full((1, 1), 2.0), np.zeros((1, 1)))
+        >>> ab = a.merge(b)
+        >>> ab.mean.item(), ab.scatter.item()
+        (1.0, 2.0)
+        """
+        weight = self.weight + other.weight
+        share = np.divide(other.weight, weight, out=np.zeros_like(weight), where=weight > 0)
+        shift = other.mean - self.mean
+        mean = self.mean + share[:, None] * shift
+        # A component that one side has never seen takes the other's mean to the last bit.
+        mean = np.where((self.weight == 0)[:, None] & (weight > 0)[:, None], other.mean, mean)
+        scatter = self.scatter + other.scatter + spread(self.kind, self.weight * share, shift)
+        return Moments(self.kind, weight, mean, scatter)
+
+    def scale(self, factor: float) -> Moments:
+        """The same rows with every weight multiplied by `factor`."""
+        return Moments(self.kind, self.weight * factor, self.mean, self.scatter * factor)
+
+    @classmethod
+    def about(
+        cls, kind: Scatter, centre: Floats, weight: Floats, first: Floats, second: Floats
+    ) -> Moments:
+        """From sums about `centre` (K, D): Σ r, Σ r (x - c), and Σ r (x - c)(x - c)ᵀ.
+
+        `second` has the shape of the scatter and `first` is (K, D).
+        """
+        share = np.divide(1.0, weight, out=np.zeros_like(weight), where=weight > 0)
+        shift = first * share[:, None]
+        return cls(kind, weight, centre + shift, second - spread(kind, weight, shift))
