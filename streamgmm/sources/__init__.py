@@ -1,0 +1,94 @@
+"""Rows in: NumPy arrays, Zarr arrays by object, path or URL, and dask arrays.
+
+A source is re-readable and plans itself into blocks, runs of whole chunks that one task reads;
+a block gives bounded pieces, the rows themselves. A new kind of source is a new file here and
+a line in `open_source`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamgmm.errors import DataError
+from streamgmm.sources import dask as _dask
+from streamgmm.sources import zarr as _zarr
+from streamgmm.sources.array import ArraySource, parse_array
+from streamgmm.sources.base import (
+    PIECE_BYTES,
+    Block,
+    Piece,
+    Source,
+    check_finite,
+    parse_block_size,
+)
+from streamgmm.sources.weights import open_weights
+
+__all__ = [
+    "PIECE_BYTES",
+    "Block",
+    "Piece",
+    "Source",
+    "check_finite",
+    "open_source",
+    "parse_block_size",
+]
+
+
+def open_source(
+    X: object,
+    *,
+    sample_weight: object = None,
+    name: str = "X",
+    storage_options: dict[str, Any] | None = None,
+) -> Source:
+    """Open data as rows that can be read again and again.
+
+    Parameters
+    ----------
+    X : array-like, zarr.Array, str or path, dask.array.Array, or Source
+        Of shape (n_samples, n_features). A string or path is a Zarr array on disk
+        (``"data.zarr"``, ``"data.zarr/name"``) or a URL that fsspec opens (``"s3://…"``).
+        A source is given back as it is.
+    sample_weight : None, float, array-like, zarr.Array, str or path, or dask.array.Array
+        Of shape (n_samples,): finite, not negative. What is in memory is checked here, what is
+        lazy when it is read.
+    name : str, default="X"
+        What messages call an array that has no name of its own.
+    storage_options : dict, optional
+        For the file system of a URL.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    DataError
+        If it is not two-dimensional, has no rows or no columns, or is no real number; or if the
+        weights do not fit it.
+    DataTypeError
+        If it is sparse, or objects that are no numbers.
+    SourceNotFoundError, SourceError
+        If a path holds nothing, or no Zarr array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> source = open_source(np.arange(6).reshape(3, 2))
+    >>> source.n_samples, source.n_features, source.dtype
+    (3, 2, dtype('float64'))
+    >>> [block.n_rows for block in source.blocks(1 << 20)]
+    [3]
+    """
+    if isinstance(X, Source):
+        if sample_weight is not None:
+            raise DataError("this source is open already; give its weights where it is opened")
+        return X
+    if _zarr.is_zarr(X):
+        ref = _zarr.parse_zarr(X, storage_options)
+        return _zarr.ZarrSource(ref, open_weights(sample_weight, int(ref.array.shape[0])))
+    if _dask.is_dask_array(X):
+        array = _dask.parse_dask(X, name)
+        return _dask.DaskSource(array, open_weights(sample_weight, int(array.shape[0])), name)
+    rows = parse_array(X, name)
+    return ArraySource(rows, open_weights(sample_weight, len(rows)), name)

@@ -1,0 +1,299 @@
+"""What every kind of source shares: the contract, the plan of blocks, the checks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.errors import DataError, DataTypeError, NonFiniteError, ParameterError
+
+MIB = 1 << 20
+
+PIECE_BYTES = 8 * MIB
+"""Bytes of rows that a block reads at a time; one chunk, where a chunk is larger."""
+
+AUTO_MIN_BYTES = 1 * MIB
+AUTO_MAX_BYTES = 128 * MIB
+AUTO_BLOCKS = 64
+
+
+class Piece(NamedTuple):
+    """A bounded run of rows in memory.
+
+    Attributes
+    ----------
+    start : int
+        Index, in the source, of the first row.
+    rows : ndarray of shape (n, n_features)
+        C-contiguous, native float32 or float64.
+    sample_weight : ndarray of shape (n,) or None
+        float64, not negative.
+    """
+
+    start: int
+    rows: NDArray[Any]
+    sample_weight: NDArray[np.float64] | None
+
+
+@runtime_checkable
+class Block(Protocol):
+    """A run of rows that one task reads. Small, picklable, reads itself where it runs.
+
+    Attributes
+    ----------
+    start, n_rows : int
+        Its rows are ``start : start + n_rows`` of the source.
+    resident : bool
+        Whether pickling it carries the rows themselves (or anything as large), so that a
+        cluster should be given it once and not once a pass.
+    """
+
+    @property
+    def start(self) -> int: ...  # noqa: D102
+
+    @property
+    def n_rows(self) -> int: ...  # noqa: D102
+
+    @property
+    def resident(self) -> bool: ...  # noqa: D102
+
+    def pieces(self) -> Iterator[Piece]:
+        """Read the rows in order, each exactly once, a bounded piece at a time."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Rows that can be read again and again.
+
+    Attributes
+    ----------
+    name : str
+        What messages call it: ``X``, ``array 'x.zarr'``.
+    n_samples, n_features : int
+    dtype : numpy.dtype
+        float32 or float64, as the pieces are given.
+    nbytes : int
+        ``n_samples * n_features * dtype.itemsize``.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def n_samples(self) -> int: ...  # noqa: D102
+
+    @property
+    def n_features(self) -> int: ...  # noqa: D102
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
+
+    @property
+    def nbytes(self) -> int: ...  # noqa: D102
+
+    def blocks(self, target_bytes: int) -> Sequence[Block]:
+        """Plan blocks of about `target_bytes` of rows each, in order, covering every row once."""
+
+
+def parse_block_size(block_size: int | str, source: Source) -> int:
+    """Turn a block size as a person writes it into bytes.
+
+    ``"auto"`` depends on the data alone, never on who will read it: a 64th of the data, but
+    at least 1 MiB and at most 128 MiB. So an array under 1 MiB is one block, one of 64 MiB to
+    8 GiB is 64 blocks, and a larger one has blocks of 128 MiB.
+
+    Parameters
+    ----------
+    block_size : int or str
+        Bytes, or a string as Dask writes them (``"64MiB"``), or ``"auto"``.
+    source : Source
+
+    Returns
+    -------
+    int
+        Bytes of rows in a block, as the pieces are given.
+
+    Raises
+    ------
+    ParameterError
+        If it is no size, or not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamgmm.sources import open_source, parse_block_size
+    >>> source = open_source(np.zeros((1000, 4)))
+    >>> parse_block_size("auto", source), parse_block_size("64MiB", source)
+    (1048576, 67108864)
+    """
+    if isinstance(block_size, str):
+        if block_size == "auto":
+            return min(max(source.nbytes // AUTO_BLOCKS, AUTO_MIN_BYTES), AUTO_MAX_BYTES)
+        from dask.utils import parse_bytes
+
+        try:
+            n_bytes = int(parse_bytes(block_size))
+        except ValueError as error:
+            raise ParameterError(
+                f"block_size={block_size!r} is no size; give 'auto', bytes as an int, or "
+                "a string such as '64MiB'"
+            ) from error
+    elif isinstance(block_size, (int, np.integer)) and not isinstance(block_size, bool):
+        n_bytes = int(block_size)
+    else:
+        raise ParameterError(
+            f"block_size={block_size!r} is no size; give 'auto', bytes as an int, or "
+            "a string such as '64MiB'"
+        )
+    if n_bytes <= 0:
+        raise ParameterError(f"block_size={block_size!r} must be positive")
+    return n_bytes
+
+
+def even_runs(n_rows: int, unit: int, row_bytes: int, target_bytes: int) -> list[tuple[int, int]]:
+    """Cut `n_rows` into runs of whole units of at most `target_bytes`, as even as can be.
+
+    A unit larger than the target is a run by itself.
+
+    Parameters
+    ----------
+    n_rows, unit : int
+        Rows in all, and rows in an indivisible unit (a chunk).
+    row_bytes, target_bytes : int
+        Bytes.
+
+    Returns
+    -------
+    list of (start, stop)
+        Rows; the last stop is `n_rows`.
+    """
+    n_units = -(-n_rows // unit)
+    most = max(1, target_bytes // max(1, unit * row_bytes))
+    n_runs = -(-n_units // most)
+    edges = [n_units * i // n_runs * unit for i in range(n_runs)] + [n_rows]
+    return list(pairwise(edges))
+
+
+def fixed_runs(start: int, stop: int, rows: int) -> list[tuple[int, int]]:
+    """Cut the rows ``start:stop`` every `rows` rows."""
+    return [(a, min(a + rows, stop)) for a in range(start, stop, rows)]
+
+
+def float_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
+    """Which of float32 and float64 the rows of an array of `dtype` are given as.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        As stored: boolean, integer or real.
+    name : str
+        The array, for the message.
+
+    Raises
+    ------
+    DataError
+        If it is complex, text, dates, structured or Python objects.
+    """
+    if dtype.kind == "c":
+        raise DataError(
+            f"Complex data not supported: {name} has dtype {dtype}; pass its real and "
+            "imaginary parts as columns"
+        )
+    if dtype.kind not in "buif":
+        raise DataError(
+            f"{name} has dtype {dtype}, which is not a number; convert it to float32 or float64"
+        )
+    single = dtype.kind == "f" and dtype.itemsize <= 4
+    return np.dtype(np.float32) if single else np.dtype(np.float64)
+
+
+def check_shape(shape: Sequence[int], name: str) -> tuple[int, int]:
+    """Check that `shape` is that of a table with at least one row and one column.
+
+    Raises
+    ------
+    DataError
+        Worded as scikit-learn words it, so that its users know it.
+    """
+    if len(shape) != 2:
+        kind = "scalar array" if len(shape) == 0 else f"{len(shape)}D array"
+        raise DataError(
+            f"Expected 2D array, got {kind} instead: {name} has shape {tuple(shape)}. "
+            "Reshape your data to rows and columns, using array.reshape(-1, 1) if it has a "
+            "single feature or array.reshape(1, -1) if it is a single sample"
+        )
+    n_samples, n_features = shape
+    if n_samples == 0:
+        raise DataError(
+            f"{name}: 0 sample(s) (shape=({n_samples}, {n_features})) while a minimum of 1 "
+            "is required."
+        )
+    if n_features == 0:
+        raise DataError(
+            f"{name}: 0 feature(s) (shape=({n_samples}, {n_features})) while a minimum of 1 "
+            "is required."
+        )
+    return int(n_samples), int(n_features)
+
+
+def as_rows(values: object, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Give `values` as a C-contiguous native array of `dtype`; no copy where it already is."""
+    try:
+        return np.ascontiguousarray(values, dtype=dtype)
+    except TypeError as error:
+        raise DataTypeError(f"the rows are no numbers: {error}") from error
+
+
+def split_piece(piece: Piece) -> Iterator[Piece]:
+    """Give a piece larger than twice ``PIECE_BYTES`` as views of about that size."""
+    n_rows, n_features = piece.rows.shape
+    most = max(1, PIECE_BYTES // (n_features * piece.rows.itemsize))
+    if n_rows <= 2 * most:
+        yield piece
+        return
+    for a, b in fixed_runs(0, n_rows, most):
+        weight = piece.sample_weight
+        yield Piece(piece.start + a, piece.rows[a:b], None if weight is None else weight[a:b])
+
+
+def check_finite(piece: Piece, name: str) -> None:
+    """Check that every value of a piece is finite.
+
+    Costs one sum where all is well.
+
+    Parameters
+    ----------
+    piece : Piece
+    name : str
+        The source's name, for the message.
+
+    Raises
+    ------
+    NonFiniteError
+        Names the array, the rows, how many values, and the first of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamgmm.sources import Piece, check_finite
+    >>> check_finite(Piece(0, np.ones((3, 2)), None), "array 'x.zarr'")
+    """
+    rows = piece.rows
+    with np.errstate(all="ignore"):
+        if np.isfinite(rows.sum()):
+            return
+    finite = np.isfinite(rows)
+    count = int(rows.size - np.count_nonzero(finite))
+    if count == 0:  # the sum overflowed, the values did not
+        return
+    row, column = np.unravel_index(int(np.argmin(finite)), finite.shape)
+    values = "value" if count == 1 else "values"
+    raise NonFiniteError(
+        f"{name}, rows {piece.start}:{piece.start + len(rows)}: {count} non-finite {values} "
+        f"(NaN or infinity), the first in row {piece.start + int(row)}, column {int(column)}; "
+        "drop those rows or fill them in before fitting"
+    )

@@ -1,0 +1,134 @@
+"""Read the next item in the background while this one is in use."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_MAX_READERS = 1024  # threads start only when all others are busy
+
+
+class _Inline(ThreadPoolExecutor):
+    """An executor that runs what it is given at once, in the thread that gives it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+class _Readers:
+    """The reader threads of one process, each with an event loop of its own."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.local = threading.local()
+        self.pool = ThreadPoolExecutor(
+            _MAX_READERS, thread_name_prefix="streamgmm-read", initializer=self.enlist
+        )
+        self.loops: list[asyncio.AbstractEventLoop] = []
+        atexit.register(self.close)
+
+    def enlist(self) -> None:
+        self.local.is_reader = True
+
+    @property
+    def is_here(self) -> bool:
+        return getattr(self.local, "is_reader", False)
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        loop: asyncio.AbstractEventLoop | None = getattr(self.local, "loop", None)
+        if loop is None:
+            loop = self.local.loop = asyncio.new_event_loop()
+            loop.set_default_executor(_Inline(1))
+            self.loops.append(loop)
+        return loop
+
+    def close(self) -> None:
+        if self.pid == os.getpid():
+            self.pool.shutdown(wait=True, cancel_futures=True)
+            for loop in self.loops:
+                loop.close()
+
+
+_lock = threading.Lock()
+_readers: _Readers | None = None
+
+
+def _get_readers() -> _Readers:
+    global _readers
+    readers = _readers
+    if readers is None or readers.pid != os.getpid():  # threads do not survive a fork
+        with _lock:
+            readers = _readers
+            if readers is None or readers.pid != os.getpid():
+                readers = _readers = _Readers()
+    return readers
+
+
+def run_here(start: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    """Run a coroutine to its end in a reader thread, and all it would hand to threads too.
+
+    Zarr reads through one event loop and one thread pool for the whole process. A local
+    store needs neither: read in the thread that wants the rows, chunks cost less and threads
+    do not wait for one another (two threads of uncompressed 4 MiB chunks: 2.2 GB/s through
+    Zarr's loop, 4.1 GB/s here; zstd 0.8 against 1.3).
+
+    Parameters
+    ----------
+    start : callable
+        Makes the coroutine.
+    """
+    readers = _get_readers()
+    if readers.is_here:
+        return readers.loop().run_until_complete(start())
+    # The thread that asks may have an event loop running, as a notebook's has.
+    future: Future[R] = readers.pool.submit(lambda: run_here(start))
+    return future.result()
+
+
+def read_ahead(read: Callable[[T], R], items: Sequence[T], depth: int = 1) -> Iterator[R]:
+    """Give ``read(item)`` for every item in order, with `depth` more under way meanwhile.
+
+    Parameters
+    ----------
+    read : callable
+        Runs in reader threads.
+    items : sequence
+    depth : int
+        How many items are read, or held read, beyond the one in use.
+
+    Yields
+    ------
+    What `read` returned. An error of `read` is raised in the place of its item.
+    """
+    pool = _get_readers().pool
+    under_way: deque[Future[R]] = deque()
+    rest = iter(items)
+    try:
+        while True:
+            while len(under_way) <= depth:
+                try:
+                    under_way.append(pool.submit(read, next(rest)))
+                except StopIteration:
+                    break
+            if not under_way:
+                return
+            value = under_way.popleft().result()
+            yield value
+            del value
+    finally:
+        for future in under_way:
+            future.cancel()
