@@ -1,0 +1,142 @@
+"""One primitive: map every block, merge in a fixed tree. The only room that runs Dask.
+
+The tree's shape depends on the blocks alone, so what a pass returns is the same to the last bit
+on one thread, on many, on a cluster of any size, and after a worker has died.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from streamgmm.errors import ParameterError
+from streamgmm.passes.base import Executor, Mergeable, tree_levels
+from streamgmm.passes.blas import one_blas_thread
+from streamgmm.passes.local import SerialExecutor, ThreadsExecutor
+from streamgmm.sources import Block
+
+__all__ = [
+    "Executor",
+    "Mergeable",
+    "SerialExecutor",
+    "ThreadsExecutor",
+    "one_blas_thread",
+    "open_executor",
+    "tree_levels",
+]
+
+
+@contextmanager
+def open_executor(
+    blocks: Sequence[Block],
+    *,
+    n_threads: int | None = None,
+    client: Any = None,
+    split_every: int = 8,
+) -> Iterator[Executor]:
+    """Open whatever runs the passes over `blocks`: this thread, threads, or a cluster.
+
+    A cluster is used where a client is given or active, as everywhere in Dask, unless
+    `n_threads` is given, ``dask.config`` names a local scheduler, or this is itself a task on a
+    worker (which then runs on the one thread that it has). A single block of rows that are in
+    this process's memory is run here in any case.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+    n_threads : int, optional
+        Threads of the local executor; by default those that Dask would use: its ``num_workers``
+        setting, or the processors that this process may use.
+    client : distributed.Client, optional
+    split_every : int, default=8
+        How many neighbours are merged at a time.
+
+    Yields
+    ------
+    Executor
+
+    Raises
+    ------
+    ParameterError
+        If there are no blocks, or a setting is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamgmm.sources import open_source
+    >>> class Count(int):
+    ...     def merge(self, other):
+    ...         return Count(self + other)
+    >>> blocks = open_source(np.zeros((5000, 2))).blocks(16384)
+    >>> with open_executor(blocks, n_threads=2) as executor:
+    ...     executor.run(lambda scale, block: Count(scale * block.n_rows), 10)
+    50000
+    """
+    if not blocks:
+        raise ParameterError("there are no blocks to run on")
+    if split_every < 2:
+        raise ParameterError(f"split_every={split_every} must be 2 or more")
+    if n_threads is not None and n_threads < 1:
+        raise ParameterError(f"n_threads={n_threads} must be 1 or more")
+    if client is None and n_threads is None:
+        client = _active_client()
+    if client is not None and (len(blocks) > 1 or not blocks[0].resident):
+        from streamgmm.passes.cluster import ClusterExecutor
+
+        cluster = ClusterExecutor(blocks, client, split_every)
+        try:
+            yield cluster
+        finally:
+            cluster.close()
+        return
+    n_threads = min(_default_threads() if n_threads is None else n_threads, len(blocks))
+    if n_threads == 1:
+        yield SerialExecutor(blocks, split_every)
+        return
+    threads = ThreadsExecutor(blocks, n_threads, split_every)
+    try:
+        yield threads
+    finally:
+        threads.close()
+
+
+def _named_scheduler() -> str:
+    import dask
+
+    scheduler = dask.config.get("scheduler", None)
+    return scheduler.lower() if isinstance(scheduler, str) else ""
+
+
+def _in_task() -> bool:
+    """Whether this is a task on a worker of a cluster."""
+    module = sys.modules.get("distributed.worker")
+    if module is None:
+        return False
+    try:
+        module.get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+def _active_client() -> Any:
+    """Give the client that is active in this process, without importing distributed."""
+    module = sys.modules.get("distributed")
+    if module is None or _in_task() or _named_scheduler() not in {"", "distributed"}:
+        return None
+    try:
+        return module.default_client()
+    except ValueError:
+        return None
+
+
+def _default_threads() -> int:
+    import dask
+    from dask.system import CPU_COUNT
+
+    serial = {"synchronous", "sync", "single-threaded"}
+    if _in_task() or _named_scheduler() in serial:
+        return 1
+    return int(dask.config.get("num_workers", None) or CPU_COUNT)

@@ -1,0 +1,112 @@
+"""The contract of a pass, and the tree that its results are merged in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Generic, Protocol, Self, TypeVar
+
+from streamgmm.sources import Block
+
+C = TypeVar("C")
+
+
+class Mergeable(Protocol):
+    """A small immutable value that knows how to join another of its kind."""
+
+    def merge(self, other: Self, /) -> Self:
+        """Give the value for the rows of both."""
+
+
+M = TypeVar("M", bound=Mergeable)
+OnBlock = Callable[[int], None]
+
+
+class Executor(Protocol):
+    """Something that runs passes over a fixed sequence of blocks."""
+
+    def run(
+        self,
+        func: Callable[[C, Block], M],
+        context: C,
+        *,
+        on_block: OnBlock | None = None,
+        blocks: Sequence[int] | None = None,
+    ) -> M:
+        """Map `func` over the blocks and merge the results, left to right in a fixed tree.
+
+        Parameters
+        ----------
+        func : callable
+            ``func(context, block)``, at the top of a module; gives a value with ``merge``.
+        context : object
+            What every block of this pass needs, the models say; sent once, never changed.
+        on_block : callable, optional
+            Called in the calling thread with the rows of each block as it finishes.
+        blocks : sequence of int, optional
+            Indices of the blocks to run on, in this order; all of them by default.
+
+        Returns
+        -------
+        The merged value of all blocks.
+
+        Raises
+        ------
+        Exception
+            What `func` raised, as it was; what is left of the pass is cancelled.
+        WorkerLostError
+            If a block ended its worker again and again.
+        """
+
+
+def tree_levels(n_leaves: int, arity: int) -> list[int]:
+    """Give the number of nodes at each level of the tree, from the leaves to the root.
+
+    Examples
+    --------
+    >>> tree_levels(20, 8)
+    [20, 3, 1]
+    """
+    levels = [n_leaves]
+    while levels[-1] > 1:
+        levels.append(-(-levels[-1] // arity))
+    return levels
+
+
+def merge_all(values: Sequence[M]) -> M:
+    """Merge from left to right."""
+    return reduce(lambda a, b: a.merge(b), values)
+
+
+class Tree(Generic[M]):
+    """Merges leaves as soon as all neighbours of a node are there, in whatever order they come.
+
+    So what is held is what waits for a neighbour: at most ``arity - 1`` values a level, and
+    those of leaves under way.
+    """
+
+    def __init__(self, n_leaves: int, arity: int) -> None:
+        self.arity = arity
+        self.levels = tree_levels(n_leaves, arity)
+        self.waiting: dict[tuple[int, int], dict[int, M]] = {}
+        self.root: M | None = None
+
+    def add(self, index: int, value: M) -> None:
+        """Put in the value of the leaf `index`."""
+        for level in range(len(self.levels) - 1):
+            parent = index // self.arity
+            first = parent * self.arity
+            size = min(self.arity, self.levels[level] - first)
+            children = self.waiting.setdefault((level, parent), {})
+            children[index] = value
+            if len(children) < size:
+                return
+            del self.waiting[level, parent]
+            value = merge_all([children.pop(i) for i in range(first, first + size)])
+            index = parent
+        self.root = value
+
+    def result(self) -> M:
+        """Give the value at the root, which is there when all leaves are."""
+        assert self.root is not None
+        return self.root

@@ -1,0 +1,273 @@
+"""Passes on a Dask cluster: one graph a pass."""
+
+from __future__ import annotations
+
+import pickle
+import queue
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import cloudpickle  # type: ignore[import-untyped]
+
+from streamgmm.errors import ParameterError, WorkerLostError
+from streamgmm.passes.base import C, M, OnBlock, merge_all, tree_levels
+from streamgmm.passes.blas import one_blas_thread
+from streamgmm.sources import Block
+
+_SCATTER_BYTES = 256 << 20
+_LOST_TRIES = 4
+
+
+def _load(payload: bytes) -> Any:
+    return pickle.loads(payload)
+
+
+def _map_block(
+    work: tuple[Callable[[Any, Block], Any], Any],
+    block: Block | bytes,
+    waited: bytes,
+    values: list[Any],
+    topic: str,
+    token: str,
+    index: int,
+) -> Any:
+    """Run one block on a worker."""
+    func, context = work
+    here: Any = pickle.loads(block) if isinstance(block, bytes) else block
+    if values:
+        here = here.fill(dict(zip(pickle.loads(waited), values, strict=True)))
+    with one_blas_thread():
+        value = func(context, here)
+    if topic:
+        from distributed import get_worker
+
+        get_worker().log_event(topic, (token, index))
+    return value
+
+
+def _merge_task(*values: Any) -> Any:
+    return merge_all(values)
+
+
+class _Progress:
+    """What workers of one client's cluster report, handed to the pass that waits for it.
+
+    A scheduler keeps a topic for as long as it lives, so there is one a client, not one a pass.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.topic = f"streamgmm-{client.id}"
+        self.queues: dict[str, queue.SimpleQueue[int | None]] = {}
+        client.subscribe_topic(self.topic, self._handle)
+
+    def _handle(self, event: tuple[float, tuple[str, int]]) -> None:
+        _, (token, index) = event
+        waiting = self.queues.get(token)
+        if waiting is not None:
+            waiting.put(index)
+
+
+_progress: WeakKeyDictionary[Any, _Progress] = WeakKeyDictionary()
+
+
+class ClusterExecutor:
+    """Runs each pass as one graph on a Dask cluster: a task a block, and the tree.
+
+    The graph carries `func` and its context once, as a task that the blocks depend on. Blocks
+    are sent as they are where they are small. Those that hold rows are scattered when first
+    used and kept by the workers until the executor closes; what a dying worker takes along is
+    scattered again, and the pass repeated.
+    """
+
+    def __init__(self, blocks: Sequence[Block], client: Any, split_every: int = 8) -> None:
+        if client.asynchronous:
+            raise ParameterError(
+                "the client is asynchronous; pass one made with asynchronous=False"
+            )
+        self.blocks = blocks
+        self.client = client
+        self.split_every = split_every
+        self._token = uuid.uuid4().hex[:12]
+        self._n_passes = 0
+        self._small: dict[int, bytes] = {}
+        self._scattered: dict[int, Any] = {}
+
+    def run(
+        self,
+        func: Callable[[C, Block], M],
+        context: C,
+        *,
+        on_block: OnBlock | None = None,
+        blocks: Sequence[int] | None = None,
+    ) -> M:
+        """Map and merge; see `Executor`."""
+        indices = range(len(self.blocks)) if blocks is None else list(blocks)
+        if not len(indices):
+            raise ParameterError("there are no blocks to run on")
+        work = cloudpickle.dumps((func, context))
+        name = getattr(func, "__name__", "pass").strip("_<>") or "pass"
+        reported: set[int] = set()
+
+        def report(i: int) -> None:
+            if on_block is not None and i not in reported:
+                reported.add(i)
+                on_block(self.blocks[indices[i]].n_rows)
+
+        for attempt in range(1, _LOST_TRIES + 1):
+            self._scatter(indices)
+            try:
+                value = self._run_once(name, work, indices, report if on_block else None)
+            except Exception as error:
+                self._explain(error, indices)
+                if attempt == _LOST_TRIES or not self._forget_lost(error):
+                    raise
+                continue
+            if on_block is not None:
+                for i in range(len(indices)):
+                    report(i)
+            return value  # type: ignore[no-any-return]
+        raise AssertionError
+
+    def _run_once(
+        self,
+        name: str,
+        work: bytes,
+        indices: Sequence[int],
+        report: Callable[[int], None] | None,
+    ) -> Any:
+        import dask
+
+        self._n_passes += 1
+        topic, token = "", f"{self._token}-{self._n_passes}"
+        finished: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        progress: _Progress | None = None
+        if report is not None:
+            progress = _progress.get(self.client)
+            if progress is None:
+                progress = _progress[self.client] = _Progress(self.client)
+            topic = progress.topic
+            progress.queues[token] = finished
+        graph, root = self._graph(name, work, indices, topic, token)
+        future = None
+        try:
+            with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):
+                future = self.client.get(graph, root, sync=False)
+            if report is not None:
+                future.add_done_callback(lambda _: finished.put(None))
+                while (i := finished.get()) is not None:
+                    report(i)
+            return future.result()
+        except KeyboardInterrupt:
+            if future is not None:
+                self.client.cancel([future], force=True)
+            raise
+        finally:
+            if future is not None:
+                future.release()
+            if progress is not None:
+                progress.queues.pop(token, None)
+
+    def _graph(
+        self, name: str, work: bytes, indices: Sequence[int], topic: str, token: str
+    ) -> tuple[dict[Any, Any], Any]:
+        """Make the graph of one pass; give it and the key of its root."""
+        from dask._task_spec import List, Task, TaskRef
+
+        work_key = f"streamgmm-context-{token}"
+        graph: dict[Any, Any] = {work_key: Task(work_key, _load, work)}
+        nodes: list[Any] = []
+        for i, index in enumerate(indices):
+            key = (f"streamgmm-{name}-{self._token}", self._n_passes, i)
+            block = (
+                TaskRef(self._scattered[index].key)
+                if index in self._scattered
+                else self._small[index]
+            )
+            waits = _futures(self.blocks[index])
+            refs = [TaskRef(future.key) for future in waits.values()]
+            args = (block, pickle.dumps(list(waits)), List(*refs), topic, token, i)
+            graph[key] = Task(key, _map_block, TaskRef(work_key), *args)
+            nodes.append(key)
+        for level, size in enumerate(tree_levels(len(nodes), self.split_every)[1:], start=1):
+            parents: list[Any] = []
+            for i in range(size):
+                children = nodes[i * self.split_every : (i + 1) * self.split_every]
+                if len(children) == 1:
+                    parents.append(children[0])
+                    continue
+                node = (f"streamgmm-merge-{self._token}", self._n_passes, level, i)
+                graph[node] = Task(node, _merge_task, *(TaskRef(child) for child in children))
+                parents.append(node)
+            nodes = parents
+        return graph, nodes[0]
+
+    def _scatter(self, indices: Sequence[int]) -> None:
+        """Send the blocks that hold rows to the workers, those that are not there yet."""
+        batch: list[int] = []
+        size = 0
+        for index in indices:
+            if index in self._scattered or index in self._small:
+                continue
+            block = self.blocks[index]
+            if not block.resident:
+                self._small[index] = pickle.dumps(block, protocol=5)
+                continue
+            batch.append(index)
+            size += _size(block)
+            if size >= _SCATTER_BYTES:
+                self._scatter_now(batch)
+                batch, size = [], 0
+        if batch:
+            self._scatter_now(batch)
+
+    def _scatter_now(self, batch: list[int]) -> None:
+        futures = self.client.scatter([self.blocks[i] for i in batch], hash=False)
+        self._scattered.update(zip(batch, futures, strict=True))
+
+    def _forget_lost(self, error: Exception) -> bool:
+        """Whether `error` came of scattered blocks that a dead worker held; forget those."""
+        if not self._scattered or not isinstance(error, CancelledError):
+            return False
+        time.sleep(0.2)  # for the scheduler to tell of all that is lost
+        for index, future in list(self._scattered.items()):
+            if future.status != "finished":
+                future.release()
+                del self._scattered[index]
+        return True
+
+    def _explain(self, error: Exception, indices: Sequence[int]) -> None:
+        """Turn a block that ended its workers into an error that says what to do."""
+        from distributed import KilledWorker
+
+        if not isinstance(error, KilledWorker):
+            return
+        key: Any = error.task
+        where = "a merge"
+        if isinstance(key, tuple) and len(key) == 3:
+            block = self.blocks[indices[key[2]]]
+            where = f"the block of rows {block.start}:{block.start + block.n_rows}"
+        raise WorkerLostError(
+            f"{where} ended its worker {error.allowed_failures + 1} times, most likely for want "
+            "of memory; use a smaller block_size, smaller chunks, or workers with more memory"
+        ) from error
+
+    def close(self) -> None:
+        """Let the workers drop the blocks that they hold."""
+        for future in self._scattered.values():
+            future.release()
+        self._scattered.clear()
+
+
+def _futures(block: Block) -> Mapping[Any, Any]:
+    """Results on the cluster that a block waits for, by key."""
+    found: Mapping[Any, Any] = getattr(block, "futures", {})
+    return found
+
+
+def _size(block: Block) -> int:
+    rows = getattr(block, "rows", None)
+    return int(getattr(rows, "nbytes", 0))
