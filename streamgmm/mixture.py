@@ -98,7 +98,7 @@ class Mixture:
         return float(2.0**-24 * (4 + np.sqrt(d)) * norm * (np.sqrt(d) + 3))
 
     def tile_dtype(self, X: NDArray[Any], weighted: bool = False) -> np.dtype[Any]:
-        """Precision of the tiles: float32 only for unweighted float32 rows, where it is bounded."""
+        """Precision of the tiles: float32 only for unweighted float32 rows, error permitting."""
         narrow = X.dtype == np.float32 and not weighted
         return np.dtype(
             np.float32 if narrow and self.float32_error <= FLOAT32_TOLERANCE else np.float64
@@ -110,7 +110,7 @@ class Mixture:
         Nats; always computed in float64.
         """
         n = X.shape[0]
-        layout = Layout(*self.means.shape, np.dtype(np.float64))
+        layout = Layout(self.n_components, self.n_features, np.dtype(np.float64))
         out = Posterior(
             np.empty(n),
             np.empty(n if labels else 0, np.int32),

@@ -159,7 +159,7 @@ class Layout:
         wide = 16 * 1024 // (self.D * dtype.itemsize)
         deep = 512 * 1024 // (k * dtype.itemsize)
         self.T = strip * max(1, min(8, wide // strip, deep // strip))
-        if self.T < 2 * strip and 2 * strip <= deep and self.D <= 64:
+        if 2 * strip > self.T and deep >= 2 * strip and self.D <= 64:
             self.T = 2 * strip
         n_work, n_rows = scratch_sizes(k, self.D, self.T, self.W)
         self.work = aligned(n_work, dtype)

@@ -28,10 +28,10 @@ class Full:
         return covariances
 
     def variances(self, covariances: Floats, k: int, d: int) -> Floats:
-        return np.einsum("kdd->kd", covariances)
+        return np.asarray(np.einsum("kdd->kd", covariances))
 
     def whiten(self, precisions_cholesky: Floats, v: Floats) -> Floats:
-        return np.einsum("kd,kde->ke", v, precisions_cholesky)
+        return np.asarray(np.einsum("kd,kde->ke", v, precisions_cholesky))
 
     def log_det(self, precisions_cholesky: Floats, k: int, d: int) -> Floats:
         return np.asarray(np.log(np.einsum("kdd->kd", precisions_cholesky)).sum(axis=1))

@@ -51,7 +51,7 @@ class Tied:
         return float(np.sum(precisions_cholesky * (scatter @ precisions_cholesky)))
 
     def maximize(self, moments: Moments, reg_covar: float) -> Floats:
-        covariance = moments.scatter / moments.weight.sum()
+        covariance = np.asarray(moments.scatter / moments.weight.sum())
         np.einsum("dd->d", covariance)[...] += reg_covar
         return covariance
 

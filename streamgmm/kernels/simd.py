@@ -54,7 +54,7 @@ def lanes(dtype: Any) -> int:
     >>> lanes("float64"), lanes("float32")
     (8, 16)
     """
-    return VECTOR_BITS // (8 * np.dtype(dtype).itemsize)
+    return VECTOR_BITS // (8 * int(np.dtype(dtype).itemsize))
 
 
 def _splat(builder: Any, value: Any, n: int) -> Any:

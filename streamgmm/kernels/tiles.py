@@ -231,7 +231,7 @@ def row_sum(values: Any, base: int, T: int) -> float:
     s = splat(0.0)
     for i in range(0, T, 8):
         s = add(s, load64(values, base + i))
-    return total(s)
+    return float(total(s))
 
 
 @njit(nogil=True)
@@ -240,7 +240,7 @@ def dot(a: Any, base: int, b: Any, T: int) -> float:
     s = splat(0.0)
     for i in range(0, T, 8):
         s = fma(load64(a, base + i), load64(b, i), s)
-    return total(s)
+    return float(total(s))
 
 
 @njit(nogil=True)
