@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.families import FAMILIES, BlockSums, Family, Posterior
-from streamgmm.families.base import NO_WEIGHT, Layout
+from streamgmm.families import FAMILIES, Family, Posterior
+from streamgmm.families.base import NO_WEIGHT, Accumulator, Layout
 from streamgmm.kernels.drivers import posterior
 from streamgmm.moments import Floats, Moments
 
@@ -104,6 +104,12 @@ class Mixture:
             np.float32 if narrow and self.float32_error <= FLOAT32_TOLERANCE else np.float64
         )
 
+    def accumulator(
+        self, X: NDArray[Any], weighted: bool = False, centres: Floats | None = None
+    ) -> Accumulator:
+        """An E-step over rows like `X`, to be added piece by piece: see `e_step`."""
+        return self.family.accumulator(self, self.tile_dtype(X, weighted), centres)
+
     def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:
         """Log-densities of rows (n, D), with labels and responsibilities where asked for.
 
@@ -187,14 +193,18 @@ def e_step_pieces(
     for X, sample_weight in pieces:
         weights = NO_WEIGHT if sample_weight is None else sample_weight
         if accumulator is None:
-            dtype = mixture.tile_dtype(X, sample_weight is not None)
-            accumulator = mixture.family.accumulator(mixture, dtype, centres)
+            accumulator = mixture.accumulator(X, sample_weight is not None, centres)
         accumulator.add(X, weights)
         n_rows += X.shape[0]
         weight += float(X.shape[0] if sample_weight is None else weights.sum())
     if accumulator is None:
-        accumulator = mixture.family.accumulator(mixture, np.dtype(np.float64), centres)
-    sums: BlockSums = accumulator.result()
+        accumulator = mixture.accumulator(np.empty((0, mixture.n_features)), False, centres)
+    return collect(accumulator, n_rows, weight)
+
+
+def collect(accumulator: Accumulator, n_rows: int, weight: float) -> Statistics:
+    """Statistics of all that was added to an accumulator."""
+    sums = accumulator.result()
     return Statistics(n_rows, weight, sums.log_likelihood, sums.entropy, sums.moments)
 
 

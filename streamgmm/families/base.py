@@ -84,6 +84,11 @@ class Family(Protocol):
     def whiten(self, precisions_cholesky: Floats, v: Floats) -> Floats:
         """v_k A_k for each row of v (K, D)."""
 
+    def whiten_covariances(
+        self, precisions_cholesky: Floats, covariances: Floats, k: int, d: int
+    ) -> Floats:
+        """A_kᵀ Σ_k A_k in the family's shape, scaled so that norms are Frobenius norms."""
+
     def log_det(self, precisions_cholesky: Floats, k: int, d: int) -> Floats:
         """log |A_k| (K,): minus half the log-determinant of each covariance."""
 

@@ -33,6 +33,11 @@ class Diag:
     def whiten(self, precisions_cholesky: Floats, v: Floats) -> Floats:
         return np.asarray(v * precisions_cholesky)
 
+    def whiten_covariances(
+        self, precisions_cholesky: Floats, covariances: Floats, k: int, d: int
+    ) -> Floats:
+        return np.asarray(covariances * precisions_cholesky**2)
+
     def log_det(self, precisions_cholesky: Floats, k: int, d: int) -> Floats:
         return np.asarray(np.log(precisions_cholesky).sum(axis=1))
 

@@ -33,6 +33,11 @@ class Full:
     def whiten(self, precisions_cholesky: Floats, v: Floats) -> Floats:
         return np.asarray(np.einsum("kd,kde->ke", v, precisions_cholesky))
 
+    def whiten_covariances(
+        self, precisions_cholesky: Floats, covariances: Floats, k: int, d: int
+    ) -> Floats:
+        return np.asarray(precisions_cholesky.transpose(0, 2, 1) @ covariances @ precisions_cholesky)
+
     def log_det(self, precisions_cholesky: Floats, k: int, d: int) -> Floats:
         return np.asarray(np.log(np.einsum("kdd->kd", precisions_cholesky)).sum(axis=1))
 

@@ -34,6 +34,11 @@ class Spherical:
     def whiten(self, precisions_cholesky: Floats, v: Floats) -> Floats:
         return np.asarray(v * precisions_cholesky[:, None])
 
+    def whiten_covariances(
+        self, precisions_cholesky: Floats, covariances: Floats, k: int, d: int
+    ) -> Floats:
+        return np.asarray(np.sqrt(d) * covariances * precisions_cholesky**2)
+
     def log_det(self, precisions_cholesky: Floats, k: int, d: int) -> Floats:
         return np.asarray(d * np.log(precisions_cholesky))
 

@@ -44,6 +44,11 @@ class Tied:
     def whiten(self, precisions_cholesky: Floats, v: Floats) -> Floats:
         return np.asarray(v @ precisions_cholesky)
 
+    def whiten_covariances(
+        self, precisions_cholesky: Floats, covariances: Floats, k: int, d: int
+    ) -> Floats:
+        return np.asarray(precisions_cholesky.T @ covariances @ precisions_cholesky)
+
     def log_det(self, precisions_cholesky: Floats, k: int, d: int) -> Floats:
         return np.full(k, np.log(np.diagonal(precisions_cholesky)).sum())
 

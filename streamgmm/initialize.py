@@ -1,0 +1,262 @@
+"""Where EM starts: pass 0 over the rows, a uniform sample of them, and the first parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans, kmeans_plusplus
+
+from streamgmm.families import FAMILIES
+from streamgmm.mixture import Mixture
+from streamgmm.moments import Floats, Moments
+from streamgmm.sources import Block, Source, check_finite
+
+InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
+
+WHOLE_BYTES = 16 << 20  # rows of up to this many bytes are kept whole
+RESERVOIR_BYTES = 256 << 20  # the reservoir never exceeds this
+ROWS_PER_PARAMETER = 50
+_TINY = 10 * np.finfo(np.float64).eps  # scikit-learn adds it to the weight of each component
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """How pass 0 samples: the `size` rows of the smallest keys, drawn by `seed`.
+
+    A row's key is a hash of the seed and the row's index, so the sample depends on neither
+    blocks nor workers. Rows whose key exceeds `threshold` cannot be among them (but for one
+    sample in 1e9) and stay where they are.
+    """
+
+    name: str
+    size: int
+    seed: int
+    threshold: int
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What pass 0 leaves: all rows' moments (one component, diagonal), and the sample.
+
+    `keys`, `index`, `rows` (m, D) and `weight` (m,) are of the sampled rows.
+    """
+
+    n_rows: int
+    size: int
+    moments: Moments
+    keys: NDArray[np.uint64]
+    index: NDArray[np.int64]
+    rows: NDArray[Any]
+    weight: Floats
+
+    def merge(self, other: Summary) -> Summary:
+        """Moments of all rows, and the smallest keys of both samples."""
+        keys = np.concatenate([self.keys, other.keys])
+        index = np.concatenate([self.index, other.index])
+        rows = np.concatenate([self.rows, other.rows])
+        weight = np.concatenate([self.weight, other.weight])
+        if len(keys) > self.size:
+            keep = np.sort(np.argpartition(keys, self.size - 1)[: self.size])
+            keys, index, rows, weight = keys[keep], index[keep], rows[keep], weight[keep]
+        return Summary(
+            self.n_rows + other.n_rows,
+            self.size,
+            self.moments.merge(other.moments),
+            keys,
+            index,
+            rows,
+            weight,
+        )
+
+    @property
+    def reservoir(self) -> tuple[NDArray[Any], Floats]:
+        """Sampled rows in the order of the data, with their weights."""
+        order = np.argsort(self.index, kind="stable")
+        return self.rows[order], self.weight[order]
+
+
+def hash_rows(start: int, stop: int, seed: int) -> NDArray[np.uint64]:
+    """A uniform 64-bit key for each row index (Steele, Lea & Flood 2014, SplitMix64).
+
+    >>> hash_rows(0, 2, 0).tolist() == hash_rows(0, 9, 0)[:2].tolist()
+    True
+    """
+    with np.errstate(over="ignore"):
+        z = np.arange(start, stop, dtype=np.uint64) + np.uint64(seed) * np.uint64(0xD1342543DE82EF95)
+        z = (z + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.asarray(z ^ (z >> np.uint64(31)))
+
+
+def plan_sample(source: Source, n_parameters: int, *, whole: bool, seed: int) -> SamplePlan:
+    """At least 50 rows a parameter, the whole data where `whole` and it is small enough.
+
+    The whole data also where that is no more than the sample would be.
+    """
+    row_bytes = source.n_features * source.dtype.itemsize
+    size = ROWS_PER_PARAMETER * n_parameters
+    if whole:
+        size = max(size, WHOLE_BYTES // row_bytes)
+    size = max(1, min(size, RESERVOIR_BYTES // row_bytes))
+    n = source.n_samples
+    most = 2**64 - 1
+    if n <= size:
+        return SamplePlan(source.name, n, seed, most)
+    return SamplePlan(source.name, size, seed, int(min(1.0, (size + 6 * size**0.5) / n) * most))
+
+
+def summarize(plan: SamplePlan, block: Block) -> Summary:
+    """Pass 0 over one block; raises NonFiniteError."""
+    moments = None
+    n_rows = 0
+    parts: list[tuple[Any, ...]] = []
+    for piece in block.pieces():
+        check_finite(piece, plan.name)
+        stop = piece.start + len(piece.rows)
+        weight = np.ones(len(piece.rows)) if piece.sample_weight is None else piece.sample_weight
+        if plan.threshold == 2**64 - 1:
+            keys = np.zeros(len(piece.rows), np.uint64)
+            chosen: Any = slice(None)
+        else:
+            keys = hash_rows(piece.start, stop, plan.seed)
+            chosen = keys <= np.uint64(plan.threshold)
+        index = np.arange(piece.start, stop)
+        parts.append((keys[chosen], index[chosen], piece.rows[chosen], weight[chosen]))
+        own = overall_moments(piece.rows, weight)
+        moments = own if moments is None else moments.merge(own)
+        n_rows += len(piece.rows)
+    assert moments is not None, "a block has at least one piece"
+    keys, index, rows, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Summary(n_rows, plan.size, moments, keys, index, rows, weights)
+
+
+def overall_moments(X: NDArray[Any], weight: Floats) -> Moments:
+    """Moments of all rows as one diagonal component."""
+    total = weight.sum()
+    if total == 0:
+        return Moments("diag", np.zeros(1), np.zeros((1, X.shape[1])), np.zeros((1, X.shape[1])))
+    centre = X[0].astype(np.float64)
+    centred = X - centre
+    first = weight @ centred
+    second = weight @ centred**2
+    return Moments.about("diag", centre[None], np.array([total]), first[None], second[None])
+
+
+def initial_mixture(
+    X: NDArray[Any],
+    weight: Floats | None,
+    covariance_type: str,
+    n_components: int,
+    init_params: str,
+    reg_covar: float,
+    random_state: np.random.RandomState,
+    *,
+    weights_init: Floats | None = None,
+    means_init: Floats | None = None,
+    precisions_init: Floats | None = None,
+) -> Mixture:
+    """First parameters from rows X (n, D), drawn as scikit-learn draws them.
+
+    The random numbers are those that ``sklearn.mixture.GaussianMixture`` would use on the same
+    rows, so the same rows and random state give the same start. Rows of weight 0 are left out.
+
+    Raises
+    ------
+    SingularCovarianceError
+        If a covariance of the start is not positive definite.
+    """
+    d = X.shape[1]
+    family = FAMILIES[covariance_type]
+    given = weights_init, means_init, precisions_init
+    if any(value is None for value in given):
+        if weight is not None and np.all(weight == weight[0]):
+            weight = None
+        if weight is not None:
+            X, weight = X[weight > 0], weight[weight > 0]
+        resp = _responsibilities(X, weight, n_components, init_params, random_state)
+        moments = _moments(X, weight, resp, n_components, covariance_type)
+        covariances = family.maximize(moments, reg_covar)
+        weights = moments.weight / (len(X) if weight is None else weight.sum())
+        means = moments.mean
+    if weights_init is not None:
+        weights = weights_init
+    if means_init is not None:
+        means = means_init
+    if precisions_init is None:
+        chol = family.precisions_cholesky(covariances)
+        return Mixture(family, weights, means, covariances, chol)
+    covariances, chol = from_precisions(covariance_type, precisions_init)
+    assert covariances.shape == family.covariance_shape(n_components, d)
+    return Mixture(family, weights, means, covariances, chol)
+
+
+def from_precisions(covariance_type: str, precisions: Floats) -> tuple[Floats, Floats]:
+    """Covariances and upper triangular Cholesky factors of given precisions.
+
+    Reversing rows and columns turns the lower factor that LAPACK gives into the upper one.
+    """
+    if covariance_type in ("diag", "spherical"):
+        return 1.0 / precisions, np.sqrt(precisions)
+    stacked = precisions.reshape(-1, *precisions.shape[-2:])
+    flipped = np.linalg.cholesky(stacked[:, ::-1, ::-1])[:, ::-1, ::-1]
+    inverse = np.linalg.inv(flipped)
+    covariances = inverse.transpose(0, 2, 1) @ inverse
+    return covariances.reshape(precisions.shape), flipped.reshape(precisions.shape).copy()
+
+
+def _responsibilities(
+    X: NDArray[Any], weight: Floats | None, k: int, how: str, random_state: np.random.RandomState
+) -> Floats | NDArray[np.intp]:
+    """(n, K) responsibilities, or (n,) labels, -1 for rows that no component starts from."""
+    n = len(X)
+    if how == "kmeans":
+        kmeans = KMeans(n_clusters=k, n_init=1, random_state=random_state)
+        return np.asarray(kmeans.fit(X, sample_weight=weight).labels_, dtype=np.intp)
+    if how == "random":
+        resp = np.asarray(random_state.uniform(size=(n, k)), dtype=X.dtype).astype(np.float64)
+        return np.asarray(resp / resp.sum(axis=1)[:, None])
+    if how == "random_from_data":
+        p = None if weight is None else weight / weight.sum()
+        chosen = random_state.choice(n, size=k, replace=False, p=p)
+    else:
+        _, chosen = kmeans_plusplus(X, k, sample_weight=weight, random_state=random_state)
+    labels = np.full(n, -1, np.intp)
+    labels[chosen] = np.arange(k)
+    return labels
+
+
+def _moments(
+    X: NDArray[Any],
+    weight: Floats | None,
+    resp: Floats | NDArray[np.intp],
+    k: int,
+    covariance_type: str,
+) -> Moments:
+    """Two-pass moments of rows under given responsibilities or labels."""
+    hard = resp.ndim == 1
+    family = FAMILIES[covariance_type]
+    shape = family.covariance_shape(k, X.shape[1])
+    mass, means, scatter = np.zeros(k), np.zeros((k, X.shape[1])), np.zeros(shape)
+    for j in range(k):
+        rows = np.asarray(X[resp == j] if hard else X, dtype=np.float64)
+        r = np.ones(len(rows)) if hard else resp[:, j]
+        if weight is not None:
+            r = r * (weight[resp == j] if hard else weight)
+        mass[j] = r.sum() + _TINY
+        centre = rows[0] if len(rows) else means[j]
+        means[j] = centre + (r @ (rows - centre)) / mass[j]
+        off = rows - means[j]
+        if covariance_type == "full":
+            scatter[j] = (r * off.T) @ off
+        elif covariance_type == "tied":
+            scatter += (r * off.T) @ off
+        elif covariance_type == "diag":
+            scatter[j] = r @ off**2
+        else:
+            scatter[j] = (r @ off**2).sum()
+    kind: Any = covariance_type
+    return Moments(kind, mass, means, scatter)
