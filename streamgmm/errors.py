@@ -59,5 +59,9 @@ class ModelFileError(StreamGMMError, ValueError):
     """A stored model that is damaged, of a newer format, or no model at all."""
 
 
+class ModelNotFoundError(ModelFileError, FileNotFoundError):
+    """A path or URL at which there is no model."""
+
+
 class StreamGMMWarning(UserWarning):
     """Base of the warnings of this package."""
