@@ -217,17 +217,13 @@ def m_step(mixture: Mixture, statistics: Statistics, reg_covar: float = 0.0) -> 
     moments = statistics.components
     family = mixture.family
     empty = moments.weight <= 0
-    if not empty.any():
+    with np.errstate(divide="ignore", invalid="ignore"):
         covariances = family.maximize(moments, reg_covar)
-    else:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            covariances = family.maximize(moments, reg_covar)
-        if family.name != "tied":
-            covariances[empty] = mixture.covariances[empty]
+    if family.name != "tied":
+        covariances[empty] = mixture.covariances[empty]
     weights = moments.weight / moments.weight.sum()
-    return Mixture(
-        family, weights, moments.mean, covariances, family.precisions_cholesky(covariances)
-    )
+    means = np.where(empty[:, None], mixture.means, moments.mean)
+    return Mixture(family, weights, means, covariances, family.precisions_cholesky(covariances))
 
 
 def free_energy(mixture: Mixture, statistics: Statistics) -> float:

@@ -81,6 +81,6 @@ class Moments:
 
         `second` has the shape of the scatter and `first` is (K, D).
         """
-        share = np.divide(1.0, weight, out=np.zeros_like(weight), where=weight > 0)
-        shift = first * share[:, None]
+        used = np.broadcast_to((weight > 0)[:, None], first.shape)
+        shift = np.divide(first, weight[:, None], out=np.zeros(first.shape), where=used)
         return cls(kind, weight, centre + shift, second - spread(kind, weight, shift))

@@ -145,7 +145,8 @@ class Accumulator:
         """The sums of all rows added."""
         at = self._layout
         first = self._first.reshape(-1, at.D)[: at.k, : at.d]
-        moments = self._finish(self._n, first, self._second)
+        with np.errstate(invalid="ignore"):  # rows that are not finite show in the likelihood
+            moments = self._finish(self._n, first, self._second)
         return BlockSums(float(self._totals[0]), float(self._totals[1]), moments)
 
 
@@ -218,7 +219,7 @@ def triangular_inverses(covariances: Floats) -> Floats:
         if failed == 0:
             inverse, failed = lapack.dtrtri(lower, lower=1)
             out[k] = inverse.T
-        if failed != 0 or not np.all(np.isfinite(out[k])):
+        if failed != 0 or not (np.isfinite(covariance).all() and np.isfinite(out[k]).all()):
             bad.append(k)
     if bad:
         raise singular(bad)

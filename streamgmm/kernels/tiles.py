@@ -46,13 +46,17 @@ RESP_FLOOR = 1e-20  # smaller responsibilities are zero: denormals would slow ev
 def load_tile(
     X: Any, sample_weight: Any, first: int, n: int, ref: Any, xt: Any, wt: Any, T: int
 ) -> None:
-    """Transpose ``X[first:first + n] - ref`` into `xt`, weights into `wt`; pad with weight 0."""
+    """Transpose ``X[first:first + n] - ref`` into `xt`, weights into `wt`; pad with weight 0.
+
+    Infinity becomes NaN, which no sum after it can hide.
+    """
     D = X.shape[1]
     for d in range(D):
         shift = ref[d]
         base = d * T
         for i in range(n):
-            xt[base + i] = X[first + i, d] - shift
+            x = X[first + i, d] - shift
+            xt[base + i] = x + (x - x)
         for i in range(n, T):
             xt[base + i] = 0.0
     weighted = sample_weight.shape[0] > 0
