@@ -54,22 +54,25 @@ class Lazy:
     graph : dict
         Culled to what the keys need.
     keys : list
+    waiting : tuple
+        Keys of results on a cluster that the graph refers to.
     futures : dict
-        Results on a cluster that the graph refers to, by key; never pickled.
+        Those results by key; never pickled.
     """
 
     graph: dict[Any, Any]
     keys: list[Any]
+    waiting: tuple[Any, ...] = ()
     futures: Mapping[Any, Any] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave the futures behind: whoever sends the graph fills them in."""
-        return Lazy, (self.graph, self.keys)
+        return Lazy, (self.graph, self.keys, self.waiting)
 
     def fill(self, values: Mapping[Any, Any]) -> Lazy:
         """Put values in the place of the futures."""
-        wanted = {key: values[key] for key in self.futures}
-        return Lazy({**self.graph, **wanted}, self.keys)
+        found = {key: values[key] for key in self.waiting}
+        return Lazy({**self.graph, **found}, self.keys)
 
     def compute(self) -> list[NDArray[Any]]:
         """Compute the chunks here, in this thread."""
@@ -96,7 +99,7 @@ def lazy_parts(array: Any, groups: Sequence[list[Any]]) -> list[Lazy]:
         part, _ = dask.optimization.cull(graph, list(keys))  # type: ignore[no-untyped-call]
         waiting = {key: futures[key] for key in part if key in futures}
         rest = {key: value for key, value in part.items() if key not in waiting}
-        parts.append(Lazy(rest, list(keys), waiting))
+        parts.append(Lazy(rest, list(keys), tuple(waiting), waiting))
     return parts
 
 

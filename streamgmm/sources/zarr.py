@@ -106,7 +106,7 @@ class ZarrRef:
     def _get(self, selection: tuple[slice, ...]) -> NDArray[Any]:
         array = self.array
         if self.local:
-            return np.asarray(run_here(lambda: array.async_array.getitem(selection)))
+            return np.asarray(run_here(lambda: _asynchronous(array).getitem(selection)))
         return np.asarray(array[selection])
 
     def _name_chunk(self, start: int, stop: int, error: Exception) -> None:
@@ -406,7 +406,7 @@ def _group_message(group: Any, where: str) -> str:
 
 
 def _ref(array: zarr.Array[Any], name: str) -> ZarrRef:
-    """Make an open array fit for other processes, and safe against truncated Blosc chunks."""
+    """Make an open array fit for other processes, and safe against truncated chunks."""
     import zarr
 
     store: Any = array.store
@@ -414,15 +414,20 @@ def _ref(array: zarr.Array[Any], name: str) -> ZarrRef:
     resident = isinstance(store, zarr.storage.MemoryStore) or _in_memory(store)
     if local and not store.root.is_absolute():
         store = zarr.storage.LocalStore(store.root.absolute(), read_only=True)
-    if _ends_in_blosc(array):
-        from streamgmm.sources.blosc import GuardedStore
+    blosc = _ends_in_blosc(array)
+    if blosc or array.shards is not None:
+        from streamgmm.sources.guard import GuardedStore
 
-        store = GuardedStore(store)
+        store = GuardedStore(store, blosc)
     if store is not array.store:
-        inner = array.async_array
         path = zarr.storage.StorePath(store, array.path)
-        array = zarr.Array(zarr.AsyncArray(inner.metadata, path, inner.config))
+        array = zarr.Array(zarr.AsyncArray(array.metadata, path))
     return ZarrRef(array, name, local, resident)
+
+
+def _asynchronous(array: zarr.Array[Any]) -> Any:
+    """Give the asynchronous side of an array; before Zarr 3.1 it had no public name."""
+    return getattr(array, "async_array", None) or array._async_array
 
 
 def _in_memory(store: Any) -> bool:
