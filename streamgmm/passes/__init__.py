@@ -22,10 +22,13 @@ __all__ = [
     "Mergeable",
     "SerialExecutor",
     "ThreadsExecutor",
+    "default_threads",
     "one_blas_thread",
     "open_executor",
     "tree_levels",
 ]
+
+_CLUSTER_NAMES = {"", "distributed", "dask.distributed"}  # a client sets the last of them
 
 
 @contextmanager
@@ -91,7 +94,7 @@ def open_executor(
         finally:
             cluster.close()
         return
-    n_threads = min(_default_threads() if n_threads is None else n_threads, len(blocks))
+    n_threads = min(default_threads() if n_threads is None else n_threads, len(blocks))
     if n_threads == 1:
         yield SerialExecutor(blocks, split_every)
         return
@@ -124,7 +127,7 @@ def _in_task() -> bool:
 def _active_client() -> Any:
     """Give the client that is active in this process, without importing distributed."""
     module = sys.modules.get("distributed")
-    if module is None or _in_task() or _named_scheduler() not in {"", "distributed"}:
+    if module is None or _in_task() or _named_scheduler() not in _CLUSTER_NAMES:
         return None
     try:
         return module.default_client()
@@ -132,7 +135,12 @@ def _active_client() -> Any:
         return None
 
 
-def _default_threads() -> int:
+def default_threads() -> int:
+    """Give the threads that a pass here uses unless told otherwise.
+
+    Dask's ``num_workers`` setting, or the processors that this process may use; one, where
+    ``dask.config`` asks for a synchronous scheduler or this is a task on a worker.
+    """
     import dask
     from dask.system import CPU_COUNT
 

@@ -20,6 +20,10 @@ from streamgmm.sources import Block
 
 _SCATTER_BYTES = 256 << 20
 _LOST_TRIES = 4
+_ADVICE = (
+    "most likely for want of memory; use a smaller block_size, smaller chunks, or workers with "
+    "more memory"
+)
 
 
 def _load(payload: bytes) -> Any:
@@ -40,13 +44,33 @@ def _map_block(
     here: Any = pickle.loads(block) if isinstance(block, bytes) else block
     if values:
         here = here.fill(dict(zip(pickle.loads(waited), values, strict=True)))
-    with one_blas_thread():
-        value = func(context, here)
+    try:
+        with one_blas_thread():
+            value = func(context, here)
+    except Exception as error:
+        if not _travels(error):  # its cause may be what does not
+            error.__cause__ = error.__context__ = None
+        raise
     if topic:
         from distributed import get_worker
 
         get_worker().log_event(topic, (token, index))
     return value
+
+
+def _travels(error: Exception) -> bool:
+    """Whether an error, with its causes, arrives at the client as it is."""
+    from distributed.protocol.pickle import dumps, loads
+
+    try:
+        loads(dumps(error))
+    except Exception:
+        return False
+    return True
+
+
+def _nothing() -> None:
+    return None
 
 
 def _merge_task(*values: Any) -> Any:
@@ -95,6 +119,7 @@ class ClusterExecutor:
         self._n_passes = 0
         self._small: dict[int, bytes] = {}
         self._scattered: dict[int, Any] = {}
+        self._pins: dict[str, Any] = {}
 
     def run(
         self,
@@ -123,8 +148,13 @@ class ClusterExecutor:
                 value = self._run_once(name, work, indices, report if on_block else None)
             except Exception as error:
                 self._explain(error, indices)
-                if attempt == _LOST_TRIES or not self._forget_lost(error):
+                if not self._forget_lost(error):
                     raise
+                if attempt == _LOST_TRIES:
+                    raise WorkerLostError(
+                        f"workers that held blocks of rows were lost in {attempt} tries of one "
+                        f"pass, {_ADVICE}"
+                    ) from error
                 continue
             if on_block is not None:
                 for i in range(len(indices)):
@@ -177,11 +207,16 @@ class ClusterExecutor:
         """Make the graph of one pass; give it and the key of its root."""
         from dask._task_spec import List, Task, TaskRef
 
-        work_key = f"streamgmm-context-{token}"
+        groups = [f"streamgmm-{kind}-{self._token}" for kind in ("context", name, "merge")]
+        context_group, map_group, merge_group = groups
+        pass_id = self._n_passes
+        work_key = (context_group, pass_id)
         graph: dict[Any, Any] = {work_key: Task(work_key, _load, work)}
+        # Blocks that hold nothing are queued at the scheduler; others go to where their rows are.
+        queued = not any(index in self._scattered for index in indices)
         nodes: list[Any] = []
         for i, index in enumerate(indices):
-            key = (f"streamgmm-{name}-{self._token}", self._n_passes, i)
+            key = (map_group, pass_id, i)
             block = (
                 TaskRef(self._scattered[index].key)
                 if index in self._scattered
@@ -190,7 +225,7 @@ class ClusterExecutor:
             waits = _futures(self.blocks[index])
             refs = [TaskRef(future.key) for future in waits.values()]
             args = (block, pickle.dumps(list(waits)), List(*refs), topic, token, i)
-            graph[key] = Task(key, _map_block, TaskRef(work_key), *args)
+            graph[key] = Task(key, _map_block, TaskRef(work_key), *args, _data_producer=queued)
             nodes.append(key)
         for level, size in enumerate(tree_levels(len(nodes), self.split_every)[1:], start=1):
             parents: list[Any] = []
@@ -199,11 +234,26 @@ class ClusterExecutor:
                 if len(children) == 1:
                     parents.append(children[0])
                     continue
-                node = (f"streamgmm-merge-{self._token}", self._n_passes, level, i)
+                node = (merge_group, pass_id, level, i)
                 graph[node] = Task(node, _merge_task, *(TaskRef(child) for child in children))
                 parents.append(node)
             nodes = parents
+        self._pin(groups)
         return graph, nodes[0]
+
+    def _pin(self, groups: list[str]) -> None:
+        """Keep the task groups of this executor alive in the scheduler from pass to pass.
+
+        A scheduler never forgets a group that it has seen and lost (its spans keep them all), so
+        a new group every pass would make it grow; a group with a task in it is used again.
+        """
+        from dask._task_spec import Task
+
+        new = {group: (group, "open") for group in groups if group not in self._pins}
+        if new:
+            graph = {key: Task(key, _nothing) for key in new.values()}
+            futures = self.client.get(graph, list(new.values()), sync=False)
+            self._pins.update(zip(new, futures, strict=True))
 
     def _scatter(self, indices: Sequence[int]) -> None:
         """Send the blocks that hold rows to the workers, those that are not there yet."""
@@ -251,15 +301,15 @@ class ClusterExecutor:
             block = self.blocks[indices[key[2]]]
             where = f"the block of rows {block.start}:{block.start + block.n_rows}"
         raise WorkerLostError(
-            f"{where} ended its worker {error.allowed_failures + 1} times, most likely for want "
-            "of memory; use a smaller block_size, smaller chunks, or workers with more memory"
+            f"{where} ended its worker {error.allowed_failures + 1} times, {_ADVICE}"
         ) from error
 
     def close(self) -> None:
         """Let the workers drop the blocks that they hold."""
-        for future in self._scattered.values():
+        for future in [*self._scattered.values(), *self._pins.values()]:
             future.release()
         self._scattered.clear()
+        self._pins.clear()
 
 
 def _futures(block: Block) -> Mapping[Any, Any]:

@@ -1,0 +1,269 @@
+"""Passes in this process: the tree, the threads, and what happens when a block fails."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import Any
+
+import dask
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamgmm.errors import ParameterError
+from streamgmm.passes import (
+    SerialExecutor,
+    ThreadsExecutor,
+    one_blas_thread,
+    open_executor,
+    tree_levels,
+)
+from streamgmm.passes.base import Tree
+from streamgmm.sources import Block, Piece, open_source
+from tests.passes_work import Sum, blas_threads, fail_at, weighted_sum
+
+X = np.random.default_rng(0).normal(size=(8000, 3))
+
+
+def blocks_of(n: int) -> list[Block]:
+    blocks = list(open_source(X[: 8 * n]).blocks(8 * 3 * 8))
+    assert len(blocks) == n
+    return blocks
+
+
+def same(a: Sum, b: Sum) -> bool:
+    return a.n_rows == b.n_rows and a.total.tobytes() == b.total.tobytes()
+
+
+@dataclass(frozen=True)
+class Word:
+    """Merges into brackets, which show the tree."""
+
+    text: str
+
+    def merge(self, other: Word) -> Word:
+        return Word(f"({self.text}{other.text})")
+
+
+def by_level(words: list[Word], arity: int) -> Word:
+    while len(words) > 1:
+        groups = [words[i : i + arity] for i in range(0, len(words), arity)]
+        words = [reduce(Word.merge, group) for group in groups]
+    return words[0]
+
+
+@given(n=st.integers(1, 90), arity=st.integers(2, 9), data=st.data())
+def test_the_tree_is_the_same_whatever_the_order_of_arrival(
+    n: int, arity: int, data: st.DataObject
+) -> None:
+    words = [Word(f"{i}.") for i in range(n)]
+    tree: Tree[Word] = Tree(n, arity)
+    for i in data.draw(st.permutations(range(n))):
+        tree.add(i, words[i])
+    assert tree.result() == by_level(words, arity)
+    assert not tree.waiting
+
+
+@given(n=st.integers(1, 5000), arity=st.integers(2, 9))
+def test_in_order_a_tree_holds_few_values(n: int, arity: int) -> None:
+    tree: Tree[Any] = Tree(n, arity)
+    most = 0
+
+    @dataclass(frozen=True)
+    class Nothing:
+        def merge(self, other: Any) -> Any:
+            return self
+
+    for i in range(n):
+        tree.add(i, Nothing())
+        most = max(most, sum(len(children) for children in tree.waiting.values()))
+    assert most <= (arity - 1) * (len(tree_levels(n, arity)) - 1)
+
+
+@given(n=st.integers(1, 40), arity=st.integers(2, 9), n_threads=st.integers(2, 5))
+def test_threads_give_the_bits_of_the_serial_oracle(n: int, arity: int, n_threads: int) -> None:
+    blocks = blocks_of(n)
+    expected = SerialExecutor(blocks, arity).run(weighted_sum, 1.5)
+    with open_executor(blocks, n_threads=n_threads, split_every=arity) as executor:
+        assert same(executor.run(weighted_sum, 1.5), expected)
+        assert same(executor.run(weighted_sum, 1.5), expected)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_a_subset_of_the_blocks_and_the_progress(n_threads: int) -> None:
+    blocks = blocks_of(30)
+    rows: list[int] = []
+    with open_executor(blocks, n_threads=n_threads) as executor:
+        some = executor.run(weighted_sum, 2.0, on_block=rows.append, blocks=[3, 4, 7])
+        assert same(some, SerialExecutor([blocks[i] for i in (3, 4, 7)]).run(weighted_sum, 2.0))
+        assert rows == [8, 8, 8]
+        one = executor.run(weighted_sum, 2.0, on_block=rows.append, blocks=[5])
+        assert same(one, weighted_sum(2.0, blocks[5]))
+        with pytest.raises(ParameterError, match="no blocks"):
+            executor.run(weighted_sum, 2.0, blocks=[])
+
+
+def test_progress_is_told_in_the_calling_thread() -> None:
+    threads = set()
+    with open_executor(blocks_of(20), n_threads=2) as executor:
+        executor.run(weighted_sum, 1.0, on_block=lambda _: threads.add(threading.get_ident()))
+    assert threads == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_an_error_reaches_the_caller_as_it_was(n_threads: int) -> None:
+    blocks = blocks_of(30)
+    with open_executor(blocks, n_threads=n_threads) as executor:
+        with pytest.raises(ValueError, match=r"^row 100 is bad$"):
+            executor.run(fail_at, 100)
+        expected = SerialExecutor(blocks).run(weighted_sum, 1.0)
+        assert same(executor.run(weighted_sum, 1.0), expected)
+
+
+@dataclass
+class Watch:
+    """Counts the pieces and results there are at once."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    begun: int = 0
+    held: int = 0
+    most: int = 0
+
+    def add(self, change: int) -> None:
+        with self.lock:
+            self.begun += change > 0
+            self.held += change
+            self.most = max(self.most, self.held)
+
+
+class Held:
+    """A result that tells when it is there and when it is gone."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        watch.add(1)
+
+    def __del__(self) -> None:
+        self.watch.add(-1)
+
+    def merge(self, other: Held) -> Held:
+        return Held(self.watch)
+
+
+def test_results_do_not_pile_up() -> None:
+    watch = Watch()
+    with open_executor(blocks_of(900), n_threads=3) as executor:
+        executor.run(lambda watch, _: Held(watch), watch)
+    # 7 at each of the 3 levels that wait, those under way, and those of the merge at hand.
+    assert watch.most <= 3 * 7 + 2 * (3 + 1) + 10
+
+
+@dataclass(frozen=True)
+class EndlessBlock:
+    """A block that would never end, to see whether anything stops it."""
+
+    start: int
+    n_rows: int = 1
+    resident: bool = True
+
+    def pieces(self) -> Iterator[Piece]:
+        while True:
+            yield Piece(self.start, np.ones((1, 1)), None)
+
+
+def fail_first(_: None, block: Block) -> Sum:
+    if block.start == 0:
+        raise ValueError("the first")
+    for _piece in block.pieces():
+        pass
+    raise AssertionError
+
+
+def test_a_failure_stops_the_blocks_under_way_and_starts_no_more() -> None:
+    blocks = [EndlessBlock(i) for i in range(20)]
+    with (
+        open_executor(blocks, n_threads=3) as executor,
+        pytest.raises(ValueError, match="the first"),
+    ):
+        executor.run(fail_first, None)
+
+
+def test_ctrl_c_in_the_progress_stops_the_pass() -> None:
+    blocks = [*blocks_of(1), *(replace(EndlessBlock(8), start=8 + i) for i in range(9))]
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    executor = ThreadsExecutor(blocks, 2)
+    with pytest.raises(KeyboardInterrupt):
+        executor.run(weighted_sum, 1.0, on_block=interrupt)
+    executor.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("streamgmm_")]
+
+
+def test_one_blas_thread_in_every_block_and_restored_after() -> None:
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def count() -> int:
+        return max(lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas")
+
+    with threadpool_limits(2, user_api="blas"):
+        for n_threads in (1, 3):
+            with open_executor(blocks_of(9), n_threads=n_threads) as executor:
+                assert executor.run(blas_threads, None).total == 0
+            assert count() == 2
+        with one_blas_thread():
+            with one_blas_thread():
+                assert count() == 1
+            assert count() == 1
+        assert count() == 2
+
+
+def test_which_executor_is_opened() -> None:
+    blocks = blocks_of(9)
+    with open_executor(blocks, n_threads=1) as executor:
+        assert isinstance(executor, SerialExecutor)
+    with open_executor(blocks[:1], n_threads=4) as executor:
+        assert isinstance(executor, SerialExecutor)
+    with open_executor(blocks, n_threads=4) as executor:
+        assert isinstance(executor, ThreadsExecutor)
+        assert executor.n_threads == 4
+    with dask.config.set(scheduler="synchronous"), open_executor(blocks) as executor:
+        assert isinstance(executor, SerialExecutor)
+    with dask.config.set(num_workers=3), open_executor(blocks) as executor:
+        assert isinstance(executor, ThreadsExecutor)
+        assert executor.n_threads == 3
+
+
+@pytest.mark.parametrize(
+    ("blocks", "options"),
+    [([], {}), (blocks_of(2), {"n_threads": 0}), (blocks_of(2), {"split_every": 1})],
+)
+def test_bad_settings(blocks: list[Block], options: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError), open_executor(blocks, **options):
+        pass
+
+
+def test_distributed_is_not_imported_for_local_passes() -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from streamgmm.passes import open_executor\n"
+        "from streamgmm.sources import open_source\n"
+        "with open_executor(open_source(np.ones((9000, 2))).blocks(16384)) as e: pass\n"
+        "assert 'distributed' not in sys.modules\n"
+        "assert 'zarr' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_blocks_pickle_with_the_rows_that_they_are() -> None:
+    block = blocks_of(30)[7]
+    assert len(pickle.dumps(block)) < 1000
+    assert same(weighted_sum(1.0, pickle.loads(pickle.dumps(block))), weighted_sum(1.0, block))
