@@ -1,0 +1,186 @@
+"""A bar for every pass: how far it is, and what the likelihood does.
+
+    with streamgmm.ProgressBar():
+        model.fit("data.zarr")
+
+Whatever makes passes asks `listener` whom to tell.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+if TYPE_CHECKING:
+    import rich.console
+    import rich.progress
+
+
+class Event(Protocol):
+    """What is told of a pass under way: `rows` of `n_rows` are done.
+
+    `iteration` counts from 1; `lower_bound` (nats a row) and `change` are those of the last
+    finished iteration, and NaN before the first.
+    """
+
+    @property
+    def stage(self) -> str: ...  # noqa: D102
+
+    @property
+    def iteration(self) -> int: ...  # noqa: D102
+
+    @property
+    def rows(self) -> int: ...  # noqa: D102
+
+    @property
+    def n_rows(self) -> int: ...  # noqa: D102
+
+    @property
+    def lower_bound(self) -> float: ...  # noqa: D102
+
+    @property
+    def change(self) -> float: ...  # noqa: D102
+
+
+Listener = Callable[[Any], None]
+
+_listener: ContextVar[Listener | None] = ContextVar("streamgmm_progress", default=None)
+
+_STAGES = {
+    "sample": "looking at the data",
+    "em": "EM iteration {iteration}",
+    "score": "final likelihood",
+    "predict": "writing",
+}
+
+
+def listener() -> Listener | None:
+    """Whom to tell of progress in this context: the innermost bar, or nobody.
+
+    >>> listener() is None
+    True
+    """
+    return _listener.get()
+
+
+class ProgressBar:
+    """Show the progress of all fits and predictions inside a ``with`` statement.
+
+    In a terminal there is one bar: the rows of the pass under way, rows a second, the
+    log-likelihood a row and its last change. Where there is no terminal there is a line for
+    each iteration instead.
+
+    Parameters
+    ----------
+    file : text file, optional
+        Where to show it; standard error by default.
+
+    Examples
+    --------
+    >>> import sys
+    >>> with ProgressBar(file=sys.stdout) as bar:
+    ...     bar.tell("predict", 5, 10)
+    ...     bar.tell("predict", 10, 10)
+    writing: 10 rows
+    """
+
+    def __init__(self, file: Any = None) -> None:
+        self.file = file
+        self._token: Token[Listener | None] | None = None
+        self._bar: rich.progress.Progress | None = None
+        self._task: Any = None
+        self._pass: tuple[str, int] | None = None
+        self._done = 0
+        self._bound, self._change = math.nan, math.nan
+        self._started = 0.0
+
+    def __enter__(self) -> Self:
+        """Start to show."""
+        out = sys.stderr if self.file is None else self.file
+        self._out = out
+        self._started = time.perf_counter()
+        if out.isatty():
+            self._bar = _bar(out)
+            self._task = self._bar.add_task("starting", total=None, note="")
+            self._bar.start()
+        self._token = _listener.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop to show."""
+        if self._token is not None:
+            _listener.reset(self._token)
+        if self._bar is not None:
+            self._bar.stop()
+
+    def tell(self, stage: str, rows: int, n_rows: int) -> None:
+        """Show that `rows` of `n_rows` of a pass without iterations are done."""
+        self._show(stage, 0, rows, n_rows)
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        if math.isfinite(event.lower_bound):
+            self._bound, self._change = event.lower_bound, event.change
+            if self._bar is None:
+                self._line(event)
+        self._show(event.stage, event.iteration, event.rows, event.n_rows)
+
+    def _show(self, stage: str, iteration: int, rows: int, n_rows: int) -> None:
+        here = (stage, iteration)
+        fresh = here != self._pass or rows < self._done
+        finishes = rows >= n_rows and (fresh or self._done < n_rows)
+        self._pass, self._done = here, rows
+        title = _STAGES.get(stage, stage).format(iteration=iteration)
+        if self._bar is not None:
+            if fresh:
+                self._bar.reset(self._task, total=n_rows)
+            self._bar.update(self._task, completed=rows, description=title, note=self._note())
+        elif finishes and stage != "em":
+            print(f"{title}: {n_rows:,} rows", file=self._out, flush=True)
+
+    def _line(self, event: Event) -> None:
+        seconds = time.perf_counter() - self._started
+        print(
+            f"iteration {event.iteration}: {self._note()}, {seconds:.1f} s",
+            file=self._out,
+            flush=True,
+        )
+
+    def _note(self) -> str:
+        if not math.isfinite(self._bound):
+            return ""
+        change = f", change {self._change:+.1e}" if math.isfinite(self._change) else ""
+        return f"log-likelihood {self._bound:.6f} a row{change}"
+
+
+def _bar(out: Any) -> rich.progress.Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+    from rich.text import Text
+
+    class Rows(ProgressColumn):
+        """Rows done of all, and rows a second."""
+
+        def render(self, task: rich.progress.Task) -> Text:
+            speed = f" {task.speed:,.0f}/s" if task.speed else ""
+            total = f"/{task.total:,.0f}" if task.total else ""
+            return Text(f"{task.completed:,.0f}{total} rows{speed}", style="cyan")
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        Rows(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(file=out),
+        refresh_per_second=8,
+    )
