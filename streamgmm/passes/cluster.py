@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import cloudpickle  # type: ignore[import-untyped]
 
-from streamgmm.errors import ParameterError, WorkerLostError
+from streamgmm.errors import ParameterError, StreamGMMError, WorkerLostError
 from streamgmm.passes.base import C, M, OnBlock, merge_all, tree_levels
 from streamgmm.passes.blas import one_blas_thread
 from streamgmm.sources import Block
@@ -47,26 +47,15 @@ def _map_block(
     try:
         with one_blas_thread():
             value = func(context, here)
-    except Exception as error:
-        if not _travels(error):  # its cause may be what does not
-            error.__cause__ = error.__context__ = None
+    except StreamGMMError as error:
+        # Its message tells the cause, which might not pickle; then the error would not either.
+        error.__cause__ = error.__context__ = None
         raise
     if topic:
         from distributed import get_worker
 
         get_worker().log_event(topic, (token, index))
     return value
-
-
-def _travels(error: Exception) -> bool:
-    """Whether an error, with its causes, arrives at the client as it is."""
-    from distributed.protocol.pickle import dumps, loads
-
-    try:
-        loads(dumps(error))
-    except Exception:
-        return False
-    return True
 
 
 def _nothing() -> None:
