@@ -269,6 +269,18 @@ def test_blocks_follow_shards_and_pieces_follow_their_chunks(tmp_path: Path) -> 
     assert len(sizes) == 2
 
 
+def test_shards_of_blosc_chunks_with_the_index_first(tmp_path: Path) -> None:
+    X = table(60, 3)
+    serializer = zarr.codecs.ShardingCodec(
+        chunk_shape=(10, 3),
+        codecs=[zarr.codecs.BytesCodec(), zarr.codecs.BloscCodec()],
+        index_location="start",
+    )
+    path = str(tmp_path / "x")
+    zarr.create_array(path, data=X, chunks=(20, 3), serializer=serializer, compressors=None)
+    np.testing.assert_array_equal(read(open_source(path), 1000)[0], X)
+
+
 def test_a_missing_chunk_is_the_fill_value(tmp_path: Path) -> None:
     zarr.create_array(str(tmp_path / "x"), shape=(10, 2), chunks=(5, 2), dtype="f4", fill_value=7)
     np.testing.assert_array_equal(read(open_source(tmp_path / "x"), 10)[0], np.full((10, 2), 7))

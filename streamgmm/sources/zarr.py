@@ -414,7 +414,7 @@ def _ref(array: zarr.Array[Any], name: str) -> ZarrRef:
     resident = isinstance(store, zarr.storage.MemoryStore) or _in_memory(store)
     if local and not store.root.is_absolute():
         store = zarr.storage.LocalStore(store.root.absolute(), read_only=True)
-    blosc = _ends_in_blosc(array)
+    blosc = array.shards is None and _ends_in_blosc(array)
     if blosc or array.shards is not None:
         from streamgmm.sources.guard import GuardedStore
 
