@@ -1,0 +1,58 @@
+"""What a person passes as X, opened and checked against what the estimator has seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _check_feature_names, check_array
+
+from streamgmm.errors import DataError
+from streamgmm.sources import Source, open_source
+from streamgmm.sources.array import ArraySource
+from streamgmm.sources.dask import is_dask_array
+from streamgmm.sources.zarr import is_zarr
+
+
+def in_memory(source: Source) -> bool:
+    """Whether results for these rows are given in memory, too."""
+    return isinstance(source, ArraySource)
+
+
+def open_rows(
+    estimator: Any, X: object, sample_weight: object = None, *, fitting: bool = False
+) -> Source:
+    """Open X, and check or (when fitting) set the estimator's number and names of features.
+
+    Lists and tables are converted by scikit-learn; Zarr arrays, paths, dask arrays and sources
+    are left where they are. Values are looked at where they are read.
+
+    Raises
+    ------
+    DataError, DataTypeError, SourceError
+        As `open_source`; DataError also if the number of features is another than in `fit`.
+    """
+    lazy = isinstance(X, Source) or is_zarr(X) or is_dask_array(X)
+    if not lazy:
+        _check_feature_names(estimator, X, reset=fitting)
+    if not lazy and type(X) not in (np.ndarray, np.memmap):
+        X = check_array(
+            X,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite=False,
+            estimator=estimator,
+            input_name="X",
+        )
+    source = open_source(X, sample_weight=sample_weight)
+    if fitting:
+        if lazy and hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+        estimator.n_features_in_ = source.n_features
+        return source
+    expected = estimator.means_.shape[1]
+    if source.n_features != expected:
+        raise DataError(
+            f"{source.name} has {source.n_features} features, but {type(estimator).__name__} "
+            f"is expecting {expected} features as input."
+        )
+    return source

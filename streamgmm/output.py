@@ -1,0 +1,304 @@
+"""Rows out: a Zarr array that many processes write, and that is there only once it is whole.
+
+A Zarr array is what its metadata says is one. So the chunks are written first, beside metadata
+that name the place as unfinished, and the array's own metadata take their place at the end, in
+one step: on a file system and in an object store alike, whoever looks earlier (or after a kill,
+or on a full disk) finds no array that could be taken for a finished one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.errors import OutputError, OutputExistsError, ParameterError, SourceError
+
+if TYPE_CHECKING:
+    import zarr
+
+_seen: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Output:
+    """An array that is being written; pickles small and writes from any process.
+
+    Attributes
+    ----------
+    array : zarr.Array
+        With its metadata in memory only.
+    name : str
+        What messages call it.
+    token : str
+        Who writes it, as the metadata at its place say.
+    """
+
+    array: zarr.Array[Any]
+    name: str
+    token: str
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in all."""
+        return int(self.array.shape[0])
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows in a chunk; what is written should be whole chunks."""
+        return int(self.array.chunks[0])
+
+    @property
+    def resident(self) -> bool:
+        """Whether the store is in this process's memory, out of reach for any other."""
+        from streamgmm.sources.zarr import open_ref
+
+        return open_ref(self.array).resident
+
+    def write(self, start: int, values: NDArray[Any]) -> None:
+        """Write whole chunks from row `start` on.
+
+        Raises
+        ------
+        OutputError
+            Names the output and the cause.
+        """
+        if self.token not in _seen:
+            self._check_seen()
+        try:
+            self.array[start : start + len(values)] = values
+        except Exception as error:
+            raise self._failed(f"rows {start}:{start + len(values)}", error) from error
+
+    def commit(self) -> zarr.Array[Any]:
+        """Make it an array, now that all of it is written, and open it."""
+        import zarr
+        from zarr.core.buffer import default_buffer_prototype
+
+        place = self.array.store_path
+        try:
+            for key, value in self.array.metadata.to_buffer_dict(
+                default_buffer_prototype()
+            ).items():
+                _run((place / key).set(value))
+            return zarr.open_array(place.store, path=place.path, mode="r+")
+        except Exception as error:
+            raise self._failed("its metadata", error) from error
+
+    def discard(self) -> None:
+        """Remove all that was written; what cannot be removed is no array."""
+        try:
+            _run(self.array.store_path.delete_dir())
+        except Exception:
+            return
+
+    def _failed(self, what: str, error: Exception) -> OutputError:
+        cause = str(error).strip() or type(error).__name__
+        return OutputError(
+            f"{self.name}: {what} could not be written ({cause}); what was written of it is "
+            "removed"
+        )
+
+    def _check_seen(self) -> None:
+        """Check that this process writes to the place that the client opened."""
+        attributes = _attributes(self.array.store_path)
+        if attributes is None or attributes.get("token") != self.token:
+            raise OutputError(
+                f"{self.name} was opened elsewhere but is not to be seen from this process; give "
+                "a path or URL that every worker can open, such as a shared file system"
+            )
+        _seen.add(self.token)
+
+
+def create_output(
+    out: object,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    chunks: tuple[int, ...],
+    *,
+    fill_value: float,
+    attributes: dict[str, Any],
+    overwrite: bool = False,
+    storage_options: dict[str, Any] | None = None,
+    beside: zarr.Array[Any] | None = None,
+) -> Output:
+    """Begin an array: take its place, and mark it as unfinished.
+
+    Parameters
+    ----------
+    out : str, path-like, URL, zarr store or zarr.storage.StorePath
+    shape, dtype, chunks, fill_value, attributes
+        Of the Zarr array (format 3); the attributes as JSON.
+    overwrite : bool
+        Whether an array, or what an earlier run left unfinished, may be removed. What is no
+        array never is.
+    storage_options : dict, optional
+        For the fsspec file system of a URL.
+    beside : zarr.Array, optional
+        The array that is read meanwhile, which must not be written over.
+
+    Raises
+    ------
+    OutputExistsError
+        If there is something at the place.
+    ParameterError
+        If `out` is no place, or that of `beside`.
+    OutputError
+        If it cannot be written to.
+    """
+    import zarr
+    from zarr.core.buffer import default_buffer_prototype
+
+    name, place = _parse_place(out, storage_options)
+    if beside is not None and _overlap(place, beside.store_path):
+        raise ParameterError(f"{name} is where the data are that are read; give another path")
+    _make_free(name, place, overwrite)
+    template = zarr.create_array(
+        zarr.storage.MemoryStore(),
+        shape=shape,
+        dtype=dtype,
+        chunks=chunks,
+        fill_value=fill_value,
+        attributes=attributes,
+        zarr_format=3,
+    )
+    inner = template.async_array
+    array = zarr.Array(zarr.AsyncArray(inner.metadata, place, inner.config))
+    output = Output(array, name, uuid.uuid4().hex)
+    mark = {"streamgmm": {"unfinished": True, "token": output.token}}
+    root = {"zarr_format": 3, "node_type": "group", "attributes": mark}
+    make = default_buffer_prototype().buffer.from_bytes
+    try:
+        _run((place / "zarr.json").set(make(json.dumps(root).encode())))
+    except Exception as error:
+        output.discard()
+        raise output._failed("its metadata", error) from error
+    return output
+
+
+def is_unfinished(path: str | os.PathLike[str]) -> bool:
+    """Whether there is an output at `path` that is being written, or was when its writer ended.
+
+    Examples
+    --------
+    >>> is_unfinished("nowhere.zarr")
+    False
+    """
+    return _attributes(_parse_place(path, None)[1]) is not None
+
+
+def _parse_place(out: object, storage_options: dict[str, Any] | None) -> tuple[str, Any]:
+    """Give the name and the `StorePath` of an output."""
+    import zarr
+    from zarr.abc.store import Store
+    from zarr.storage import FsspecStore, LocalStore, StorePath
+
+    if isinstance(out, (Store, StorePath)):
+        place = out if isinstance(out, StorePath) else StorePath(out)
+        return f"output '{place}'", place
+    if not isinstance(out, (str, os.PathLike)):
+        kind = " (pass its store_path)" if isinstance(out, (zarr.Array, zarr.Group)) else ""
+        raise ParameterError(
+            f"out is a {type(out).__name__}{kind}; give a path, a URL or a Zarr store"
+        )
+    where = os.fsdecode(out)
+    name = f"output '{where}'"
+    if where.startswith(("file://", "local://")):
+        where = url2pathname(urlsplit(where).path)
+    if "://" not in where and "::" not in where:
+        if storage_options:
+            raise ParameterError(f"storage_options are for URLs; '{where}' is a local path")
+        return name, StorePath(LocalStore(Path(where).absolute()))
+    try:
+        return name, StorePath(FsspecStore.from_url(where, storage_options=storage_options))
+    except ImportError as error:
+        raise SourceError(
+            f"'{where}' needs a file system that is not installed: {error}; "
+            "pip install 'streamgmm[remote]' has those for s3:// and http://"
+        ) from error
+
+
+def _make_free(name: str, place: Any, overwrite: bool) -> None:
+    """Check that nothing is in the way, and remove what may be."""
+    import zarr
+
+    directory = _directory(place)
+    if directory is not None and directory.exists() and not directory.is_dir():
+        raise OutputExistsError(f"{name} is a file; give another path")
+    try:
+        if _run(place.is_empty()):
+            return
+        held = _run(_first_names(place))
+    except Exception as error:
+        raise OutputError(f"{name} cannot be looked at ({error})") from error
+    try:
+        node: Any = zarr.open(place.store, path=place.path, mode="r")
+    except Exception:
+        node = None
+    if isinstance(node, zarr.Array):
+        what = "exists"
+    elif _attributes(place) is not None or held == {"c"}:
+        what = "is unfinished: it is being written, or was when its writer ended"
+    else:
+        kind = "a Zarr group" if isinstance(node, zarr.Group) else "something that is no array"
+        raise OutputExistsError(f"{name} is {kind}, which is not replaced; give another path")
+    if not overwrite:
+        raise OutputExistsError(f"{name} {what}; pass overwrite=True to replace it")
+    try:
+        _run(place.delete_dir())
+    except Exception as error:
+        raise OutputError(f"{name} could not be removed ({error})") from error
+
+
+async def _first_names(place: Any) -> set[str]:
+    """Some names at a place; enough to tell whether it holds chunks alone."""
+    names: set[str] = set()
+    async for name in place.store.list_dir(place.path):
+        names.add(name.rstrip("/"))
+        if len(names) > 1:
+            break
+    return names
+
+
+def _attributes(place: Any) -> dict[str, Any] | None:
+    """Give what this package wrote into the metadata of an unfinished output; None elsewhere."""
+    try:
+        value = _run((place / "zarr.json").get())
+        root = {} if value is None else json.loads(value.to_bytes())
+    except Exception:
+        return None
+    mark = root.get("attributes", {}).get("streamgmm") if isinstance(root, dict) else None
+    return mark if isinstance(mark, dict) and mark.get("unfinished") is True else None
+
+
+def _directory(place: Any) -> Path | None:
+    """Give the directory of a place on a local disk."""
+    from zarr.storage import LocalStore
+
+    store = getattr(place.store, "_store", place.store)
+    return (store.root / place.path).absolute() if isinstance(store, LocalStore) else None
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    """Whether one of two places is, or is inside, the other."""
+    paths = []
+    for place in (a, b):
+        directory = _directory(place)
+        store = getattr(place.store, "_store", place.store)
+        where = str(type(place)(store, place.path)) if directory is None else directory.resolve()
+        paths.append(str(where).rstrip("/") + "/")
+    return paths[0].startswith(paths[1]) or paths[1].startswith(paths[0])
+
+
+def _run(coroutine: Any) -> Any:
+    from zarr.core.sync import sync
+
+    return sync(coroutine)

@@ -1,0 +1,77 @@
+"""What a model says of every row, as a dask array that is computed when it is wanted."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import uuid
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.mixture import Mixture
+from streamgmm.predict.rows import WHAT, check_features, posteriors, result_shape, values_of
+from streamgmm.sources import Block, Source, open_source, parse_block_size
+from streamgmm.sources.array import ArrayBlock
+from streamgmm.sources.dask import DaskSource
+
+LAZY_BYTES = 128 << 20  # most that one chunk of a lazy result holds
+
+
+def predict_lazily(
+    source: Source, mixture: Mixture, what: str, *, block_size: int | str = "auto"
+) -> Any:
+    """Give a dask array of what the model says of every row, a task a block.
+
+    The rows of a Zarr array are read when it is computed, a bounded piece at a time; a dask
+    array is mapped chunk by chunk.
+    """
+    import dask.array as da
+    from dask._task_spec import Task, TaskRef
+    from dask.highlevelgraph import HighLevelGraph
+
+    check_features(source, mixture)
+    shape = result_shape(source, mixture, what)
+    dtype = WHAT[what].dtype
+    width = math.prod(shape[1:])
+    if isinstance(source, DaskSource):
+        array = source.array.rechunk({1: -1})
+        kept = {"drop_axis": 1} if len(shape) == 1 else {"chunks": (array.chunks[0], (width,))}
+        meta = np.empty((0,) * len(shape), dtype)
+        return array.map_blocks(
+            _predict_chunk, mixture, source.name, what, dtype=dtype, meta=meta, **kept
+        )
+    in_bytes = source.n_features * source.dtype.itemsize
+    most = LAZY_BYTES * in_bytes // (width * dtype.itemsize)
+    blocks = source.blocks(max(1, min(parse_block_size(block_size, source), most)))
+    name = f"streamgmm-{what}-{uuid.uuid4().hex}"
+    model = f"streamgmm-model-{name[-32:]}"
+    graph: dict[Any, Any] = {model: Task(model, pickle.loads, pickle.dumps(mixture))}
+    columns = (0,) * (len(shape) - 1)
+    for i, block in enumerate(blocks):
+        key = (name, i, *columns)
+        graph[key] = Task(key, _predict_block, TaskRef(model), block, source.name, what)
+    chunks = (tuple(block.n_rows for block in blocks), *((size,) for size in shape[1:]))
+    layers = HighLevelGraph.from_collections(name, graph, dependencies=[])
+    return da.Array(layers, name, chunks, dtype=dtype)  # type: ignore[no-untyped-call]
+
+
+def _predict_block(mixture: Mixture, block: Block, name: str, what: str) -> NDArray[Any]:
+    parts = [values_of(posterior, what) for _, posterior in posteriors(mixture, block, name, what)]
+    return np.concatenate(parts, dtype=WHAT[what].dtype)
+
+
+def _predict_chunk(
+    rows: Any, mixture: Mixture, name: str, what: str, block_info: Any = None
+) -> NDArray[Any]:
+
+    start = block_info[0]["array-location"][0][0] if block_info else 0
+    if not len(rows):
+        shape = (0, mixture.n_components) if WHAT[what].wide else (0,)
+        return np.empty(shape, WHAT[what].dtype)
+    source = open_source(np.asarray(rows), name=name)
+    (block,) = source.blocks(2 * source.nbytes + 1)
+    assert isinstance(block, ArrayBlock)
+    moved = ArrayBlock(start, block.rows, block.dtype, None)
+    return _predict_block(mixture, moved, name, what)

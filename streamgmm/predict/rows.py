@@ -1,0 +1,181 @@
+"""What a model says of rows: labels, responsibilities, log-densities, and their sum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.errors import DataError, ParameterError
+from streamgmm.families import Posterior
+from streamgmm.mixture import Mixture
+from streamgmm.passes import default_threads, open_executor
+from streamgmm.passes.base import OnBlock
+from streamgmm.sources import Block, Source, check_finite, parse_block_size
+
+SLICE_BYTES = 8 << 20  # responsibilities that are held at a time
+
+
+class What(NamedTuple):
+    """A quantity that can be predicted.
+
+    Its dtype in memory (scikit-learn's) and in Zarr, what stands in Zarr where nothing is, and
+    whether there is one value a component, not one a row.
+    """
+
+    dtype: np.dtype[Any]
+    stored: np.dtype[Any]
+    fill_value: float
+    wide: bool
+
+
+WHAT = {
+    "labels": What(np.dtype(np.int64), np.dtype(np.int32), -1, False),
+    "proba": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, True),
+    "log_density": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, False),
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """Rows, their total weight, and the sum of weighted log-densities in nats."""
+
+    n_rows: int
+    weight: float
+    log_likelihood: float
+
+    def merge(self, other: Score) -> Score:
+        """Score of both sets of rows."""
+        return Score(
+            self.n_rows + other.n_rows,
+            self.weight + other.weight,
+            self.log_likelihood + other.log_likelihood,
+        )
+
+    @property
+    def mean(self) -> float:
+        """Log-density of a row in nats, in the mean by weight."""
+        return self.log_likelihood / self.weight
+
+
+def score_rows(
+    source: Source,
+    mixture: Mixture,
+    *,
+    block_size: int | str = "auto",
+    n_threads: int | None = None,
+    client: Any = None,
+    on_block: OnBlock | None = None,
+) -> Score:
+    """Log-likelihood of all rows, in one pass.
+
+    Raises
+    ------
+    DataError
+        If the source has another number of features than the model, or no weight at all.
+    NonFiniteError
+        Names the array and the rows.
+    """
+    check_features(source, mixture)
+    blocks = source.blocks(parse_block_size(block_size, source))
+    context = (mixture, source.name)
+    with open_executor(blocks, n_threads=n_threads, client=client) as executor:
+        score: Score = executor.run(_score_block, context, on_block=on_block)
+    if score.weight <= 0:
+        raise DataError("sample_weight is zero for every row; give some row weight")
+    return score
+
+
+def predict_rows(
+    source: Source,
+    mixture: Mixture,
+    what: str,
+    *,
+    block_size: int | str = "auto",
+    n_threads: int | None = None,
+) -> NDArray[Any]:
+    """Labels (N,), responsibilities (N, K) or log-densities (N,), in this process's memory.
+
+    Threads write into the array that is returned. Labels are int64, as scikit-learn's.
+    """
+    check_features(source, mixture)
+    shape = result_shape(source, mixture, what)
+    out = np.empty(shape, WHAT[what].dtype)
+    blocks = source.blocks(parse_block_size(block_size, source))
+    threads = min(default_threads() if n_threads is None else n_threads, len(blocks))
+    with open_executor(blocks, n_threads=threads) as executor:
+        executor.run(_fill_block, (mixture, source.name, what, out))
+    return out
+
+
+def check_features(source: Source, mixture: Mixture) -> None:
+    """Check that the rows are as wide as the model; raises DataError, which names both."""
+    if source.n_features != mixture.n_features:
+        raise DataError(
+            f"{source.name} has {source.n_features} features, but the model is expecting "
+            f"{mixture.n_features} features as input"
+        )
+
+
+def result_shape(source: Source, mixture: Mixture, what: str) -> tuple[int, ...]:
+    """Give the shape of what is said of all rows; raises ParameterError."""
+    if what not in WHAT:
+        raise ParameterError(f"what={what!r} is none of {', '.join(map(repr, WHAT))}")
+    n = source.n_samples
+    return (n, mixture.n_components) if WHAT[what].wide else (n,)
+
+
+def values_of(posterior: Posterior, what: str) -> NDArray[Any]:
+    """Give the part of a posterior that was asked for."""
+    if what == "labels":
+        return posterior.labels
+    return posterior.resp if what == "proba" else posterior.log_density
+
+
+def posteriors(
+    mixture: Mixture, block: Block, name: str, what: str
+) -> Iterator[tuple[int, Posterior]]:
+    """Give (first row, posterior) of a block, a bounded number of rows at a time."""
+    wide = WHAT[what].wide
+    most = max(256, SLICE_BYTES // (8 * (mixture.n_components if wide else 1)))
+    for piece in block.pieces():
+        check_finite(piece, name)
+        for a in range(0, len(piece.rows), most):
+            rows = piece.rows[a : a + most]
+            yield piece.start + a, mixture.posterior(rows, labels=True, resp=wide)
+
+
+def _score_block(context: tuple[Mixture, str], block: Block) -> Score:
+    mixture, name = context
+    n_rows, weight, log_likelihood = 0, 0.0, 0.0
+    for piece in block.pieces():
+        check_finite(piece, name)
+        density = mixture.posterior(piece.rows).log_density
+        n_rows += len(density)
+        if piece.sample_weight is None:
+            weight += len(density)
+            log_likelihood += float(density.sum())
+        else:
+            used = piece.sample_weight > 0  # 0 times a density of -inf is nothing
+            weight += float(piece.sample_weight.sum())
+            log_likelihood += float(piece.sample_weight[used] @ density[used])
+    return Score(n_rows, weight, log_likelihood)
+
+
+class _Done:
+    """Nothing to merge."""
+
+    def merge(self, other: _Done) -> _Done:
+        return self
+
+
+def _fill_block(context: tuple[Mixture, str, str, NDArray[Any]], block: Block) -> _Done:
+    mixture, name, what, out = context
+    for start, posterior in posteriors(mixture, block, name, what):
+        values = values_of(posterior, what)
+        out[start : start + len(values)] = values
+    return _Done()

@@ -1,0 +1,227 @@
+"""What a model says of every row, written to a Zarr array chunk by chunk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.families import Posterior
+from streamgmm.mixture import Mixture
+from streamgmm.output import Output, create_output
+from streamgmm.passes import default_threads, open_executor
+from streamgmm.passes.base import OnBlock
+from streamgmm.predict.rows import WHAT, check_features, posteriors, result_shape, values_of
+from streamgmm.sources import Block, Source, parse_block_size
+from streamgmm.sources.zarr import ZarrSource
+
+if TYPE_CHECKING:
+    import zarr
+
+CHUNK_BYTES = 4 << 20  # of an output, where blocks are large enough
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """What a prediction saw: `n_rows`, rows per component `counts` (K,), and the least likely row.
+
+    `lowest` is its log-density in nats, `lowest_row` its index.
+    """
+
+    n_rows: int
+    counts: NDArray[np.int64]
+    lowest: float
+    lowest_row: int
+
+    @classmethod
+    def of(cls, posterior: Posterior, start: int, n_components: int) -> Tally:
+        """Tally of rows from `start` on."""
+        row = int(np.argmin(posterior.log_density))
+        return cls(
+            len(posterior.log_density),
+            np.bincount(posterior.labels, minlength=n_components),
+            float(posterior.log_density[row]),
+            start + row,
+        )
+
+    def merge(self, other: Tally) -> Tally:
+        """Tally of both sets of rows."""
+        least = min(self, other, key=lambda tally: (tally.lowest, tally.lowest_row))
+        return Tally(
+            self.n_rows + other.n_rows,
+            self.counts + other.counts,
+            least.lowest,
+            least.lowest_row,
+        )
+
+
+def predict_to(
+    source: Source,
+    mixture: Mixture,
+    out: object,
+    *,
+    what: str = "labels",
+    overwrite: bool = False,
+    storage_options: dict[str, Any] | None = None,
+    block_size: int | str = "auto",
+    n_threads: int | None = None,
+    client: Any = None,
+    on_block: OnBlock | None = None,
+) -> tuple[zarr.Array[Any], Tally]:
+    """Write what the model says of every row to a Zarr array, chunk by chunk, in one pass.
+
+    Each chunk is written whole, by the task that read its rows, so that a task that is run
+    again writes the same bytes to the same place. The array is there only once all of it is.
+
+    Parameters
+    ----------
+    source : Source
+        N rows.
+    mixture : Mixture
+    out : str, path-like, URL, zarr store or zarr.storage.StorePath
+        Where the array is to be.
+    what : {"labels", "proba", "log_density"}
+        int32 labels (N,), float64 responsibilities (N, K), or float64 log-densities (N,) in
+        nats.
+    overwrite : bool
+        Whether an array that is there may be replaced.
+    storage_options : dict, optional
+        For the fsspec file system of a URL.
+    block_size, n_threads, client
+        See `parse_block_size` and `open_executor`.
+    on_block : callable, optional
+        Called with the rows of each block as it finishes.
+
+    Returns
+    -------
+    array : zarr.Array
+    tally : Tally
+
+    Raises
+    ------
+    OutputExistsError
+        If there is something at `out`, and `overwrite` is false or it is no array.
+    OutputError
+        If the array could not be written whole; nothing is left that could be taken for one.
+    DataError
+        If the source has another number of features than the model, or rows that are not
+        finite.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from streamgmm.sources import open_source
+    >>> mixture = Mixture.of("spherical", np.full(2, 0.5), np.array([[0.0], [9.0]]), np.ones(2))
+    >>> source = open_source([[0.5], [8.5], [30.0]])
+    >>> labels, tally = predict_to(source, mixture, tempfile.mkdtemp() + "/labels.zarr")
+    >>> labels[:].tolist(), tally.counts.tolist(), tally.lowest_row
+    ([0, 1, 1], [1, 2], 2)
+    """
+    check_features(source, mixture)
+    shape = result_shape(source, mixture, what)
+    _, dtype, fill_value, _ = WHAT[what]
+    blocks = source.blocks(parse_block_size(block_size, source))
+    row_bytes = dtype.itemsize * math.prod(shape[1:])
+    rows = chunk_rows([block.start for block in blocks], source.n_samples, row_bytes)
+    output = create_output(
+        out,
+        shape,
+        dtype,
+        (rows, *shape[1:]),
+        fill_value=fill_value,
+        attributes={"streamgmm": {"what": what, "n_components": mixture.n_components}},
+        overwrite=overwrite,
+        storage_options=storage_options,
+        beside=source.ref.array if isinstance(source, ZarrSource) else None,
+    )
+    try:
+        if output.resident:  # no other process can write there
+            n_threads, client = n_threads or default_threads(), None
+        with open_executor(blocks, n_threads=n_threads, client=client) as executor:
+            context = (mixture, source.name, what, output)
+            written: _Written = executor.run(_write_block, context, on_block=on_block)
+        return output.commit(), written.tally
+    except BaseException:
+        output.discard()
+        raise
+
+
+def chunk_rows(starts: Sequence[int], n_rows: int, row_bytes: int) -> int:
+    """Choose the rows in a chunk of an output that blocks starting at `starts` will write.
+
+    At most ``CHUNK_BYTES`` and at most a block, so that nearly all is written where it was
+    read; and a divisor or a multiple of what the starts have in common, so that blocks share
+    few chunks or none.
+
+    Examples
+    --------
+    >>> chunk_rows([0, 30_000, 60_000], 100_000, 4)  # blocks of 30,000 rows
+    30000
+    >>> chunk_rows([0, 30_000_000], 60_000_000, 4)
+    1000000
+    >>> chunk_rows([0, 301, 702], 1000, 4)  # nothing in common: some chunks are shared
+    301
+    """
+    common = math.gcd(*starts) or n_rows
+    block = min((b - a for a, b in pairwise(starts)), default=n_rows)
+    most = max(1, min(CHUNK_BYTES // row_bytes, block, n_rows))
+    if most >= common:
+        return most - most % common
+    parts = -(-common // most)
+    return next((common // p for p in range(parts, 4 * parts) if common % p == 0), most)
+
+
+@dataclass(frozen=True, eq=False)
+class _Written:
+    """What is written of a run of rows, and `loose`: (first row, values) of chunks it shares.
+
+    Two neighbours that hold the parts of a chunk write it when they merge.
+    """
+
+    output: Output
+    tally: Tally
+    loose: tuple[tuple[int, NDArray[Any]], ...]
+
+    def merge(self, other: _Written) -> _Written:
+        """Both runs, `other` the one that follows."""
+        loose = _write_chunks(self.output, [*self.loose, *other.loose])
+        return _Written(self.output, self.tally.merge(other.tally), loose)
+
+
+def _write_chunks(
+    output: Output, parts: Sequence[tuple[int, NDArray[Any]]]
+) -> tuple[tuple[int, NDArray[Any]], ...]:
+    """Write the chunks that parts in a row (none beyond its chunk) fill; give the rest."""
+    size = output.chunk_rows
+    chunks: dict[int, list[tuple[int, NDArray[Any]]]] = {}
+    for part in parts:
+        chunks.setdefault(part[0] // size, []).append(part)
+    loose: list[tuple[int, NDArray[Any]]] = []
+    for index, held in chunks.items():
+        first, last = index * size, min((index + 1) * size, output.n_rows)
+        if sum(len(values) for _, values in held) < last - first:
+            loose += held
+        else:
+            output.write(first, np.concatenate([values for _, values in held]))
+    return tuple(loose)
+
+
+def _write_block(context: tuple[Mixture, str, str, Output], block: Block) -> _Written:
+    mixture, name, what, output = context
+    size = output.chunk_rows
+    tallies: list[Tally] = []
+    loose: tuple[tuple[int, NDArray[Any]], ...] = ()
+    for start, posterior in posteriors(mixture, block, name, what):
+        tallies.append(Tally.of(posterior, start, mixture.n_components))
+        values = values_of(posterior, what)
+        stop = start + len(values)
+        edges = [start, *range((start // size + 1) * size, stop, size), stop]
+        parts = [(a, values[a - start : b - start]) for a, b in pairwise(edges)]
+        loose = _write_chunks(output, [*loose, *parts])
+    return _Written(output, reduce(Tally.merge, tallies), loose)
