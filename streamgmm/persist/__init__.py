@@ -16,10 +16,19 @@ import os
 from typing import Any
 
 from streamgmm.errors import ModelFileError, ParameterError
-from streamgmm.persist.model import StoredModel, load_group, save_model
+from streamgmm.persist.model import StoredModel, check_free, is_model, load_group, save_model
 from streamgmm.persist.values import is_numeric
 
-__all__ = ["KINDS", "StoredModel", "load", "load_group", "save", "save_model"]
+__all__ = [
+    "KINDS",
+    "StoredModel",
+    "check_free",
+    "is_model",
+    "load",
+    "load_group",
+    "save",
+    "save_model",
+]
 
 KINDS = {"GaussianMixture": "streamgmm.estimators"}
 """Where the class of each kind of model is defined."""

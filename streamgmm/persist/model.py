@@ -128,6 +128,36 @@ def save_model(
         where.remove([f"{old_slot}{name}" for name in old.get("arrays", ())])
 
 
+def check_free(
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    storage_options: dict[str, Any] | None = None,
+) -> None:
+    """Check, before the work that makes a model, that it may be saved.
+
+    Raises
+    ------
+    OutputExistsError
+        As `save_model`.
+    """
+    Place.parse(path, storage_options).check_free(overwrite)
+
+
+def is_model(path: str | os.PathLike[str], storage_options: dict[str, Any] | None = None) -> bool:
+    """Whether there is a model at `path`, be it unfinished or damaged.
+
+    Examples
+    --------
+    >>> is_model("nowhere.zarr")
+    False
+    """
+    try:
+        Place.parse(path, storage_options).meta()
+    except ModelFileError:
+        return False
+    return True
+
+
 def load_group(
     path: str | os.PathLike[str], storage_options: dict[str, Any] | None = None
 ) -> StoredModel:
