@@ -30,7 +30,7 @@ FULL, DIAG, SPHERICAL, TIED = 0, 1, 2, 3
 
 def scratch_sizes(K: int, D: int, T: int, W: int) -> tuple[int, int]:
     """Elements of `work` (the tile's dtype) and `rows` (float64) for padded D."""
-    return 2 * D * T + (2 * K + 1) * T, 5 * T
+    return 2 * D * T + (2 * K + 1) * T, 4 * T
 
 
 @njit(nogil=True, cache=True)
@@ -54,7 +54,7 @@ def full_sums(
             full_distances(xt, D, T, means, chol, k, t, q, far, W)
         normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
         totals[0] += dot(log_density, 0, wt, T)
-        totals[1] += dot(rows, 4 * T, wt, T)
+        totals[1] += dot(rows, 2 * T, wt, T)
         for k in range(K):
             mass = row_sum(resp, k * T, T)
             if mass != 0.0:
@@ -84,7 +84,7 @@ def tied_sums(
             round_distances(t, D, T, means, unit, k, q, far, W)
         normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
         totals[0] += dot(log_density, 0, wt, T)
-        totals[1] += dot(rows, 4 * T, wt, T)
+        totals[1] += dot(rows, 2 * T, wt, T)
         for k in range(K):
             n[k] += row_sum(resp, k * T, T)
             weighted_sums(xt, D, T, origin, k, resp, s1, W)
@@ -113,7 +113,7 @@ def diag_sums(
             diag_distances(xt, D, T, means, chol, k, q, far, W)
         normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
         totals[0] += dot(log_density, 0, wt, T)
-        totals[1] += dot(rows, 4 * T, wt, T)
+        totals[1] += dot(rows, 2 * T, wt, T)
         for k in range(K):
             mass = row_sum(resp, k * T, T)
             if mass != 0.0:
@@ -141,7 +141,7 @@ def spherical_sums(
             round_distances(xt, D, T, means, scale, k, q, far, W)
         normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
         totals[0] += dot(log_density, 0, wt, T)
-        totals[1] += dot(rows, 4 * T, wt, T)
+        totals[1] += dot(rows, 2 * T, wt, T)
         for k in range(K):
             n[k] += row_sum(resp, k * T, T)
             s2[k] += dot(resp, k * T, q[k * T :], T)
@@ -165,7 +165,7 @@ def posterior(
     resp = work[2 * D * T + K * T :]
     wt = rows[:T]
     density = rows[T : 2 * T]
-    best = rows[2 * T : 3 * T]
+    best = rows[3 * T : 4 * T]
     xt[X.shape[1] * T :] = 0.0
     for first in range(0, X.shape[0], T):
         m = min(T, X.shape[0] - first)

@@ -277,20 +277,77 @@ def add_totals(typingctx: Any, array: Any, offset: Any, a: Any, b: Any, c: Any, 
     return types.void(array, types.intp, a, a, a, a), codegen
 
 
+@intrinsic
+def load_turned(
+    typingctx: Any, X: Any, at: Any, stride: Any, ref: Any, d: Any, out: Any, to: Any, step: Any
+) -> Any:
+    """Eight rows of eight features less `ref`, transposed: lanes are rows in `out`.
+
+    Row i is ``X[at + i*stride:][:8]`` (C-contiguous, any shape), feature j goes to
+    ``out[to + j*step:][:8]``. The difference is taken in float64; infinity becomes NaN.
+    """
+    kinds = (X, types.intp, types.intp, ref, types.intp, out, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        def get(kind: Any, array: Any, offset: Any) -> Any:
+            llvm = ir.VectorType(context.get_value_type(kind.dtype), 8)
+            pointer = _pointer(context, builder, kind, array, offset, llvm)
+            value = builder.load(pointer, align=kind.dtype.bitwidth // 8)
+            return value if kind.dtype == types.float64 else builder.fpext(value, F64_VECTOR)
+
+        array, offset, stride, ref, d, out, to, step = args
+        shift = get(sig.args[3], ref, d)
+        block = []
+        for _ in range(8):
+            row = builder.fsub(get(sig.args[0], array, offset), shift)
+            block.append(builder.fadd(row, builder.fsub(row, row)))
+            offset = builder.add(offset, stride)
+        for size in (1, 2, 4):  # swap off-diagonal squares of this size
+            low = [i if i & size == 0 else 8 + i - size for i in range(8)]
+            high = [i + size if i & size == 0 else 8 + i for i in range(8)]
+            block = [
+                _pick(builder, block[i], block[i + size], low)
+                if i & size == 0
+                else _pick(builder, block[i - size], block[i], high)
+                for i in range(8)
+            ]
+        kind = ir.VectorType(context.get_value_type(sig.args[5].dtype), 8)
+        for column in block:
+            value = column if kind == F64_VECTOR else builder.fptrunc(column, kind)
+            pointer = _pointer(context, builder, sig.args[5], out, to, kind)
+            builder.store(value, pointer, align=sig.args[5].dtype.bitwidth // 8)
+            to = builder.add(to, step)
+        return context.get_dummy_value()
+
+    return types.void(*kinds), codegen
+
+
 # Cody & Waite's split of ln 2: the high part has 32 significant bits, so n·LN2_HIGH is exact.
 _LN2_HIGH = 6.93147180369123816490e-01
 _LN2_LOW = 1.90821492927058770002e-10
 _ROUNDER = 1.5 * 2.0**52  # adding it leaves the nearest integer in the low bits of the sum
-_TAYLOR = [1.0]
-for _degree in range(1, 14):
-    _TAYLOR.append(_TAYLOR[-1] / _degree)
+# 1 + r + r²·P(r), P of degree 9 through (e^r - 1 - r)/r² at Chebyshev nodes, |r| ≤ ln(2)/2.
+_EXP = [
+    1.0,
+    1.0,
+    0.5000000000000001,
+    0.16666666666666669,
+    0.041666666666624164,
+    0.008333333333330065,
+    0.001388888891719689,
+    0.00019841269863040675,
+    2.480152132210459e-05,
+    2.7557268480106926e-06,
+    2.762007600563138e-07,
+    2.5100375929185925e-08,
+]
 
 
 @intrinsic
 def exp(typingctx: Any, a: Any) -> Any:
     """Exponential of a float64 vector with lanes in [-708, 709], to about 1 ulp.
 
-    exp(x) = 2^n exp(r), n = round(x / ln 2), |r| ≤ ln(2)/2; Taylor to r^13 leaves 4e-18.
+    exp(x) = 2^n exp(r), n = round(x / ln 2), |r| ≤ ln(2)/2; the polynomial leaves 2e-17.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -300,12 +357,45 @@ def exp(typingctx: Any, a: Any) -> Any:
         n = builder.fsub(shifted, rounder)
         r = _fma(builder, n, _constant(-_LN2_HIGH), x)
         r = _fma(builder, n, _constant(-_LN2_LOW), r)
-        value = _constant(_TAYLOR[-1])
-        for coefficient in reversed(_TAYLOR[:-1]):
+        value = _constant(_EXP[-1])
+        for coefficient in reversed(_EXP[:-1]):
             value = _fma(builder, value, r, _constant(coefficient))
         power = builder.shl(
             builder.bitcast(shifted, I64_VECTOR), ir.Constant(I64_VECTOR, [52] * 8)
         )
         return builder.bitcast(builder.add(builder.bitcast(value, I64_VECTOR), power), F64_VECTOR)
+
+    return F64X8(F64X8), codegen
+
+
+_ROOT_HALF_BITS = 0x3FE6A09E667F3BCD
+_ATANH = [2.0 / (2 * _i + 1) for _i in range(11)]
+
+
+@intrinsic
+def log(typingctx: Any, a: Any) -> Any:
+    """Natural logarithm of a float64 vector with normal, positive lanes, to about 1 ulp.
+
+    log(2^n m) = n ln 2 + 2 atanh f, f = (m - 1)/(m + 1), m in [√½, √2]; the series in f² leaves
+    1e-18. A NaN stays.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        x = args[0]
+        bits = builder.bitcast(x, I64_VECTOR)
+        above = builder.sub(bits, ir.Constant(I64_VECTOR, [_ROOT_HALF_BITS] * 8))
+        places = ir.Constant(I64_VECTOR, [52] * 8)
+        power = builder.ashr(above, places)
+        m = builder.bitcast(builder.sub(bits, builder.shl(power, places)), F64_VECTOR)
+        n = builder.sitofp(power, F64_VECTOR)
+        one = _constant(1.0)
+        f = builder.fdiv(builder.fsub(m, one), builder.fadd(m, one))
+        square = builder.fmul(f, f)
+        value = _constant(_ATANH[-1])
+        for coefficient in reversed(_ATANH[:-1]):
+            value = _fma(builder, value, square, _constant(coefficient))
+        value = _fma(builder, f, value, builder.fmul(n, _constant(_LN2_LOW)))
+        value = _fma(builder, n, _constant(_LN2_HIGH), value)
+        return builder.fadd(value, builder.fsub(x, x))
 
     return F64X8(F64X8), codegen

@@ -28,6 +28,8 @@ from streamgmm.kernels.simd import (
     fma,
     load,
     load64,
+    load_turned,
+    log,
     mul,
     splat,
     sqrt,
@@ -51,10 +53,16 @@ def load_tile(
     Infinity becomes NaN, which no sum after it can hide.
     """
     D = X.shape[1]
+    whole = n - n % 8
+    wide = D - D % 8
+    for i in range(0, whole, 8):
+        at = (first + i) * D
+        for d in range(0, wide, 8):
+            load_turned(X, at + d, D, ref, d, xt, d * T + i, T)
     for d in range(D):
         shift = ref[d]
         base = d * T
-        for i in range(n):
+        for i in range(whole if d < wide else 0, n):
             x = X[first + i, d] - shift
             xt[base + i] = x + (x - x)
         for i in range(n, T):
@@ -190,12 +198,12 @@ def round_distances(
 
 @njit(nogil=True)
 def normalize(
-    q: Any, K: int, T: int, const: Any, wt: Any, resp: Any, log_density: Any, rows: Any
+    q: Any, K: int, T: int, const: Any, wt: Any, resp: Any, log_density: Any, entropy: Any
 ) -> None:
     """Log-sum-exp over components, in float64 whatever the tile's dtype.
 
-    With ℓ_k = const_k - q_k / 2: `log_density` (T,) gets log Σ exp ℓ_k, `resp` (K*T,) the
-    weighted responsibilities, `rows` (3*T,) scratch whose last T end as each row's entropy.
+    With ℓ_k = const_k - q_k / 2: `log_density` (T,) gets log Σ exp ℓ_k, `entropy` (T,) that of
+    the responsibilities, `resp` (K*T,) the responsibilities times the weights.
     """
     half = splat(-0.5)
     floor = splat(-708.0)
@@ -212,21 +220,15 @@ def normalize(
             store64(resp, k * T + i, e)
             s = add(s, e)
             h = fma(e, below, h)
-        store(log_density, i, top)
-        store(rows, i, s)
-        store(rows, T + i, h)
-    for i in range(T):
-        s = rows[i]
-        log_s = math.log(s)
-        log_density[i] += log_s
-        rows[2 * T + i] = log_s - rows[T + i] / s
-    tiny = splat(RESP_FLOOR)
-    for i in range(0, T, 8):
-        inverse = div(splat(1.0), load(rows, i))
-        w = load(wt, i)
+        log_s = log(s)
+        inverse = div(splat(1.0), s)
+        store(log_density, i, add(top, log_s))
+        store(entropy, i, sub(log_s, mul(h, inverse)))
+        tiny = mul(s, splat(RESP_FLOOR))
+        share = mul(load(wt, i), inverse)
         for k in range(K):
-            r = zero_below(mul(load64(resp, k * T + i), inverse), tiny)
-            store64(resp, k * T + i, mul(r, w))
+            e = zero_below(load64(resp, k * T + i), tiny)
+            store64(resp, k * T + i, mul(e, share))
 
 
 @njit(nogil=True)
