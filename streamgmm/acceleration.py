@@ -30,9 +30,7 @@ def embed(reference: Mixture, statistics: Statistics) -> Floats:
     k, d = reference.means.shape
     root = np.sqrt(reference.weights)[:, None]
     share = moments.weight[:, None] / moments.weight.sum() / np.maximum(root, 1e-150)
-    shift = root * family.whiten(
-        reference.precisions_cholesky, moments.mean - reference.means
-    )
+    shift = root * family.whiten(reference.precisions_cholesky, moments.mean - reference.means)
     covariances = family.whiten_covariances(
         reference.precisions_cholesky, family.maximize(moments, 0.0), k, d
     )

@@ -29,6 +29,8 @@ from streamgmm.mixture import (
 )
 from streamgmm.moments import Floats
 
+_SLOWEST = 0.95  # rate that is assumed of climbs that jump
+
 
 class Request(NamedTuple):
     """Statistics of one group of blocks (all, if None) under a mixture, about `centres`."""
@@ -45,7 +47,8 @@ class Rules:
     `tol` in nats a row: with one group and no acceleration EM stops, as in scikit-learn, when
     the mean log-likelihood changes by less; otherwise when the gain still to come, by Aitken's
     extrapolation, is less (and, where `statistical`, when it is less than a tenth of what the
-    sample's own noise is worth, p/2N).
+    sample's own noise is worth, p/2N). A candidate that is to `retire` leaves when another has
+    reached more than it is expected to.
     """
 
     tol: float
@@ -54,6 +57,7 @@ class Rules:
     n_groups: int = 1
     accelerate: bool = False
     statistical: bool = False
+    retire: bool = False
 
 
 @dataclass
@@ -122,34 +126,48 @@ class Ascent:
     @property
     def predicted(self) -> float:
         """F that the climb will end at, by Aitken's extrapolation of its last gains."""
-        return self.free_energy + min(self._gap(), 1e300)
+        return self.free_energy + 2 * min(self._gap(), 1e300)
 
     def _gap(self) -> float:
-        gains = np.diff([step.free_energy for step in self.steps[-3:]])
+        """F still to be gained, in nats, were the gains to go on shrinking as slowly as lately.
+
+        Aitken's extrapolation, with the slowest rate of the last few iterations: a jump makes
+        one gain large and the next one small, which says nothing about what is left.
+        """
+        gains = np.diff([step.free_energy for step in self.steps[-6:]])
         if len(gains) < 2:
             return np.inf
-        if gains[1] <= 0:
-            return 0.0
-        rate = gains[1] / gains[0] if gains[0] > 0 else np.inf
-        return float(gains[1] * rate / (1 - rate)) if rate < 1 else np.inf
+        latest = max(gains[-1], gains[-2] if self.rules.accelerate else 0.0)
+        ratios = gains[1:] / np.maximum(gains[:-1], np.finfo(float).tiny)
+        if not self.rules.accelerate:
+            rate = ratios[-1]
+        else:
+            rate = min(ratios.max(), _SLOWEST)
+        return float(latest * rate / (1 - rate)) if rate < 1 else np.inf
 
     def _run(self) -> Generator[Request, Statistics, None]:
         rules = self.rules
-        extrapolate = _Anderson() if rules.accelerate else None
-        for iteration in range(1, rules.max_iter + 1):
+        anderson = _Anderson() if rules.accelerate else None
+        for _ in range(rules.max_iter):
             before = list(self.groups)
             total = yield from self._sweep()
-            bound = self._bound(total)
+            energy = free_energy(self.mixture, total)
+            if anderson is not None and anderson.jumped and energy < self.free_energy:
+                self.mixture, self.groups = anderson.restore()
+                self.bounds.append(self.bounds[-1])
+                self.steps.append(Step(self.free_energy, self.passes))
+                continue
+            bound = (total.log_likelihood if rules.n_groups == 1 else energy) / total.weight
+            if len(self.steps) > 0 and rules.n_groups == 1 and anderson is None:
+                self.steps[-1].log_likelihood = total.log_likelihood
             self.bounds.append(bound)
-            self.steps.append(Step(free_energy(self.mixture, total), self.passes))
-            if len(self.steps) > 1 and rules.n_groups == 1 and extrapolate is None:
-                self.steps[-2].log_likelihood = total.log_likelihood
+            self.steps.append(Step(energy, self.passes))
             if self._arrived(bound, total):
                 self.converged = True
                 return
             self.previous_bound = bound
-            if extrapolate is not None and iteration < rules.max_iter:
-                self._extrapolate(extrapolate, before)
+            if anderson is not None and len(self.steps) < rules.max_iter:
+                self._jump(anderson, before)
 
     def _sweep(self) -> Generator[Request, Statistics, Statistics]:
         """Renew every group once; the parameters follow as soon as all groups are known."""
@@ -171,11 +189,6 @@ class Ascent:
             self.mixture = updated
         return total
 
-    def _bound(self, total: Statistics) -> float:
-        if self.rules.n_groups == 1:
-            return total.log_likelihood / total.weight
-        return free_energy(self.mixture, total) / total.weight
-
     def _arrived(self, bound: float, total: Statistics) -> bool:
         rules = self.rules
         if rules.n_groups == 1 and not rules.accelerate:
@@ -184,12 +197,8 @@ class Ascent:
         enough = 0.05 * self.mixture.n_parameters / total.weight if rules.statistical else 0.0
         return gap < max(rules.tol, enough)
 
-    def _extrapolate(self, anderson: _Anderson, before: list[Statistics]) -> None:
-        """Jump ahead of the statistics, or step back where the last jump did not pay."""
-        if anderson.fell(self.steps):
-            self.mixture, self.groups = anderson.restore()
-            self.steps[-1].free_energy = self.steps[-2].free_energy
-            return
+    def _jump(self, anderson: _Anderson, before: list[Statistics]) -> None:
+        """Go on from statistics ahead of those reached, where they are statistics at all."""
         jumped = anderson.propose(self.mixture, before, self.groups, self.steps)
         if jumped is None:
             return
@@ -197,8 +206,8 @@ class Ascent:
             self.mixture = m_step(self.mixture, merge_groups(jumped), self.rules.reg_covar)
         except SingularCovarianceError:
             anderson.forget()
-            return
-        self.groups = jumped
+        else:
+            self.groups = jumped
 
 
 class _Anderson:
@@ -208,13 +217,10 @@ class _Anderson:
         self._inputs: list[list[Statistics]] = []
         self._outputs: list[list[Statistics]] = []
         self._safe: tuple[Mixture, list[Statistics]] | None = None
-        self._jumped = False
+        self.jumped = False
 
     def forget(self) -> None:
-        self._inputs, self._outputs, self._jumped = [], [], False
-
-    def fell(self, steps: list[Step]) -> bool:
-        return self._jumped and steps[-1].free_energy < steps[-2].free_energy
+        self._inputs, self._outputs, self.jumped = [], [], False
 
     def restore(self) -> tuple[Mixture, list[Statistics]]:
         assert self._safe is not None
@@ -230,7 +236,7 @@ class _Anderson:
         steps: list[Step],
     ) -> list[Statistics] | None:
         """Groups' statistics ahead of `after`, or None."""
-        self._jumped = False
+        self.jumped = False
         if not before or not np.all(mixture.weights > 0):
             return None
         self._inputs = [*self._inputs, before][-MEMORY - 1 :]
@@ -247,7 +253,7 @@ class _Anderson:
         if any(statistics is None for statistics in jumped):
             return None
         self._safe = mixture, list(after)
-        self._jumped = True
+        self.jumped = True
         return [statistics for statistics in jumped if statistics is not None]
 
 

@@ -17,7 +17,7 @@ from streamgmm.families.base import NO_WEIGHT
 from streamgmm.initialize import Summary, initial_mixture, plan_sample, summarize
 from streamgmm.mixture import Mixture, Statistics, collect
 from streamgmm.moments import Floats
-from streamgmm.passes import Executor, one_blas_thread, open_executor
+from streamgmm.passes import Executor, default_threads, one_blas_thread, open_executor
 from streamgmm.sources import Block, Source, check_finite, open_source, parse_block_size
 
 MAX_GROUPS = 12  # a pass over B groups is worth at most 2B/(B+1) passes of batch EM
@@ -169,9 +169,7 @@ class Reader:
         return on_block
 
 
-def climb(
-    ascents: Sequence[Ascent], reader: Reader, *, max_iter: int | None = None
-) -> None:
+def climb(ascents: Sequence[Ascent], reader: Reader, *, max_iter: int | None = None) -> None:
     """Take all candidates up together until each has arrived, or made `max_iter` iterations.
 
     A candidate whose parameters become singular is dropped unless it is the last one.
@@ -203,8 +201,17 @@ def climb(
             if len(ascent.steps) > known:
                 ascent.steps[-1].seconds = time.perf_counter() - started
                 _tell(reader, ascent, ascents.index(ascent))
+        _retire(ascents)
     if failure is not None and all(a.failed for a in ascents):
         raise failure
+
+
+def _retire(ascents: Sequence[Ascent]) -> None:
+    """Stop candidates that are expected to end below what another has reached already."""
+    reached = max((a.free_energy for a in ascents if not a.failed), default=-np.inf)
+    for ascent in ascents:
+        if ascent.request is not None and ascent.predicted < reached and ascent.rules.retire:
+            ascent.stop()
 
 
 def _tell(reader: Reader, ascent: Ascent, candidate: int) -> None:
@@ -281,9 +288,7 @@ def fit(
     row_bytes = source.n_features * source.dtype.itemsize
     with open_executor(blocks, n_threads=n_threads, client=client) as executor:
         reader = Reader(executor, blocks, source.name, n_groups, row_bytes, on_progress)
-        summary: Summary = executor.run(
-            summarize, plan, on_block=reader._counter("sample", 0)
-        )
+        summary: Summary = executor.run(summarize, plan, on_block=reader._counter("sample", 0))
         reader.rows_read += summary.n_rows
         if summary.moments.weight[0] == 0:
             raise DataError(f"{source.name}: all sample weights are zero; nothing to fit")
@@ -297,7 +302,7 @@ def fit(
             settings.reg_covar,
             n_groups,
             _accelerate(settings, n_groups),
-            statistical=n_groups > 1,
+            retire=n_groups > 1,
         )
         ascents = [Ascent(mixture, rules, start_bound, passes=1.0) for mixture in starts]
         climb(ascents, reader)
@@ -306,7 +311,7 @@ def fit(
         _check_unchanged(source.name, summary, final)
         if best.steps:
             best.steps[-1].log_likelihood = final.log_likelihood
-        lower = max(best.bounds, default=-np.inf) if settings.max_iter == 0 else best.bounds[-1]
+        lower = best.bounds[-1] if best.bounds else -np.inf
         return FitResult(
             best.mixture,
             best.converged,
@@ -397,7 +402,7 @@ def halve(
     blocks = sample.blocks(parse_block_size("auto", sample))
     rules = Rules(1e-6, 500, reg_covar, accelerate=True, statistical=True)
     ascents = [Ascent(mixture, rules) for mixture in starts]
-    with open_executor(blocks, n_threads=n_threads or 0) as executor:
+    with open_executor(blocks, n_threads=n_threads or default_threads()) as executor:
         reader = Reader(executor, blocks, sample.name, 1, 1)
         iterations = 8
         while len(ascents) > keep:

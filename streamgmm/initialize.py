@@ -85,7 +85,9 @@ def hash_rows(start: int, stop: int, seed: int) -> NDArray[np.uint64]:
     True
     """
     with np.errstate(over="ignore"):
-        z = np.arange(start, stop, dtype=np.uint64) + np.uint64(seed) * np.uint64(0xD1342543DE82EF95)
+        z = np.arange(start, stop, dtype=np.uint64) + np.uint64(seed) * np.uint64(
+            0xD1342543DE82EF95
+        )
         z = (z + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
