@@ -199,8 +199,9 @@ class Layout:
 
     def squares(self, flat: Floats) -> Floats:
         """Symmetric (k, d, d) from the lower 4×4 blocks of flat (k * D * D)."""
-        lower = np.tril(flat.reshape(-1, self.D, self.D)[:, : self.d, : self.d])
-        return np.asarray(lower + np.tril(lower, -1).transpose(0, 2, 1))
+        at = np.arange(self.d)
+        lower = np.maximum(at[:, None], at) * self.D + np.minimum(at[:, None], at)
+        return np.take(flat.reshape(-1, self.D * self.D), lower, axis=1)
 
 
 def aligned(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:

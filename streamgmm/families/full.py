@@ -36,7 +36,9 @@ class Full:
     def whiten_covariances(
         self, precisions_cholesky: Floats, covariances: Floats, k: int, d: int
     ) -> Floats:
-        return np.asarray(precisions_cholesky.transpose(0, 2, 1) @ covariances @ precisions_cholesky)
+        return np.asarray(
+            precisions_cholesky.transpose(0, 2, 1) @ covariances @ precisions_cholesky
+        )
 
     def log_det(self, precisions_cholesky: Floats, k: int, d: int) -> Floats:
         return np.asarray(np.log(np.einsum("kdd->kd", precisions_cholesky)).sum(axis=1))

@@ -1,0 +1,1 @@
+"""Side by side with peers; run by hand, never as a test."""
