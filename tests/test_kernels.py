@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from streamgmm.families.base import Layout
 from streamgmm.kernels import simd, tiles
+from streamgmm.kernels.compiled import compiled
 from streamgmm.kernels.drivers import scratch_sizes
 
 
@@ -109,6 +110,16 @@ def probe(folder, source=PROBE):
         text=True,
     )
     return json.loads(run.stdout)
+
+
+def test_without_a_place_to_keep_it_every_process_compiles(monkeypatch):
+    def nowhere(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function 'f': no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr("streamgmm.kernels.compiled.njit", nowhere)
+    assert compiled(abs) is abs
 
 
 def test_nothing_is_compiled_at_import_and_a_second_process_compiles_nothing(tmp_path):

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from streamgmm.kernels.compiled import compiled
 from streamgmm.kernels.tiles import (
     diag_distances,
     diag_moments,
@@ -33,7 +32,7 @@ def scratch_sizes(K: int, D: int, T: int, W: int) -> tuple[int, int]:
     return 2 * D * T + (2 * K + 1) * T, 4 * T
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def full_sums(
     X: Any, weight: Any, ref: Any, means: Any, chol: Any, const: Any, centres: Any,
     far: Any, D: int, T: int, W: int, work: Any, rows: Any,
@@ -62,7 +61,7 @@ def full_sums(
                 full_moments(xt, D, T, centres, k, resp, t, s1, s2, W)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def tied_sums(
     X: Any, weight: Any, ref: Any, means: Any, chol: Any, const: Any, unit: Any, origin: Any,
     far: Any, D: int, T: int, W: int, work: Any, rows: Any,
@@ -93,7 +92,7 @@ def tied_sums(
         full_moments(xt, D, T, origin, 0, resp[K * T :], t, s1[K * D :], s2, W)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def diag_sums(
     X: Any, weight: Any, ref: Any, means: Any, chol: Any, const: Any, centres: Any,
     far: Any, D: int, T: int, W: int, work: Any, rows: Any,
@@ -121,7 +120,7 @@ def diag_sums(
                 diag_moments(xt, D, T, centres, k, resp, s1, s2, W)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def spherical_sums(
     X: Any, weight: Any, ref: Any, means: Any, scale: Any, const: Any,
     far: Any, D: int, T: int, W: int, work: Any, rows: Any,
@@ -148,7 +147,7 @@ def spherical_sums(
             weighted_sums(xt, D, T, means, k, resp, s1, W)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def posterior(
     kind: int, X: Any, ref: Any, means: Any, chol: Any, const: Any, unit: Any,
     far: Any, D: int, T: int, W: int, work: Any, rows: Any,
