@@ -270,9 +270,13 @@ async def _first_names(place: Any) -> set[str]:
 
 def _attributes(place: Any) -> dict[str, Any] | None:
     """Give what this package wrote into the metadata of an unfinished output; None elsewhere."""
+    directory = _directory(place)
     try:
-        value = _run((place / "zarr.json").get())
-        root = {} if value is None else json.loads(value.to_bytes())
+        if directory is not None:  # opening a store makes its directory
+            root = json.loads((directory / "zarr.json").read_bytes())
+        else:
+            value = _run((place / "zarr.json").get())
+            root = {} if value is None else json.loads(value.to_bytes())
     except Exception:
         return None
     mark = root.get("attributes", {}).get("streamgmm") if isinstance(root, dict) else None

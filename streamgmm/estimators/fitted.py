@@ -7,17 +7,17 @@ import os
 from typing import Any
 
 import numpy as np
-from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from streamgmm.fit import Progress
 from streamgmm.errors import ParameterError
 from streamgmm.estimators.rows import in_memory, open_rows
 from streamgmm.families import FAMILIES
-from streamgmm.fit import Progress
 from streamgmm.mixture import Mixture
 from streamgmm.moments import Floats
+from streamgmm.passes import default_threads
 from streamgmm.passes.base import OnBlock
 from streamgmm.predict import Score, predict_lazily, predict_rows, predict_to, score_rows
 from streamgmm.progress import listener
@@ -333,7 +333,7 @@ class FittedMixture:
         """Threads of the local executor; None leaves the choice, and a cluster, to Dask."""
         if self.n_jobs is None:
             return None
-        return self.n_jobs if self.n_jobs >= 0 else max(1, int(CPU_COUNT) + 1 + self.n_jobs)
+        return self.n_jobs if self.n_jobs >= 0 else max(1, default_threads() + 1 + self.n_jobs)
 
     def _n_parameters(self) -> int:
         """Free parameters."""

@@ -15,9 +15,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from streamgmm.fit import Progress
 from streamgmm.estimators.fitted import FittedMixture
 from streamgmm.estimators.rows import open_rows
-from streamgmm.fit import FitSettings, Progress, fit
+from streamgmm.fit import FitSettings, fit
 from streamgmm.parameters import parse_means, parse_precisions, parse_weights
 from streamgmm.progress import listener
 
