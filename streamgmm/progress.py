@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 class Event(Protocol):
     """What is told of a pass under way: `rows` of `n_rows` are done.
 
-    `iteration` counts from 1; `lower_bound` (nats a row) and `change` are those of the last
-    finished iteration, and NaN before the first.
+    `iteration` counts from 1; `candidate` is the one of several starts that this is about;
+    `lower_bound` (nats a row) and `change` are those of its last finished iteration, and NaN
+    before the first.
     """
 
     @property
@@ -33,6 +34,9 @@ class Event(Protocol):
 
     @property
     def iteration(self) -> int: ...  # noqa: D102
+
+    @property
+    def candidate(self) -> int: ...  # noqa: D102
 
     @property
     def rows(self) -> int: ...  # noqa: D102
@@ -150,8 +154,9 @@ class ProgressBar:
 
     def _line(self, event: Event) -> None:
         seconds = time.perf_counter() - self._started
+        start = f" of start {event.candidate}" if event.candidate else ""
         print(
-            f"iteration {event.iteration}: {self._note()}, {seconds:.1f} s",
+            f"iteration {event.iteration}{start}: {self._note()}, {seconds:.1f} s",
             file=self._out,
             flush=True,
         )

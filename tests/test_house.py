@@ -28,18 +28,21 @@ FLOORS = [
     {"passes"},
     {
         "acceleration",
+        "adapt",
         "ascent",
+        "candidates",
         "drift",
         "fit",
         "initialize",
         "online",
+        "online_state",
         "output",
         "parameters",
         "persist",
         "predict",
         "select",
     },
-    {"estimators", "follow"},
+    {"estimators", "online_estimator", "follow"},
     {"report", "cli", "__main__", "__init__"},
 ]
 ONLY = {"sources": {"errors"}, "kernels": set(), "progress": set()}
