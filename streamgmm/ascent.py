@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamgmm.acceleration import MEMORY, coefficients, combine, embed
 from streamgmm.errors import SingularCovarianceError
@@ -30,6 +31,7 @@ from streamgmm.mixture import (
 from streamgmm.moments import Floats
 
 _SLOWEST = 0.95  # rate that is assumed of climbs that jump
+_MOST_MENDS = 5  # times that lost components are mended before they are left alone
 
 
 class Request(NamedTuple):
@@ -58,6 +60,7 @@ class Rules:
     accelerate: bool = False
     statistical: bool = False
     retire: bool = False
+    empty_components: str = "keep"
 
 
 @dataclass
@@ -87,7 +90,12 @@ class Ascent:
         energy a row: scikit-learn's lower bounds.
     converged, failed : bool
     groups : list of Statistics
-        The latest statistics of each group.
+        The latest statistics of each group; those given at the start are taken as they are until
+        their turn comes, and the first sweep begins with the groups that are not known.
+    pool : ndarray of shape (m, n_features) or None
+        Rows from which components that lost theirs are started again.
+    lost : dict of str to list of int
+        Components that were ``"reseeded"`` or ``"retired"``.
     """
 
     mixture: Mixture
@@ -99,9 +107,12 @@ class Ascent:
     steps: list[Step] = field(default_factory=list)
     bounds: list[float] = field(default_factory=list)
     groups: list[Statistics] = field(default_factory=list)
+    pool: NDArray[Any] | None = None
+    lost: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Ask for the first statistics."""
+        self._mends = 0
         self._climb = self._run()
         self.request: Request | None = next(self._climb, None)
 
@@ -139,10 +150,7 @@ class Ascent:
             return np.inf
         latest = max(gains[-1], gains[-2] if self.rules.accelerate else 0.0)
         ratios = gains[1:] / np.maximum(gains[:-1], np.finfo(float).tiny)
-        if not self.rules.accelerate:
-            rate = ratios[-1]
-        else:
-            rate = min(ratios.max(), _SLOWEST)
+        rate = min(ratios.max(), _SLOWEST) if self.rules.accelerate else ratios[-1]
         return float(latest * rate / (1 - rate)) if rate < 1 else np.inf
 
     def _run(self) -> Generator[Request, Statistics, None]:
@@ -162,6 +170,10 @@ class Ascent:
                 self.steps[-1].log_likelihood = total.log_likelihood
             self.bounds.append(bound)
             self.steps.append(Step(energy, self.passes))
+            if self._mend(total):
+                anderson = _Anderson() if rules.accelerate else None
+                self.previous_bound = -np.inf
+                continue
             if self._arrived(bound, total):
                 self.converged = True
                 return
@@ -171,15 +183,13 @@ class Ascent:
 
     def _sweep(self) -> Generator[Request, Statistics, Statistics]:
         """Renew every group once; the parameters follow as soon as all groups are known."""
-        for g in range(self.rules.n_groups):
-            group = None if self.rules.n_groups == 1 else g
+        n_groups = self.rules.n_groups
+        for g in range(len(self.groups) % n_groups, n_groups):
+            group = None if n_groups == 1 else g
             statistics = yield Request(self.mixture, group)
-            if len(self.groups) < self.rules.n_groups:
-                self.groups.append(statistics)
-                if len(self.groups) < self.rules.n_groups:
-                    continue
-            else:
-                self.groups[g] = statistics
+            self.groups[g : g + 1] = [statistics]
+            if len(self.groups) < n_groups:
+                continue
             total = merge_groups(self.groups)
             updated = m_step(self.mixture, total, self.rules.reg_covar)
             if scatter_error(self.mixture, updated) > SCATTER_TOLERANCE:
@@ -188,6 +198,28 @@ class Ascent:
                 updated = m_step(self.mixture, total, self.rules.reg_covar)
             self.mixture = updated
         return total
+
+    def _mend(self, total: Statistics) -> bool:
+        """Retire or reseed components with fewer rows than features + 2; whether any were.
+
+        Statistics of the others stay true; those of all groups are asked for again.
+        """
+        how = self.rules.empty_components
+        d = self.mixture.n_features
+        few = total.components.weight < d + 2
+        if how == "keep" or not few.any() or few.all() or self._mends >= _MOST_MENDS:
+            return False
+        self._mends += 1
+        mixture = self.mixture
+        if how == "retire":
+            self.mixture = mixture.take(np.flatnonzero(~few))
+        else:
+            assert self.pool is not None
+            self.mixture = mixture.reseed(np.flatnonzero(few), self.pool, self.rules.reg_covar)
+        what = "retired" if how == "retire" else "reseeded"
+        self.lost.setdefault(what, []).extend(np.flatnonzero(few).tolist())
+        self.groups = []
+        return True
 
     def _arrived(self, bound: float, total: Statistics) -> bool:
         rules = self.rules

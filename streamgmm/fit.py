@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,15 +11,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.ascent import Ascent, Request, Rules, Step, merge_groups
-from streamgmm.errors import DataError, StreamGMMError
+from streamgmm.ascent import Ascent, Request, Rules, Step
+from streamgmm.candidates import Progress, Reader, climb, deal
+from streamgmm.errors import DataError, StreamGMMWarning
 from streamgmm.families import FAMILIES
-from streamgmm.families.base import NO_WEIGHT
 from streamgmm.initialize import Summary, initial_mixture, plan_sample, summarize
-from streamgmm.mixture import Mixture, Statistics, collect
-from streamgmm.moments import Floats
-from streamgmm.passes import Executor, default_threads, one_blas_thread, open_executor
-from streamgmm.sources import Block, Source, check_finite, open_source, parse_block_size
+from streamgmm.mixture import Mixture, Statistics
+from streamgmm.moments import Floats, Moments
+from streamgmm.passes import default_threads, one_blas_thread, open_executor
+from streamgmm.sources import Block, Source, open_source, parse_block_size
 
 MAX_GROUPS = 12  # a pass over B groups is worth at most 2B/(B+1) passes of batch EM
 N_STARTS = 16
@@ -42,26 +43,27 @@ class FitSettings:
     algorithm: Literal["em", "incremental", "auto"] = "auto"
     acceleration: Literal["anderson", "auto"] | None = "auto"
     block_size: int | str = "auto"
+    empty_components: Literal["keep", "retire", "reseed"] = "keep"
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a pass tells while it runs.
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The rows that a model was fitted to, and what it knows of them.
 
-    `stage` is ``"sample"`` (pass 0), ``"em"`` or ``"score"`` (the last pass, at the parameters
-    returned). `rows` of `n_rows` have been read in this pass; `iteration` counts from 1;
-    `lower_bound` (nats a row) and `change` are of the last finished iteration of candidate
-    `candidate`; NaN before the first.
+    `regions` are runs of rows that arrived together, each as its end, the bytes of its blocks
+    and the number of its groups; `groups` are the statistics of all groups in order, and
+    `overall` the moments of all rows (one diagonal component).
     """
 
-    stage: str
-    iteration: int
-    rows: int
-    n_rows: int
-    lower_bound: float = float("nan")
-    change: float = float("nan")
-    candidate: int = 0
-    finished: bool = False
+    name: str
+    regions: tuple[tuple[int, int, int], ...]
+    groups: tuple[Statistics, ...]
+    overall: Moments
+
+    @property
+    def n_rows(self) -> int:
+        """Rows seen."""
+        return self.regions[-1][0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,159 +78,7 @@ class FitResult:
     history: dict[str, NDArray[Any]]
     n_rows: int
     statistics: Statistics
-
-
-@dataclass(frozen=True, eq=False)
-class Bundle:
-    """The statistics of several candidates, read for together."""
-
-    each: tuple[Statistics, ...]
-
-    def merge(self, other: Bundle) -> Bundle:
-        """Candidate by candidate."""
-        return Bundle(tuple(a.merge(b) for a, b in zip(self.each, other.each, strict=True)))
-
-
-def read_block(context: tuple[str, list[Request]], block: Block) -> Bundle:
-    """E-steps of one block for every request; raises NonFiniteError."""
-    name, requests = context
-    accumulators: list[Any] = []
-    n_rows = 0
-    weight = 0.0
-    for piece in block.pieces():
-        weights = NO_WEIGHT if piece.sample_weight is None else piece.sample_weight
-        if not accumulators:
-            accumulators = [
-                request.mixture.accumulator(piece.rows, len(weights) > 0, request.centres)
-                for request in requests
-            ]
-        for accumulator in accumulators:
-            accumulator.add(piece.rows, weights)
-        n_rows += len(piece.rows)
-        weight += float(weights.sum() if len(weights) else len(piece.rows))
-    bundle = Bundle(tuple(collect(a, n_rows, weight) for a in accumulators))
-    if not all(-1e280 < s.log_likelihood < np.inf for s in bundle.each):
-        for piece in block.pieces():
-            check_finite(piece, name)
-    return bundle
-
-
-class Reader:
-    """Reads the data for candidates, and counts what it reads."""
-
-    def __init__(
-        self,
-        executor: Executor,
-        blocks: Sequence[Block],
-        name: str,
-        n_groups: int,
-        row_bytes: int,
-        on_progress: Callable[[Progress], None] | None = None,
-    ) -> None:
-        self._executor, self._name, self._on_progress = executor, name, on_progress
-        self.n_rows = sum(block.n_rows for block in blocks)
-        self.row_bytes = row_bytes
-        # Groups are dealt out like cards, so that each is spread over the whole array.
-        self.groups = [range(g, len(blocks), n_groups) for g in range(n_groups)]
-        self.group_rows = [sum(blocks[i].n_rows for i in group) for group in self.groups]
-        self.rows_read = 0
-
-    def read(
-        self, requests: Sequence[Request], group: int | None, stage: str, iteration: int
-    ) -> tuple[Statistics, ...]:
-        """Statistics for each request, from one read of a group of blocks (all, if None)."""
-        bundle: Bundle = self._executor.run(
-            read_block,
-            (self._name, list(requests)),
-            on_block=self._counter(stage, iteration),
-            blocks=None if group is None else self.groups[group],
-        )
-        self.rows_read += self.n_rows if group is None else self.group_rows[group]
-        return bundle.each
-
-    def share(self, group: int | None) -> float:
-        """The part of a full read that a group is."""
-        return 1.0 if group is None else self.group_rows[group] / self.n_rows
-
-    def tell(self, progress: Progress) -> None:
-        """Pass on what a candidate has to say."""
-        if self._on_progress is not None:
-            self._on_progress(progress)
-
-    def _counter(self, stage: str, iteration: int) -> Callable[[int], None] | None:
-        on_progress = self._on_progress
-        if on_progress is None:
-            return None
-        done = self.rows_read % max(1, self.n_rows) if stage == "em" else 0
-
-        def on_block(n: int) -> None:
-            nonlocal done
-            done += n
-            on_progress(Progress(stage, iteration, done, self.n_rows))
-
-        return on_block
-
-
-def climb(ascents: Sequence[Ascent], reader: Reader, *, max_iter: int | None = None) -> None:
-    """Take all candidates up together until each has arrived, or made `max_iter` iterations.
-
-    A candidate whose parameters become singular is dropped unless it is the last one.
-    """
-    started = time.perf_counter()
-    failure: StreamGMMError | None = None
-    while True:
-        waiting = [
-            a
-            for a in ascents
-            if a.request is not None and (max_iter is None or len(a.steps) < max_iter)
-        ]
-        if not waiting:
-            break
-        group = waiting[0].request.group if waiting[0].request else None
-        waiting = [a for a in waiting if a.request and a.request.group == group]
-        iteration = max(len(a.steps) for a in waiting) + 1
-        requests = [a.request for a in waiting if a.request]
-        answers = reader.read(requests, group, "em", iteration)
-        for ascent, statistics in zip(waiting, answers, strict=True):
-            known = len(ascent.steps)
-            try:
-                with one_blas_thread():
-                    ascent.advance(statistics, reader.share(group))
-            except StreamGMMError as error:
-                ascent.stop()
-                ascent.failed = True
-                failure = error
-            if len(ascent.steps) > known:
-                ascent.steps[-1].seconds = time.perf_counter() - started
-                _tell(reader, ascent, ascents.index(ascent))
-        _retire(ascents)
-    if failure is not None and all(a.failed for a in ascents):
-        raise failure
-
-
-def _retire(ascents: Sequence[Ascent]) -> None:
-    """Stop candidates that are expected to end below what another has reached already."""
-    reached = max((a.free_energy for a in ascents if not a.failed), default=-np.inf)
-    for ascent in ascents:
-        if ascent.request is not None and ascent.predicted < reached and ascent.rules.retire:
-            ascent.stop()
-
-
-def _tell(reader: Reader, ascent: Ascent, candidate: int) -> None:
-    bounds = ascent.bounds
-    change = bounds[-1] - bounds[-2] if len(bounds) > 1 else np.inf
-    reader.tell(
-        Progress(
-            "em",
-            len(ascent.steps),
-            reader.n_rows,
-            reader.n_rows,
-            bounds[-1],
-            change,
-            candidate,
-            finished=ascent.request is None,
-        )
-    )
+    seen: Seen
 
 
 def fit(
@@ -238,6 +88,7 @@ def fit(
     *,
     start: Mixture | None = None,
     start_bound: float = -np.inf,
+    seen: Seen | None = None,
     client: Any = None,
     n_threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -252,6 +103,9 @@ def fit(
         Used by the starts as scikit-learn would use it.
     start : Mixture, optional
         Parameters to go on from, instead of new starts; `start_bound` is their lower bound.
+    seen : Seen, optional
+        What `start` knows of the first rows of this source. Rows that follow them are read
+        first, and the statistics of the others used as they are until their turn comes.
     client, n_threads
         Where the passes run: see `streamgmm.passes.open_executor`.
     on_progress : callable, optional
@@ -273,24 +127,24 @@ def fit(
     """
     started = time.perf_counter()
     _check_rows(source, settings)
-    blocks = source.blocks(parse_block_size(settings.block_size, source))
     family = FAMILIES[settings.covariance_type]
     n_parameters = family.n_parameters(settings.n_components, source.n_features)
-    seed = 0
-    plan = plan_sample(source, n_parameters, whole=settings.algorithm != "incremental", seed=seed)
+    whole = settings.algorithm != "incremental"
+    plan = plan_sample(source, n_parameters, whole=whole, seed=0)
     partial = plan.size < source.n_samples
-    if partial:
+    if partial and start is None:
         seed = int(random_state.randint(2**31 - 1))
-        plan = plan_sample(
-            source, n_parameters, whole=settings.algorithm != "incremental", seed=seed
-        )
-    n_groups = _n_groups(settings, partial, len(blocks))
-    row_bytes = source.n_features * source.dtype.itemsize
+        plan = plan_sample(source, n_parameters, whole=whole, seed=seed)
+    if start is None or not _grown(seen, source):
+        seen = None
+    block_bytes = parse_block_size(settings.block_size, source)
+    blocks, groups, regions = _regions(source, settings, partial, block_bytes, seen)
     with open_executor(blocks, n_threads=n_threads, client=client) as executor:
-        reader = Reader(executor, blocks, source.name, n_groups, row_bytes, on_progress)
-        summary: Summary = executor.run(summarize, plan, on_block=reader._counter("sample", 0))
-        reader.rows_read += summary.n_rows
-        if summary.moments.weight[0] == 0:
+        reader = Reader(executor, blocks, source.name, groups, on_progress)
+        new = None if seen is None else len(groups) - 1
+        summary: Summary = reader.run(summarize, plan, "sample", group=new)
+        overall = summary.moments if seen is None else seen.overall.merge(summary.moments)
+        if overall.weight[0] == 0:
             raise DataError(f"{source.name}: all sample weights are zero; nothing to fit")
         if start is not None:
             starts = [start]
@@ -300,28 +154,68 @@ def fit(
             settings.tol,
             settings.max_iter,
             settings.reg_covar,
-            n_groups,
-            _accelerate(settings, n_groups),
-            retire=n_groups > 1,
+            len(groups),
+            _accelerate(settings, len(groups)),
+            retire=len(groups) > 1,
+            empty_components=settings.empty_components,
         )
-        ascents = [Ascent(mixture, rules, start_bound, passes=1.0) for mixture in starts]
+        known = [] if seen is None else list(seen.groups)
+        pool = summary.reservoir[0] if settings.empty_components == "reseed" else None
+        ascents = [
+            Ascent(
+                mixture, rules, start_bound, passes=reader.passes, groups=list(known), pool=pool
+            )
+            for mixture in starts
+        ]
         climb(ascents, reader)
         best = _best([a for a in ascents if not a.failed])
-        (final,) = reader.read([Request(best.mixture, None)], None, "score", len(best.steps))
-        _check_unchanged(source.name, summary, final)
+        (final,) = reader.read([Request(best.mixture, None)], stage="score")
+        _check_unchanged(source.name, overall, source.n_samples, final)
         if best.steps:
             best.steps[-1].log_likelihood = final.log_likelihood
-        lower = best.bounds[-1] if best.bounds else -np.inf
+        _warn_empty(best, final)
         return FitResult(
             best.mixture,
             best.converged,
             len(best.steps),
-            lower,
+            best.bounds[-1] if best.bounds else -np.inf,
             list(best.bounds),
-            _history(best.steps, summary.n_rows, reader, started),
-            summary.n_rows,
+            history(best.steps, source, started),
+            source.n_samples,
             final,
+            Seen(source.name, regions, tuple(best.groups), overall),
         )
+
+
+def _grown(seen: Seen | None, source: Source) -> bool:
+    """Whether a source is what was seen, with more rows at its end, and worth going on from."""
+    return (
+        seen is not None
+        and seen.name == source.name
+        and 0 < seen.n_rows < source.n_samples
+        and 1 < len(seen.groups) < 3 * MAX_GROUPS
+        and sum(region[2] for region in seen.regions) == len(seen.groups)
+    )
+
+
+def _regions(
+    source: Source, settings: FitSettings, partial: bool, block_bytes: int, seen: Seen | None
+) -> tuple[list[Block], list[range], tuple[tuple[int, int, int], ...]]:
+    """Blocks, the groups that they are dealt to, and the regions of rows that they cover.
+
+    New rows are one group of their own after those of the regions that were seen before.
+    """
+    old = () if seen is None else seen.regions
+    blocks: list[Block] = []
+    groups: list[range] = []
+    begin = 0
+    for stop, size, n_groups in (*old, (source.n_samples, block_bytes, 0)):
+        run = source.blocks(size, begin, stop)
+        count = n_groups or (1 if old else _n_groups(settings, partial, len(run)))
+        groups += deal(len(run), count, len(blocks))
+        blocks += run
+        begin = stop
+    return blocks, groups, (*old, (source.n_samples, block_bytes, count))
 
 
 def _best(ascents: Sequence[Ascent]) -> Ascent:
@@ -381,7 +275,7 @@ def starting_mixtures(
         if not partial or any(value is not None for value in given):
             return [draw() for _ in range(settings.n_init)]
         starts = [draw() for _ in range(max(N_STARTS, settings.n_init))]
-    return halve(X, weight, starts, settings.reg_covar, n_threads)
+    return halve(X, weight, starts, settings.reg_covar, n_threads, keep=2)
 
 
 def halve(
@@ -391,7 +285,7 @@ def halve(
     reg_covar: float,
     n_threads: int | None,
     *,
-    keep: int = 2,
+    keep: int,
 ) -> list[Mixture]:
     """Successive halving of starts on rows in memory; the best `keep`, climbed to the top there.
 
@@ -403,7 +297,7 @@ def halve(
     rules = Rules(1e-6, 500, reg_covar, accelerate=True, statistical=True)
     ascents = [Ascent(mixture, rules) for mixture in starts]
     with open_executor(blocks, n_threads=n_threads or default_threads()) as executor:
-        reader = Reader(executor, blocks, sample.name, 1, 1)
+        reader = Reader(executor, blocks, sample.name, deal(len(blocks), 1))
         iterations = 8
         while len(ascents) > keep:
             climb(ascents, reader, max_iter=iterations)
@@ -428,26 +322,43 @@ def _check_rows(source: Source, settings: FitSettings) -> None:
         )
 
 
-def _check_unchanged(name: str, summary: Summary, final: Statistics) -> None:
+def _check_unchanged(name: str, overall: Moments, n_rows: int, final: Statistics) -> None:
     """The weighted mean of all rows is in every pass's statistics: it must be pass 0's."""
     moments = final.components
-    seen = moments.weight @ (moments.mean - summary.moments.mean[0]) / moments.weight.sum()
-    sigma = np.sqrt(summary.moments.scatter[0] / summary.moments.weight[0])
-    room = CHANGED_TOLERANCE * sigma + 1e-12 * np.abs(summary.moments.mean[0])
-    if final.n_rows != summary.n_rows or np.any(np.abs(seen) > room):
+    seen = moments.weight @ (moments.mean - overall.mean[0]) / moments.weight.sum()
+    sigma = np.sqrt(overall.scatter[0] / overall.weight[0])
+    room = CHANGED_TOLERANCE * sigma + 1e-12 * np.abs(overall.mean[0])
+    if final.n_rows != n_rows or np.any(np.abs(seen) > room):
         raise DataError(
             f"{name} changed while it was being fitted: its rows are not those that the first "
             "pass read; fit a copy that nothing writes to"
         )
 
 
-def _history(
-    steps: Sequence[Step], n_rows: int, reader: Reader, started: float
-) -> dict[str, NDArray[Any]]:
+def _warn_empty(best: Ascent, final: Statistics) -> None:
+    """Name the components that lost their rows, and what was done about it."""
+    for what, components in best.lost.items():
+        warnings.warn(
+            f"components {', '.join(map(str, components))} lost their rows and were {what}",
+            StreamGMMWarning,
+            stacklevel=4,
+        )
+    empty = np.flatnonzero(final.components.weight <= 0)
+    if len(empty) and not best.lost:
+        warnings.warn(
+            f"components {', '.join(map(str, empty))} have no rows; they are kept with weight "
+            "0: fit fewer components, or pass empty_components='reseed' or 'retire'",
+            StreamGMMWarning,
+            stacklevel=4,
+        )
+
+
+def history(steps: Sequence[Step], source: Source, started: float) -> dict[str, NDArray[Any]]:
+    """A value an iteration of what is known; nats are summed over rows."""
     log_likelihood = np.array([s.log_likelihood for s in steps])
     energy = np.array([s.free_energy for s in steps])
     passes = np.array([s.passes for s in steps])
-    rows = np.round(passes * n_rows).astype(np.int64)
+    rows = np.round(passes * source.n_samples).astype(np.int64)
     return {
         "iteration": np.arange(1, len(steps) + 1),
         "log_likelihood": log_likelihood,
@@ -455,6 +366,6 @@ def _history(
         "kl": log_likelihood - energy,
         "passes": passes,
         "rows": rows,
-        "bytes": rows * reader.row_bytes,
+        "bytes": rows * (source.nbytes // source.n_samples),
         "seconds": np.array([s.seconds for s in steps]),
     }

@@ -12,7 +12,8 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from streamgmm.families import FAMILIES
 from streamgmm.mixture import Mixture
 from streamgmm.moments import Floats, Moments
-from streamgmm.sources import Block, Source, check_finite
+from streamgmm.passes import one_openmp_thread
+from streamgmm.sources import Block, Piece, Source, check_finite
 
 InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
 
@@ -20,6 +21,30 @@ WHOLE_BYTES = 16 << 20  # rows of up to this many bytes are kept whole
 RESERVOIR_BYTES = 256 << 20  # the reservoir never exceeds this
 ROWS_PER_PARAMETER = 50
 _TINY = 10 * np.finfo(np.float64).eps  # scikit-learn adds it to the weight of each component
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Which rows are held out: those whose hash is among the smallest `fraction`."""
+
+    fraction: float
+    seed: int
+
+    def mask(self, start: int, n: int) -> NDArray[np.bool_]:
+        """True for held-out rows among ``start:start + n``.
+
+        >>> round(float(Holdout(0.25, 1).mask(0, 10_000).mean()), 2)
+        0.25
+        """
+        limit = np.uint64(int(self.fraction * (2**64 - 1)))
+        return np.asarray(hash_rows(start, start + n, self.seed) < limit)
+
+    def weights(self, piece: Piece) -> Floats:
+        """The piece's weights, zero for held-out rows: as if they were not there."""
+        weight = piece.sample_weight
+        weight = np.ones(len(piece.rows)) if weight is None else weight.copy()
+        weight[self.mask(piece.start, len(piece.rows))] = 0.0
+        return weight
 
 
 @dataclass(frozen=True)
@@ -35,6 +60,7 @@ class SamplePlan:
     size: int
     seed: int
     threshold: int
+    holdout: Holdout | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +101,12 @@ class Summary:
     def reservoir(self) -> tuple[NDArray[Any], Floats]:
         """Sampled rows in the order of the data, with their weights."""
         order = np.argsort(self.index, kind="stable")
+        return self.rows[order], self.weight[order]
+
+    def smallest(self) -> tuple[NDArray[Any], Floats]:
+        """The `size` rows of the smallest keys, itself a uniform sample, with their weights."""
+        order = np.argsort(self.keys, kind="stable")[: self.size]
+        order = order[np.argsort(self.index[order], kind="stable")]
         return self.rows[order], self.weight[order]
 
 
@@ -119,7 +151,12 @@ def summarize(plan: SamplePlan, block: Block) -> Summary:
     for piece in block.pieces():
         check_finite(piece, plan.name)
         stop = piece.start + len(piece.rows)
-        weight = np.ones(len(piece.rows)) if piece.sample_weight is None else piece.sample_weight
+        if plan.holdout is not None:
+            weight = plan.holdout.weights(piece)
+        elif piece.sample_weight is None:
+            weight = np.ones(len(piece.rows))
+        else:
+            weight = piece.sample_weight
         if plan.threshold == 2**64 - 1:
             keys = np.zeros(len(piece.rows), np.uint64)
             chosen: Any = slice(None)
@@ -217,7 +254,8 @@ def _responsibilities(
     n = len(X)
     if how == "kmeans":
         kmeans = KMeans(n_clusters=k, n_init=1, random_state=random_state)
-        return np.asarray(kmeans.fit(X, sample_weight=weight).labels_, dtype=np.intp)
+        with one_openmp_thread():
+            return np.asarray(kmeans.fit(X, sample_weight=weight).labels_, dtype=np.intp)
     if how == "random":
         resp = np.asarray(random_state.uniform(size=(n, k)), dtype=X.dtype).astype(np.float64)
         return np.asarray(resp / resp.sum(axis=1)[:, None])

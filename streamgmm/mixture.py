@@ -104,6 +104,35 @@ class Mixture:
             np.float32 if narrow and self.float32_error <= FLOAT32_TOLERANCE else np.float64
         )
 
+    def take(self, components: NDArray[np.intp]) -> Mixture:
+        """The mixture of some of its components, their weights scaled to sum to one."""
+        weights = self.weights[components] / self.weights[components].sum()
+        tied = self.family.name == "tied"
+        covariances = self.covariances if tied else self.covariances[components]
+        chol = self.precisions_cholesky if tied else self.precisions_cholesky[components]
+        return Mixture(self.family, weights, self.means[components], covariances, chol)
+
+    def reseed(
+        self, components: NDArray[np.intp], pool: NDArray[Any], reg_covar: float
+    ) -> Mixture:
+        """Start components again at the rows of `pool` (m, D) that the mixture finds least likely.
+
+        They take the average covariance of the others and a K-th of the weight each.
+        """
+        k = self.n_components
+        others = np.setdiff1d(np.arange(k), components)
+        kept = self.take(others)
+        order = np.argsort(kept.posterior(pool).log_density, kind="stable")
+        means = self.means.copy()
+        means[components] = pool[order[: len(components)]]
+        weights = np.empty(k)
+        weights[others] = kept.weights * (1 - len(components) / k)
+        weights[components] = 1 / k
+        covariances = self.covariances.copy()
+        if self.family.name != "tied":
+            covariances[components] = np.tensordot(kept.weights, kept.covariances, 1)
+        return Mixture.of(self.family.name, weights, means, covariances)
+
     def accumulator(
         self, X: NDArray[Any], weighted: bool = False, centres: Floats | None = None
     ) -> Accumulator:

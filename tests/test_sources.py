@@ -134,7 +134,7 @@ def test_any_chunking_covers_every_row_once_in_order(
 def test_runs_are_whole_units_within_the_target_and_even(
     n: int, unit: int, row_bytes: int, target: int
 ) -> None:
-    runs = even_runs(n, unit, row_bytes, target)
+    runs = even_runs(0, n, unit, row_bytes, target)
     assert runs[0][0] == 0
     assert runs[-1][1] == n
     assert all(a[1] == b[0] for a, b in pairwise(runs))

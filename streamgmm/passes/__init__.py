@@ -13,8 +13,9 @@ from typing import Any
 
 from streamgmm.errors import ParameterError
 from streamgmm.passes.base import Executor, Mergeable, tree_levels
-from streamgmm.passes.blas import one_blas_thread
+from streamgmm.passes.blas import one_blas_thread, one_openmp_thread
 from streamgmm.passes.local import SerialExecutor, ThreadsExecutor
+from streamgmm.passes.workers import check_workers, connect, make_ready
 from streamgmm.sources import Block
 
 __all__ = [
@@ -22,8 +23,11 @@ __all__ = [
     "Mergeable",
     "SerialExecutor",
     "ThreadsExecutor",
+    "check_workers",
+    "connect",
     "default_threads",
     "one_blas_thread",
+    "one_openmp_thread",
     "open_executor",
     "tree_levels",
 ]
@@ -64,6 +68,8 @@ def open_executor(
     ------
     ParameterError
         If there are no blocks, or a setting is out of range.
+    WorkerError, SourceError
+        If workers have another version of this package, or cannot see the data.
 
     Examples
     --------
@@ -89,6 +95,7 @@ def open_executor(
         from streamgmm.passes.cluster import ClusterExecutor
 
         cluster = ClusterExecutor(blocks, client, split_every)
+        make_ready(client, blocks)
         try:
             yield cluster
         finally:

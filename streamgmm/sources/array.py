@@ -100,7 +100,9 @@ class ArraySource:
         """Bytes of all rows, as the pieces are given."""
         return self.n_samples * self.n_features * self.dtype.itemsize
 
-    def blocks(self, target_bytes: int) -> Sequence[Block]:
+    def blocks(
+        self, target_bytes: int, start: int = 0, stop: int | None = None
+    ) -> Sequence[Block]:
         """Cut the rows evenly at multiples of 1024 rows, or of fewer where rows are wide."""
         row_bytes = self.n_features * self.dtype.itemsize
         unit = _UNIT_ROWS
@@ -113,7 +115,9 @@ class ArraySource:
                 self.dtype,
                 None if self.weights is None else self.weights.part(a, b),
             )
-            for a, b in even_runs(self.n_samples, unit, row_bytes, target_bytes)
+            for a, b in even_runs(
+                start, self.n_samples if stop is None else stop, unit, row_bytes, target_bytes
+            )
         ]
 
 

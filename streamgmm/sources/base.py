@@ -95,8 +95,14 @@ class Source(Protocol):
     @property
     def nbytes(self) -> int: ...  # noqa: D102
 
-    def blocks(self, target_bytes: int) -> Sequence[Block]:
-        """Plan blocks of about `target_bytes` of rows each, in order, covering every row once."""
+    def blocks(
+        self, target_bytes: int, start: int = 0, stop: int | None = None
+    ) -> Sequence[Block]:
+        """Plan blocks of about `target_bytes` each, covering every row of a range once, in order.
+
+        The plan depends on the range and the chunks alone: rows appended to the array later
+        leave that of the rows before them as it is.
+        """
 
 
 def parse_block_size(block_size: int | str, source: Source) -> int:
@@ -154,28 +160,32 @@ def parse_block_size(block_size: int | str, source: Source) -> int:
     return n_bytes
 
 
-def even_runs(n_rows: int, unit: int, row_bytes: int, target_bytes: int) -> list[tuple[int, int]]:
-    """Cut `n_rows` into runs of whole units of at most `target_bytes`, as even as can be.
+def even_runs(
+    start: int, stop: int, unit: int, row_bytes: int, target_bytes: int
+) -> list[tuple[int, int]]:
+    """Cut the rows ``start:stop`` into runs of whole units of at most `target_bytes`, evenly.
 
-    A unit larger than the target is a run by itself.
+    A unit larger than the target is a run by itself, and so may be what the range leaves of a
+    unit at its ends.
 
     Parameters
     ----------
-    n_rows, unit : int
-        Rows in all, and rows in an indivisible unit (a chunk).
+    start, stop, unit : int
+        Rows, and rows in an indivisible unit (a chunk), the first of which begins at row 0.
     row_bytes, target_bytes : int
         Bytes.
 
     Returns
     -------
     list of (start, stop)
-        Rows; the last stop is `n_rows`.
+        Rows; the last stop is `stop`.
     """
-    n_units = -(-n_rows // unit)
+    first = start // unit
+    n_units = -(-stop // unit) - first
     most = max(1, target_bytes // max(1, unit * row_bytes))
     n_runs = -(-n_units // most)
-    edges = [n_units * i // n_runs * unit for i in range(n_runs)] + [n_rows]
-    return list(pairwise(edges))
+    edges = [(first + n_units * i // n_runs) * unit for i in range(n_runs)] + [stop]
+    return list(pairwise([start, *edges[1:]]))
 
 
 def fixed_runs(start: int, stop: int, rows: int) -> list[tuple[int, int]]:

@@ -197,11 +197,15 @@ class DaskSource:
         """Bytes of all rows, as the pieces are given."""
         return self.n_samples * self.n_features * self.dtype.itemsize
 
-    def blocks(self, target_bytes: int) -> Sequence[Block]:
+    def blocks(
+        self, target_bytes: int, start: int = 0, stop: int | None = None
+    ) -> Sequence[Block]:
         """Take whole row chunks together while they fit the target."""
         row_bytes = self.n_features * self.dtype.itemsize
-        edges = np.concatenate([[0], np.cumsum(self.array.chunks[0])]).tolist()
-        parts = lazy_parts(self.array, self.array.__dask_keys__())
+        whole = start == 0 and stop in (None, self.n_samples)
+        array = self.array if whole else self.array[start:stop]
+        edges = (start + np.concatenate([[0], np.cumsum(array.chunks[0])])).tolist()
+        parts = lazy_parts(array, array.__dask_keys__())
         runs: list[list[tuple[int, int, Lazy]]] = []
         for a, b, lazy in zip(edges[:-1], edges[1:], parts, strict=True):
             if a == b:

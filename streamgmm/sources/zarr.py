@@ -96,8 +96,7 @@ class ZarrRef:
         SourceError
             If this process does not see the array that the other one opened.
         """
-        if self.process != _PROCESS and self.token not in _seen:
-            self._check_seen()
+        self.check_seen()
         selection = (slice(start, stop), *(slice(None) for _ in self.array.shape[1:]))
         try:
             rows = None if self.chunks is None else self.chunks.read(start, stop)
@@ -144,12 +143,18 @@ class ZarrRef:
             "could on a second try, so run again, and look at the storage if it recurs"
         ) from error
 
-    def _check_seen(self) -> None:
+    def check_seen(self) -> None:
         """Check that this process sees the array: what it does not see it would read as empty.
 
         Zarr gives the fill value for a chunk that is not there, so a worker without access to
         the file system of the client would otherwise read an array of zeros.
+
+        Raises
+        ------
+        SourceError
         """
+        if self.process == _PROCESS or self.token in _seen:
+            return
         import zarr
 
         array = self.array
@@ -195,6 +200,12 @@ class ZarrBlock:
     def futures(self) -> Mapping[Any, Any]:
         """Results on a cluster that the weights wait for."""
         return {} if self.weights is None else self.weights.futures
+
+    def check_seen(self) -> None:
+        """Check that this process sees the array, and that of the weights."""
+        self.ref.check_seen()
+        if isinstance(self.weights, ZarrPart):
+            self.weights.ref.check_seen()
 
     def fill(self, values: Mapping[Any, Any]) -> ZarrBlock:
         """Put values in the place of the futures."""

@@ -1,0 +1,238 @@
+"""Reads that candidates share: any number of ascents, one pass over the blocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streamgmm.ascent import Ascent, Request
+from streamgmm.errors import StreamGMMError
+from streamgmm.families.base import NO_WEIGHT
+from streamgmm.initialize import Holdout
+from streamgmm.mixture import Statistics, collect
+from streamgmm.passes import Executor, one_blas_thread
+from streamgmm.sources import Block, check_finite
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a pass tells while it runs.
+
+    `stage` is ``"sample"`` (pass 0), ``"em"`` or ``"score"`` (the last pass, at the parameters
+    returned). `rows` of `n_rows` have been read in this pass; `iteration` counts from 1;
+    `lower_bound` (nats a row) and `change` are of the last finished iteration of candidate
+    `candidate`; NaN before the first.
+    """
+
+    stage: str
+    iteration: int
+    rows: int
+    n_rows: int
+    lower_bound: float = float("nan")
+    change: float = float("nan")
+    candidate: int = 0
+    finished: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """The statistics of several candidates, read for together."""
+
+    each: tuple[Statistics, ...]
+
+    def merge(self, other: Bundle) -> Bundle:
+        """Candidate by candidate."""
+        return Bundle(tuple(a.merge(b) for a, b in zip(self.each, other.each, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What every block is read for: requests, of an array called `name`, less held-out rows."""
+
+    name: str
+    requests: tuple[Request, ...]
+    holdout: Holdout | None = None
+
+
+def read_block(reading: Reading, block: Block) -> Bundle:
+    """E-steps of one block for every request; raises NonFiniteError."""
+    accumulators: list[Any] = []
+    n_rows = 0
+    weight = 0.0
+    for piece in block.pieces():
+        weights = NO_WEIGHT if piece.sample_weight is None else piece.sample_weight
+        if reading.holdout is not None:
+            weights = reading.holdout.weights(piece)
+        if not accumulators:
+            accumulators = [
+                request.mixture.accumulator(piece.rows, len(weights) > 0, request.centres)
+                for request in reading.requests
+            ]
+        for accumulator in accumulators:
+            accumulator.add(piece.rows, weights)
+        n_rows += len(piece.rows)
+        weight += float(weights.sum() if len(weights) else len(piece.rows))
+    bundle = Bundle(tuple(collect(a, n_rows, weight) for a in accumulators))
+    if not all(-1e280 < s.log_likelihood < np.inf for s in bundle.each):
+        for piece in block.pieces():
+            check_finite(piece, reading.name)
+    return bundle
+
+
+class Reader:
+    """Reads the data for candidates, and counts what it reads.
+
+    `groups` are the indices of the blocks of each group.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        blocks: Sequence[Block],
+        name: str,
+        groups: Sequence[Sequence[int]],
+        on_progress: Callable[[Progress], None] | None = None,
+        holdout: Holdout | None = None,
+    ) -> None:
+        self._executor, self._name, self._on_progress = executor, name, on_progress
+        self._holdout = holdout
+        self._groups = groups
+        self._group_rows = [sum(blocks[i].n_rows for i in group) for group in groups]
+        self.n_rows = sum(block.n_rows for block in blocks)
+        self.passes = 0.0
+
+    def run(
+        self,
+        func: Callable[[Any, Block], Any],
+        context: Any,
+        stage: str,
+        iteration: int = 0,
+        group: int | None = None,
+    ) -> Any:
+        """Run any function over one group of blocks (all, if None), and merge what it gives."""
+        on_block = None
+        on_progress = self._on_progress
+        if on_progress is not None:
+            done = round(self.passes % 1 * self.n_rows) if group is not None else 0
+
+            def on_block(n: int) -> None:
+                nonlocal done
+                done += n
+                on_progress(Progress(stage, iteration, done, self.n_rows))
+
+        blocks = None if group is None else self._groups[group]
+        result = self._executor.run(func, context, on_block=on_block, blocks=blocks)
+        self.passes += self.share(group)
+        return result
+
+    def read(
+        self,
+        requests: Sequence[Request],
+        group: int | None = None,
+        stage: str = "em",
+        iteration: int = 0,
+    ) -> tuple[Statistics, ...]:
+        """Statistics for each request, from one read of a group of blocks (all, if None)."""
+        reading = self.reading(requests)
+        bundle: Bundle = self.run(read_block, reading, stage, iteration, group)
+        return bundle.each
+
+    def reading(self, requests: Sequence[Request]) -> Reading:
+        """The context of a pass that reads for `requests`."""
+        return Reading(self._name, tuple(requests), self._holdout)
+
+    def share(self, group: int | None) -> float:
+        """The part of a full read that a group is."""
+        return 1.0 if group is None else self._group_rows[group] / self.n_rows
+
+    def tell(self, progress: Progress) -> None:
+        """Pass on what a candidate has to say."""
+        if self._on_progress is not None:
+            self._on_progress(progress)
+
+
+def deal(n_blocks: int, n_groups: int, first: int = 0) -> list[range]:
+    """Deal blocks out to groups like cards, so that each is spread over the whole array.
+
+    >>> deal(5, 2)
+    [range(0, 5, 2), range(1, 5, 2)]
+    """
+    return [range(first + g, first + n_blocks, n_groups) for g in range(n_groups)]
+
+
+def climb(
+    ascents: Sequence[Ascent],
+    reader: Reader,
+    *,
+    max_iter: int | None = None,
+    leave: Callable[[], None] | None = None,
+) -> None:
+    """Take all candidates up together until each has arrived, or made `max_iter` iterations.
+
+    After every iteration `leave` may stop some of them.
+
+    A candidate whose parameters become singular is dropped unless it is the last one.
+    """
+    started = time.perf_counter()
+    failure: StreamGMMError | None = None
+    while True:
+        waiting = [
+            a
+            for a in ascents
+            if a.request is not None and (max_iter is None or len(a.steps) < max_iter)
+        ]
+        if not waiting:
+            break
+        # Whoever is furthest behind goes first, so that all soon ask for the same group again.
+        _, group = min((len(a.steps), a.request.group) for a in waiting if a.request)
+        waiting = [a for a in waiting if a.request and a.request.group == group]
+        iteration = max(len(a.steps) for a in waiting) + 1
+        requests = [a.request for a in waiting if a.request]
+        answers = reader.read(requests, group, iteration=iteration)
+        for ascent, statistics in zip(waiting, answers, strict=True):
+            known = len(ascent.steps)
+            try:
+                with one_blas_thread():
+                    ascent.advance(statistics, reader.share(group))
+            except StreamGMMError as error:
+                ascent.stop()
+                ascent.failed = True
+                failure = error
+            if len(ascent.steps) > known:
+                ascent.steps[-1].seconds = time.perf_counter() - started
+                _tell(reader, ascent, ascents.index(ascent))
+        if leave is not None:
+            leave()
+        else:
+            _retire(ascents)
+    if failure is not None and all(a.failed for a in ascents):
+        raise failure
+
+
+def _retire(ascents: Sequence[Ascent]) -> None:
+    """Stop candidates that are expected to end below what another has reached already."""
+    reached = max((a.free_energy for a in ascents if not a.failed), default=-np.inf)
+    for ascent in ascents:
+        if ascent.request is not None and ascent.predicted < reached and ascent.rules.retire:
+            ascent.stop()
+
+
+def _tell(reader: Reader, ascent: Ascent, candidate: int) -> None:
+    bounds = ascent.bounds
+    change = bounds[-1] - bounds[-2] if len(bounds) > 1 else np.inf
+    reader.tell(
+        Progress(
+            "em",
+            len(ascent.steps),
+            reader.n_rows,
+            reader.n_rows,
+            bounds[-1],
+            change,
+            candidate,
+            finished=ascent.request is None,
+        )
+    )
