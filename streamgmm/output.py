@@ -166,6 +166,7 @@ def create_output(
         shape=shape,
         dtype=dtype,
         chunks=chunks,
+        compressors=zarr.codecs.ZstdCodec(level=1),  # as small as the default level, and faster
         fill_value=fill_value,
         attributes=attributes,
         zarr_format=3,

@@ -36,8 +36,8 @@ NOT_OURS = {
 }
 EXPECTED_FAILURES = {
     "test_gaussian_mixture_setting_best_params": (
-        "with reg_covar=0 a component collapses on one row: scikit-learn goes on because it adds "
-        "10 machine epsilons to each weight, which leaves a variance of 1e-15 of the square of the "
+        "with reg_covar=0 a component collapses on one row: scikit-learn goes on as it adds 10 "
+        "machine epsilons to each weight, which leaves a variance of 1e-15 of the square of the "
         "row; here the variance is zero, and that is an error"
     ),
 }

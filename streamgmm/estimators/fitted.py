@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from streamgmm.fit import Progress
 from streamgmm.errors import ParameterError
 from streamgmm.estimators.rows import in_memory, open_rows
 from streamgmm.families import FAMILIES
@@ -377,6 +377,18 @@ def _squared(covariance_type: str, chol: Floats) -> Floats:
     return np.asarray(chol**2)
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """What is told of a pass that has no iterations: a `streamgmm.progress.Event`."""
+
+    stage: str
+    rows: int
+    n_rows: int
+    iteration: int = 0
+    lower_bound: float = math.nan
+    change: float = math.nan
+
+
 def _counter(stage: str, n_rows: int) -> OnBlock | None:
     """Give what counts rows for whoever listens to progress; None where nobody does."""
     tell = listener()
@@ -387,6 +399,6 @@ def _counter(stage: str, n_rows: int) -> OnBlock | None:
     def on_block(rows: int) -> None:
         nonlocal done
         done += rows
-        tell(Progress(stage, 0, done, n_rows))
+        tell(_Reading(stage, done, n_rows))
 
     return on_block

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -15,12 +14,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from streamgmm.fit import Progress
 from streamgmm.estimators.fitted import FittedMixture
 from streamgmm.estimators.rows import open_rows
 from streamgmm.fit import FitSettings, fit
 from streamgmm.parameters import parse_means, parse_precisions, parse_weights
-from streamgmm.progress import listener
+from streamgmm.progress import Listener, listener
 
 
 class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
@@ -291,14 +289,14 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
             self.block_size,
         )
 
-    def _teller(self) -> Callable[[Progress], None] | None:
+    def _teller(self) -> Listener | None:
         """Give what is told of progress: who listens, and what `verbose` prints."""
         listens = listener()
         if not self.verbose:
             return listens
         prints = _Printer(int(self.verbose), self.verbose_interval, self.tol)
 
-        def both(progress: Progress) -> None:
+        def both(progress: Any) -> None:
             prints(progress)
             if listens is not None:
                 listens(progress)
@@ -314,7 +312,7 @@ class _Printer:
         self.began: dict[int, float] = {}
         self.last: dict[int, float] = {}
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Any) -> None:
         if progress.stage != "em" or np.isnan(progress.lower_bound):
             return
         which, now = progress.candidate, time.perf_counter()
