@@ -155,6 +155,7 @@ def create_output(
         If it cannot be written to.
     """
     import zarr
+    from zarr.codecs import ZstdCodec
     from zarr.core.buffer import default_buffer_prototype
 
     name, place = _parse_place(out, storage_options)
@@ -166,7 +167,7 @@ def create_output(
         shape=shape,
         dtype=dtype,
         chunks=chunks,
-        compressors=zarr.codecs.ZstdCodec(level=1),  # as small as the default level, and faster
+        compressors=ZstdCodec(level=1),  # as small as the default level, and faster
         fill_value=fill_value,
         attributes=attributes,
         zarr_format=3,

@@ -16,7 +16,7 @@ def cluster() -> Iterator[Any]:
         n_workers=2,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address=":0",  # a port that is free, whoever else runs tests
         memory_limit="2GiB",
         silence_logs=logging.CRITICAL,
     ) as cluster:
