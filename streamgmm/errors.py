@@ -27,7 +27,7 @@ class SourceError(StreamGMMError, ValueError):
     """A path, URL or object that is not an array of rows."""
 
 
-class SourceNotFoundError(SourceError, FileNotFoundError):
+class SourceNotFoundError(FileNotFoundError, SourceError):
     """A path or URL at which there is nothing."""
 
 
@@ -37,6 +37,18 @@ class ChunkError(StreamGMMError, OSError):
 
 class WorkerLostError(StreamGMMError, RuntimeError):
     """A block whose task ended its worker again and again, most often for want of memory."""
+
+
+class SchedulerError(StreamGMMError, ConnectionError):
+    """A cluster that does not answer, or that has no workers; the message names the address."""
+
+
+class WorkerError(StreamGMMError, RuntimeError):
+    """A worker that cannot take part: another version of this package, or of Python."""
+
+
+class PlanError(StreamGMMError, MemoryError):
+    """A fit that the memory it is given cannot hold; the message says what to change."""
 
 
 class ParameterError(StreamGMMError, ValueError):
@@ -59,7 +71,7 @@ class ModelFileError(StreamGMMError, ValueError):
     """A stored model that is damaged, of a newer format, or no model at all."""
 
 
-class ModelNotFoundError(ModelFileError, FileNotFoundError):
+class ModelNotFoundError(FileNotFoundError, ModelFileError):
     """A path or URL at which there is no model."""
 
 
