@@ -10,17 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamgmm import errors
-    from streamgmm.estimators import GaussianMixture
+    from streamgmm.estimators import GaussianMixture, Selection, select
+    from streamgmm.following import follow
+    from streamgmm.online_estimator import OnlineGaussianMixture
     from streamgmm.persist import load
     from streamgmm.progress import ProgressBar
 
 __version__ = "0.1.0"
 
-__all__ = ["GaussianMixture", "ProgressBar", "__version__", "errors", "load"]
+__all__ = [
+    "GaussianMixture",
+    "OnlineGaussianMixture",
+    "ProgressBar",
+    "Selection",
+    "__version__",
+    "errors",
+    "follow",
+    "load",
+    "select",
+]
 
 _HOMES = {
     "GaussianMixture": "streamgmm.estimators",
+    "OnlineGaussianMixture": "streamgmm.online_estimator",
+    "follow": "streamgmm.following",
     "ProgressBar": "streamgmm.progress",
+    "Selection": "streamgmm.estimators",
+    "select": "streamgmm.estimators",
     "load": "streamgmm.persist",
 }
 

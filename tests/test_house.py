@@ -40,7 +40,7 @@ FLOORS = [
         "parameters",
         "persist",
         "predict",
-        "select",
+        "ranking",
     },
     {"estimators", "online_estimator", "follow"},
     {"report", "cli", "__main__", "__init__"},

@@ -1,5 +1,6 @@
 """scikit-learn's face of the library: estimators for data of any size."""
 
 from streamgmm.estimators.gaussian import GaussianMixture
+from streamgmm.estimators.selection import Selection, select
 
-__all__ = ["GaussianMixture"]
+__all__ = ["GaussianMixture", "Selection", "select"]

@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from streamgmm.estimators.fitted import FittedMixture
 from streamgmm.estimators.rows import open_rows
+from streamgmm.estimators.seen import describe_seen, parse_seen
 from streamgmm.fit import FitSettings, fit
 from streamgmm.parameters import parse_means, parse_precisions, parse_weights
 from streamgmm.progress import Listener, listener
@@ -48,7 +49,8 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
     precisions_init : array-like of the shape of `precisions_`, optional
     random_state : int, RandomState or None, default=None
     warm_start : bool, default=False
-        Whether `fit` goes on from the model that is there.
+        Whether `fit` goes on from the model that is there. If the array has grown, its new rows
+        are read first, and the statistics of the others are used again.
     verbose : int, default=0
         1 prints iterations, 2 also the change and the time. For a progress bar see
         `streamgmm.ProgressBar`.
@@ -62,6 +64,10 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         Whether steps are extrapolated, never at the price of a lower bound that falls.
     block_size : "auto", int or str, default="auto"
         Bytes of rows that a task reads (``"64MiB"``).
+    empty_components : {"keep", "retire", "reseed"}, default="keep"
+        What becomes of a component that loses its rows (fewer than n_features + 2 are left): it
+        is kept as it is, as in scikit-learn; dropped; or started again, at most five times, at
+        the least likely rows of the sample. A warning names it.
     n_jobs : int, optional
         Threads in this process, -1 for one a processor. By default a Dask cluster is used where
         a client is active, and one thread a processor elsewhere.
@@ -85,6 +91,10 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         Of the latest `fit`, a value an iteration: ``iteration``; ``log_likelihood``,
         ``free_energy`` and ``kl`` (nats, NaN where no read was made at one model); ``rows`` and
         ``passes`` read so far; ``bytes``; ``seconds``.
+    data_seen_ : dict
+        What the model was fitted to: ``name`` and ``n_samples`` of the array and, after
+        incremental EM, the statistics from which ``warm_start`` goes on when rows have been
+        appended to it.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
         If X had names that are all strings.
@@ -120,6 +130,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         "algorithm": [StrOptions({"auto", "em", "incremental"})],
         "acceleration": [StrOptions({"auto", "anderson"}), None],
         "block_size": [Interval(Integral, 1, None, closed="left"), str],
+        "empty_components": [StrOptions({"keep", "retire", "reseed"})],
         "n_jobs": [Integral, None],
     }
 
@@ -128,6 +139,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
     lower_bound_: float
     lower_bounds_: list[float]
     history_: dict[str, NDArray[Any]]
+    data_seen_: dict[str, Any]
 
     def __init__(
         self,
@@ -149,6 +161,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         algorithm: str = "auto",
         acceleration: str | None = "auto",
         block_size: int | str = "auto",
+        empty_components: str = "keep",
         n_jobs: int | None = None,
     ) -> None:
         self.n_components = n_components
@@ -168,6 +181,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         self.algorithm = algorithm
         self.acceleration = acceleration
         self.block_size = block_size
+        self.empty_components = empty_components
         self.n_jobs = n_jobs
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -219,6 +233,9 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
             check_random_state(self.random_state),
             start=self._mixture() if going_on else None,
             start_bound=self.lower_bound_ if going_on else -np.inf,
+            seen=parse_seen(getattr(self, "data_seen_", {}), self.covariance_type)
+            if going_on
+            else None,
             n_threads=self._n_threads(),
             on_progress=self._teller(),
         )
@@ -231,6 +248,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         self.lower_bound_ = result.lower_bound
         self.lower_bounds_ = result.lower_bounds
         self.history_ = result.history
+        self.data_seen_ = describe_seen(result.seen)
         if not self.converged_ and self.max_iter > 0:
             warnings.warn(
                 "Best performing initialization did not converge. Try different init "
@@ -287,6 +305,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
             self.algorithm,  # type: ignore[arg-type]
             self.acceleration,  # type: ignore[arg-type]
             self.block_size,
+            self.empty_components,  # type: ignore[arg-type]
         )
 
     def _teller(self) -> Listener | None:

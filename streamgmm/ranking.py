@@ -67,7 +67,9 @@ def score_block(context: Reading, block: Block) -> Scores:
     """Training statistics and held-out log-densities of one block."""
     training = read_block(context, block)
     held = np.zeros((len(context.requests), 3))
-    for piece in block.pieces() if context.holdout else ():
+    if context.holdout is None:
+        return Scores(training, held)
+    for piece in block.pieces():
         mask = context.holdout.mask(piece.start, len(piece.rows))
         if not mask.any():
             continue

@@ -1,0 +1,70 @@
+"""`Seen` as an attribute that can be saved: plain numbers and arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from streamgmm.fit import Seen
+from streamgmm.mixture import Statistics
+from streamgmm.moments import Moments, Scatter
+
+_SCALARS = ("n_rows", "weight", "log_likelihood", "entropy")
+
+
+def describe_seen(seen: Seen) -> dict[str, Any]:
+    """Give what a model was fitted to as ``data_seen_``.
+
+    Statistics of groups are kept only where there are several: a fit that goes on after rows
+    were appended has no use for those of one.
+    """
+    described: dict[str, Any] = {"name": seen.name, "n_samples": seen.n_rows}
+    if len(seen.groups) > 1:
+        described |= {
+            "regions": np.array(seen.regions),
+            "overall": _arrays([seen.overall]),
+            "groups": _arrays([group.components for group in seen.groups])
+            | {name: np.array([getattr(g, name) for g in seen.groups]) for name in _SCALARS},
+        }
+    return described
+
+
+def parse_seen(described: dict[str, Any], covariance_type: str) -> Seen | None:
+    """Give back what `describe_seen` was given, or None where it kept no statistics."""
+    if "groups" not in described:
+        return None
+    groups = described["groups"]
+    kind: Any = covariance_type
+    return Seen(
+        described["name"],
+        tuple((int(stop), int(size), int(n)) for stop, size, n in described["regions"]),
+        tuple(
+            Statistics(
+                int(groups["n_rows"][g]),
+                float(groups["weight"][g]),
+                float(groups["log_likelihood"][g]),
+                float(groups["entropy"][g]),
+                _moments(kind, groups, g),
+            )
+            for g in range(len(groups["n_rows"]))
+        ),
+        _moments("diag", described["overall"], 0),
+    )
+
+
+def _arrays(moments: list[Moments]) -> dict[str, Any]:
+    return {
+        "component_weight": np.stack([m.weight for m in moments]),
+        "component_mean": np.stack([m.mean for m in moments]),
+        "component_scatter": np.stack([m.scatter for m in moments]),
+    }
+
+
+def _moments(kind: Scatter, arrays: dict[str, Any], g: int) -> Moments:
+    return Moments(
+        kind,
+        arrays["component_weight"][g],
+        arrays["component_mean"][g],
+        arrays["component_scatter"][g],
+    )
