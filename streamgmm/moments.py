@@ -27,7 +27,8 @@ def spread(kind: Scatter, weight: Floats, shift: Floats) -> Floats:
     array([[ 2., 18.]])
     """
     if kind == "full":
-        out: Any = weight[:, None, None] * (shift[:, :, None] * shift[:, None, :])
+        out: Any = shift[:, :, None] * shift[:, None, :]  # symmetric to the last bit
+        out *= weight[:, None, None]
     elif kind == "tied":
         out = (weight[:, None] * shift).T @ shift
     elif kind == "diag":
@@ -66,7 +67,8 @@ class Moments:
         mean = self.mean + share[:, None] * shift
         # A component that one side has never seen takes the other's mean to the last bit.
         mean = np.where((self.weight == 0)[:, None] & (weight > 0)[:, None], other.mean, mean)
-        scatter = self.scatter + other.scatter + spread(self.kind, self.weight * share, shift)
+        scatter = spread(self.kind, self.weight * share, shift)
+        scatter += self.scatter + other.scatter
         return Moments(self.kind, weight, mean, scatter)
 
     def scale(self, factor: float) -> Moments:
@@ -83,4 +85,5 @@ class Moments:
         """
         used = np.broadcast_to((weight > 0)[:, None], first.shape)
         shift = np.divide(first, weight[:, None], out=np.zeros(first.shape), where=used)
-        return cls(kind, weight, centre + shift, second - spread(kind, weight, shift))
+        scatter = spread(kind, weight, shift)
+        return cls(kind, weight, centre + shift, np.subtract(second, scatter, out=scatter))
