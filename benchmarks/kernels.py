@@ -24,8 +24,6 @@ from statistics import median
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
@@ -56,6 +54,19 @@ WORKLOADS = [
     Workload("W7", 500_000, 16, 16, "spherical", 12),
     Workload("W8", 500_000, 16, 16, "diag", 12),
 ]
+
+
+LINE = "{:3} {:30} {:>14} {:>8} {:>7} {:>7} {:>14} {:>20}"
+HEADINGS = (
+    "",
+    "rows, K",
+    "scikit-learn s",
+    "ours s",
+    "ratio",
+    "target",
+    "ns/row/K/core",
+    "GF/s ours / product",
+)
 
 
 def rows(w: Workload, rng: np.random.Generator) -> np.ndarray:
@@ -233,28 +244,21 @@ def small(repeats: int) -> str:
 @click.option("--repeats", default=3, show_default=True, help="Iterations timed.")
 @click.option("--threads", default=2, show_default=True)
 def main(quick: bool, only: tuple[str, ...], repeats: int, threads: int) -> None:
-    console = Console(width=120)
-    table = Table(box=None)
-    for column in ("", "rows, K", "scikit-learn s", "ours s", "ratio", "target", "ns/row/K/core"):
-        table.add_column(
-            column, justify="left" if len(column) < 8 and "o" not in column else "right"
-        )
-    table.add_column("GF/s ours / product", justify="right")
+    click.echo(LINE.format(*HEADINGS))
     with threadpool_limits(threads):
         for w in WORKLOADS:
             if only and w.name not in only:
                 continue
             if quick:
                 w = Workload(w.name, w.n // 10, w.d, w.k, w.kind, w.target)
-            table.add_row(*one(w, threads, repeats))
-        console.print(table)
+            click.echo(LINE.format(*one(w, threads, repeats)))
         if only:
             return
         square = product_rate(2048, 2048, 2048)
-        console.print(f"square product, 2048: {square:.0f} GF/s on {threads} threads")
+        click.echo(f"square product, 2048: {square:.0f} GF/s on {threads} threads")
         for line in precision_and_threads(repeats, 50_000 if quick else 500_000):
-            console.print(line)
-        console.print(small(repeats))
+            click.echo(line)
+        click.echo(small(repeats))
 
 
 if __name__ == "__main__":
