@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import json
 import os
+import signal
 import sys
 import time
 import warnings
@@ -139,6 +140,13 @@ def commands() -> None:
     help="Added to the diagonals of covariances.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes a fit repeatable.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(["auto", "em", "incremental"]),
+    default="auto",
+    show_default=True,
+    help="Incremental EM updates the model several times in a read.",
+)
 @click.option("--sample-weight", metavar="PATH", help="A Zarr array of a weight for each row.")
 @_running
 def fit_command(
@@ -152,6 +160,7 @@ def fit_command(
     max_iter: int,
     reg_covar: float,
     seed: int | None,
+    algorithm: str,
     sample_weight: str | None,
     workers: int | None,
     scheduler: str | None,
@@ -181,6 +190,7 @@ def fit_command(
         max_iter=max_iter,
         reg_covar=reg_covar,
         random_state=seed,
+        algorithm=algorithm,
         block_size=int(block_size) if block_size.isdigit() else block_size,
         n_jobs=threads,
     )
@@ -358,16 +368,17 @@ def _cluster(workers: int | None, scheduler: str | None, threads: int | None) ->
     distributed: Any = importlib.import_module("distributed")
     if scheduler is not None:
         try:
-            client = distributed.Client(scheduler, timeout="10s")
+            client = distributed.Client(scheduler, timeout="10s", set_as_default=False)
         except (OSError, ValueError, ImportError) as error:
             cause = " ".join(str(error).split()) or type(error).__name__
             raise ParameterError(
                 f"no scheduler answers at '{scheduler}' ({cause}); give the address that "
                 "dask-scheduler prints, such as tcp://host:8786"
             ) from error
-        with client:
+        with client, client.as_current():
             yield
         return
+
     with (
         distributed.LocalCluster(
             n_workers=workers,
@@ -376,9 +387,15 @@ def _cluster(workers: int | None, scheduler: str | None, threads: int | None) ->
             dashboard_address=None,
             silence_logs=logging.CRITICAL,
         ) as cluster,
-        distributed.Client(cluster),
+        distributed.Client(cluster) as client,
     ):
+        client.register_worker_callbacks(_ignore_interrupt)
         yield
+
+
+def _ignore_interrupt() -> None:
+    """Leave Ctrl-C, which reaches every process of a terminal, to the one that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _progress(quiet: bool) -> Any:

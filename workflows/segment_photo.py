@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -81,6 +82,17 @@ def peak_memory():
         return psutil.Process().memory_info().rss
 
 
+def plan(n_pixels, n_workers, worker_memory):
+    """Give how many frames exceed all memory of the workers, and its bytes."""
+    allowed = n_workers * parse_bytes(worker_memory)
+    return math.ceil(1.1 * allowed / (4 * N_FEATURES * n_pixels)), allowed
+
+
+def ignore_interrupt():
+    """Leave Ctrl-C, which reaches every process of a terminal, to the one that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def segment(folder="streamgmm-demo", n_workers=2, worker_memory="700MiB", n_frames=None):
     """Write the rows, fit, label them all, and paint the picture."""
     started = time.perf_counter()
@@ -88,9 +100,8 @@ def segment(folder="streamgmm-demo", n_workers=2, worker_memory="700MiB", n_fram
     folder = Path(folder)
     photo = load_sample_image("china.jpg")
     n_pixels = photo.shape[0] * photo.shape[1]
-    allowed = n_workers * parse_bytes(worker_memory)
-    if n_frames is None:
-        n_frames = math.ceil(1.1 * allowed / (4 * N_FEATURES * n_pixels))
+    enough, allowed = plan(n_pixels, n_workers, worker_memory)
+    n_frames = n_frames or enough
     n_rows = n_frames * n_pixels
     size = 4 * N_FEATURES * n_rows
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,6 +128,7 @@ def segment(folder="streamgmm-demo", n_workers=2, worker_memory="700MiB", n_fram
         ) as cluster,
         Client(cluster) as client,
     ):
+        client.register_worker_callbacks(ignore_interrupt)
         zarr.create_array(
             rows,
             shape=(n_rows, N_FEATURES),
