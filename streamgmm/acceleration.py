@@ -10,6 +10,8 @@ nor the parametrisation matters; statistics of exponential families may be combi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -81,3 +83,69 @@ def combine(statistics: Sequence[Statistics], alphas: Floats) -> Statistics | No
     entropy = sum(a * s.entropy for a, s in zip(alphas, statistics, strict=True))
     last = statistics[-1]
     return Statistics(last.n_rows, last.weight, last.log_likelihood, float(entropy), moments)
+
+
+def merge_groups(groups: Sequence[Statistics]) -> Statistics:
+    """All groups' statistics, merged in order."""
+    return reduce(Statistics.merge, groups)
+
+
+@dataclass
+class Memory:
+    """The last sweeps, and the safe state to return to from a jump.
+
+    `inputs` and `outputs` are the statistics of all groups before and after each sweep.
+    """
+
+    inputs: list[list[Statistics]] = field(default_factory=list)
+    outputs: list[list[Statistics]] = field(default_factory=list)
+    safe: tuple[Mixture, list[Statistics]] | None = None
+    jumped: bool = False
+
+    def forget(self) -> None:
+        """Begin afresh."""
+        self.inputs, self.outputs, self.safe, self.jumped = [], [], None, False
+
+    def restore(self) -> tuple[Mixture, list[Statistics]]:
+        """Give what was reached before the last jump, and forget how."""
+        assert self.safe is not None
+        mixture, groups = self.safe
+        self.forget()
+        return mixture, list(groups)
+
+    def propose(
+        self,
+        mixture: Mixture,
+        before: list[Statistics],
+        after: list[Statistics],
+        energies: Sequence[float],
+    ) -> list[Statistics] | None:
+        """Groups' statistics ahead of `after`, or None; `energies` are F of the last sweeps."""
+        self.safe, self.jumped = None, False
+        if not before or not np.all(mixture.weights > 0):
+            return None
+        self.inputs = [*self.inputs, before][-MEMORY - 1 :]
+        self.outputs = [*self.outputs, list(after)][-MEMORY - 1 :]
+        if len(self.inputs) < 2 or not _steady(energies):
+            return None
+        alphas = coefficients(
+            [embed(mixture, merge_groups(groups)) for groups in self.inputs],
+            [embed(mixture, merge_groups(groups)) for groups in self.outputs],
+        )
+        if not np.all(np.isfinite(alphas)):
+            return None
+        jumped = [combine(each, alphas) for each in zip(*self.outputs, strict=True)]
+        if any(statistics is None for statistics in jumped):
+            return None
+        self.safe = mixture, list(after)
+        self.jumped = True
+        return [statistics for statistics in jumped if statistics is not None]
+
+
+def _steady(energies: Sequence[float]) -> bool:
+    """Whether gains shrink slowly enough for a jump to pay, and regularly."""
+    gains = np.diff(energies)
+    if len(gains) < 2 or np.any(gains <= 0):
+        return False
+    ratios = gains[1:] / gains[:-1]
+    return bool(np.all(ratios > 0.3) & np.all(ratios < 1.5))

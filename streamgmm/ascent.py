@@ -6,19 +6,20 @@ blocks it is textbook EM; with several it is the incremental EM of Neal & Hinton
 statistics of one group are renewed at the current parameters, those of all groups merged again
 in fixed order, and the parameters updated, so that the free energy F never falls and one read
 of the data makes as many steps as there are groups.
+
+All that a climb knows is in its fields, so it can be put down after any read and taken up again
+elsewhere (`state`, `restored`) without a bit's difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass, field
-from functools import reduce
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.acceleration import MEMORY, coefficients, combine, embed
+from streamgmm.acceleration import Memory, merge_groups
 from streamgmm.errors import SingularCovarianceError
 from streamgmm.mixture import (
     SCATTER_TOLERANCE,
@@ -81,14 +82,12 @@ class Ascent:
     ----------
     mixture : Mixture
         The best parameters so far.
-    request : Request or None
-        What it wants next; None when it has arrived.
     steps : list of Step
         One an iteration.
     bounds : list of float
         Log-likelihood a row at the start of each iteration where that is known, else the free
         energy a row: scikit-learn's lower bounds.
-    converged, failed : bool
+    converged, failed, stopped : bool
     groups : list of Statistics
         The latest statistics of each group; those given at the start are taken as they are until
         their turn comes, and the first sweep begins with the groups that are not known.
@@ -96,6 +95,18 @@ class Ascent:
         Rows from which components that lost theirs are started again.
     lost : dict of str to list of int
         Components that were ``"reseeded"`` or ``"retired"``.
+    mends : int
+        How often that was.
+    sweeping : bool
+        Whether a sweep has begun that is not over.
+    position : int
+        The group whose statistics are wanted next.
+    centres : ndarray of shape (n_components, n_features) or None
+        What they are to be taken about, where not the means.
+    before : list of Statistics
+        What `groups` were when the sweep began.
+    memory : Memory or None
+        Of earlier sweeps, where the climb is accelerated.
     """
 
     mixture: Mixture
@@ -103,31 +114,79 @@ class Ascent:
     previous_bound: float = -np.inf
     converged: bool = False
     failed: bool = False
+    stopped: bool = False
     passes: float = 0.0
     steps: list[Step] = field(default_factory=list)
     bounds: list[float] = field(default_factory=list)
     groups: list[Statistics] = field(default_factory=list)
     pool: NDArray[Any] | None = None
     lost: dict[str, list[int]] = field(default_factory=dict)
+    mends: int = 0
+    sweeping: bool = False
+    position: int = 0
+    centres: Floats | None = None
+    before: list[Statistics] = field(default_factory=list)
+    memory: Memory | None = None
 
     def __post_init__(self) -> None:
-        """Ask for the first statistics."""
-        self._mends = 0
-        self._climb = self._run()
-        self.request: Request | None = next(self._climb, None)
+        """Begin the first sweep, or the one that comes next."""
+        if self.memory is None and self.rules.accelerate:
+            self.memory = Memory()
+        self._begin()
+
+    @property
+    def request(self) -> Request | None:
+        """What it wants next; None when it has arrived."""
+        if self.stopped or not self.sweeping:
+            return None
+        group = None if self.rules.n_groups == 1 else self.position
+        return Request(self.mixture, group, self.centres)
 
     def advance(self, statistics: Statistics, passes: float) -> None:
-        """Take what was asked for, read in the given share of a pass, and ask for the next."""
+        """Take what was asked for, read in the given share of a pass.
+
+        Groups are renewed one after the other; the parameters follow as soon as all are known.
+        """
         self.passes += passes
-        try:
-            self.request = self._climb.send(statistics)
-        except StopIteration:
-            self.request = None
+        self.groups[self.position : self.position + 1] = [statistics]
+        if len(self.groups) == self.rules.n_groups:
+            total = merge_groups(self.groups)
+            updated = m_step(self.mixture, total, self.rules.reg_covar)
+            if self.centres is None and scatter_error(self.mixture, updated) > SCATTER_TOLERANCE:
+                self.centres = updated.means  # the same group again, about these
+                return
+            self.mixture = updated
+        self.centres = None
+        self.position += 1
+        if self.position == self.rules.n_groups:
+            self.sweeping = False
+            self._end(total)
+            self._begin()
 
     def stop(self) -> None:
         """Give up: keep the parameters as they are and ask for nothing more."""
-        self._climb.close()
-        self.request = None
+        self.stopped = True
+
+    def state(self) -> dict[str, Any]:
+        """All that it knows but its rules, as it is now: values that later reads do not change."""
+        return {
+            each.name: _frozen(getattr(self, each.name))
+            for each in fields(self)
+            if each.name != "rules"
+        }
+
+    @classmethod
+    def restored(cls, state: dict[str, Any], rules: Rules) -> Ascent:
+        """Take up what `state` put down."""
+        memory = state["memory"]
+        return cls(
+            rules=rules,
+            **state
+            | {
+                "steps": [Step(*step) for step in state["steps"]],
+                "memory": None if memory is None else Memory(*memory),
+            },
+        )
 
     @property
     def free_energy(self) -> float:
@@ -139,6 +198,12 @@ class Ascent:
         """F that the climb will end at, by Aitken's extrapolation of its last gains."""
         return self.free_energy + 2 * min(self._gap(), 1e300)
 
+    @property
+    def gap(self) -> float:
+        """Nats a row still to be gained, by the same extrapolation; infinite at first."""
+        weight = sum(group.weight for group in self.groups)
+        return self._gap() / weight if weight > 0 else np.inf
+
     def _gap(self) -> float:
         """F still to be gained, in nats, were the gains to go on shrinking as slowly as lately.
 
@@ -149,55 +214,43 @@ class Ascent:
         if len(gains) < 2:
             return np.inf
         latest = max(gains[-1], gains[-2] if self.rules.accelerate else 0.0)
-        ratios = gains[1:] / np.maximum(gains[:-1], np.finfo(float).tiny)
+        ratios = gains[1:] / np.maximum(gains[:-1], 1e-100)
         rate = min(ratios.max(), _SLOWEST) if self.rules.accelerate else ratios[-1]
         return float(latest * rate / (1 - rate)) if rate < 1 else np.inf
 
-    def _run(self) -> Generator[Request, Statistics, None]:
-        rules = self.rules
-        anderson = _Anderson() if rules.accelerate else None
-        for _ in range(rules.max_iter):
-            before = list(self.groups)
-            total = yield from self._sweep()
-            energy = free_energy(self.mixture, total)
-            if anderson is not None and anderson.jumped and energy < self.free_energy:
-                self.mixture, self.groups = anderson.restore()
-                self.bounds.append(self.bounds[-1])
-                self.steps.append(Step(self.free_energy, self.passes))
-                continue
-            bound = (total.log_likelihood if rules.n_groups == 1 else energy) / total.weight
-            if len(self.steps) > 0 and rules.n_groups == 1 and anderson is None:
-                self.steps[-1].log_likelihood = total.log_likelihood
-            self.bounds.append(bound)
-            self.steps.append(Step(energy, self.passes))
-            if self._mend(total):
-                anderson = _Anderson() if rules.accelerate else None
-                self.previous_bound = -np.inf
-                continue
-            if self._arrived(bound, total):
-                self.converged = True
-                return
-            self.previous_bound = bound
-            if anderson is not None and len(self.steps) < rules.max_iter:
-                self._jump(anderson, before)
+    def _begin(self) -> None:
+        """Begin a sweep, unless the climb is over or one has begun."""
+        if self.sweeping or self.converged or len(self.steps) >= self.rules.max_iter:
+            return
+        if self.memory is not None and self.steps:
+            self._jump(self.memory)
+        self.before = list(self.groups)
+        self.position = len(self.groups) % self.rules.n_groups
+        self.sweeping = True
 
-    def _sweep(self) -> Generator[Request, Statistics, Statistics]:
-        """Renew every group once; the parameters follow as soon as all groups are known."""
-        n_groups = self.rules.n_groups
-        for g in range(len(self.groups) % n_groups, n_groups):
-            group = None if n_groups == 1 else g
-            statistics = yield Request(self.mixture, group)
-            self.groups[g : g + 1] = [statistics]
-            if len(self.groups) < n_groups:
-                continue
-            total = merge_groups(self.groups)
-            updated = m_step(self.mixture, total, self.rules.reg_covar)
-            if scatter_error(self.mixture, updated) > SCATTER_TOLERANCE:
-                self.groups[g] = yield Request(self.mixture, group, updated.means)
-                total = merge_groups(self.groups)
-                updated = m_step(self.mixture, total, self.rules.reg_covar)
-            self.mixture = updated
-        return total
+    def _end(self, total: Statistics) -> None:
+        """Note what a sweep has reached; return from a jump that led down."""
+        rules = self.rules
+        energy = free_energy(self.mixture, total)
+        if self.memory is not None and self.memory.jumped and energy < self.free_energy:
+            self.mixture, self.groups = self.memory.restore()
+            self.before = []
+            self.bounds.append(self.bounds[-1])
+            self.steps.append(Step(self.free_energy, self.passes))
+            return
+        bound = (total.log_likelihood if rules.n_groups == 1 else energy) / total.weight
+        if len(self.steps) > 0 and rules.n_groups == 1 and self.memory is None:
+            self.steps[-1].log_likelihood = total.log_likelihood
+        self.bounds.append(bound)
+        self.steps.append(Step(energy, self.passes))
+        if self._mend(total):
+            self.memory = Memory() if rules.accelerate else None
+            self.before = []
+            self.previous_bound = -np.inf
+            return
+        self.converged = self._arrived(bound, total)
+        if not self.converged:
+            self.previous_bound = bound
 
     def _mend(self, total: Statistics) -> bool:
         """Retire or reseed components with fewer rows than features + 2; whether any were.
@@ -207,9 +260,9 @@ class Ascent:
         how = self.rules.empty_components
         d = self.mixture.n_features
         few = total.components.weight < d + 2
-        if how == "keep" or not few.any() or few.all() or self._mends >= _MOST_MENDS:
+        if how == "keep" or not few.any() or few.all() or self.mends >= _MOST_MENDS:
             return False
-        self._mends += 1
+        self.mends += 1
         mixture = self.mixture
         if how == "retire":
             self.mixture = mixture.take(np.flatnonzero(~few))
@@ -229,75 +282,26 @@ class Ascent:
         enough = 0.05 * self.mixture.n_parameters / total.weight if rules.statistical else 0.0
         return gap < max(rules.tol, enough)
 
-    def _jump(self, anderson: _Anderson, before: list[Statistics]) -> None:
+    def _jump(self, memory: Memory) -> None:
         """Go on from statistics ahead of those reached, where they are statistics at all."""
-        jumped = anderson.propose(self.mixture, before, self.groups, self.steps)
+        energies = [step.free_energy for step in self.steps[-4:]]
+        jumped = memory.propose(self.mixture, self.before, self.groups, energies)
         if jumped is None:
             return
         try:
             self.mixture = m_step(self.mixture, merge_groups(jumped), self.rules.reg_covar)
         except SingularCovarianceError:
-            anderson.forget()
+            memory.forget()
         else:
             self.groups = jumped
 
 
-class _Anderson:
-    """Memory of the last iterations, and the safe state to return to."""
-
-    def __init__(self) -> None:
-        self._inputs: list[list[Statistics]] = []
-        self._outputs: list[list[Statistics]] = []
-        self._safe: tuple[Mixture, list[Statistics]] | None = None
-        self.jumped = False
-
-    def forget(self) -> None:
-        self._inputs, self._outputs, self.jumped = [], [], False
-
-    def restore(self) -> tuple[Mixture, list[Statistics]]:
-        assert self._safe is not None
-        mixture, groups = self._safe
-        self.forget()
-        return mixture, list(groups)
-
-    def propose(
-        self,
-        mixture: Mixture,
-        before: list[Statistics],
-        after: list[Statistics],
-        steps: list[Step],
-    ) -> list[Statistics] | None:
-        """Groups' statistics ahead of `after`, or None."""
-        self.jumped = False
-        if not before or not np.all(mixture.weights > 0):
-            return None
-        self._inputs = [*self._inputs, before][-MEMORY - 1 :]
-        self._outputs = [*self._outputs, list(after)][-MEMORY - 1 :]
-        if len(self._inputs) < 2 or not _steady(steps):
-            return None
-        alphas = coefficients(
-            [embed(mixture, merge_groups(groups)) for groups in self._inputs],
-            [embed(mixture, merge_groups(groups)) for groups in self._outputs],
-        )
-        if not np.all(np.isfinite(alphas)):
-            return None
-        jumped = [combine(each, alphas) for each in zip(*self._outputs, strict=True)]
-        if any(statistics is None for statistics in jumped):
-            return None
-        self._safe = mixture, list(after)
-        self.jumped = True
-        return [statistics for statistics in jumped if statistics is not None]
-
-
-def _steady(steps: list[Step]) -> bool:
-    """Whether gains shrink slowly enough for a jump to pay, and regularly."""
-    gains = np.diff([step.free_energy for step in steps[-4:]])
-    if len(gains) < 2 or np.any(gains <= 0):
-        return False
-    ratios = gains[1:] / gains[:-1]
-    return bool(np.all(ratios > 0.3) & np.all(ratios < 1.5))
-
-
-def merge_groups(groups: list[Statistics]) -> Statistics:
-    """All groups' statistics, merged in order."""
-    return reduce(Statistics.merge, groups)
+def _frozen(value: Any) -> Any:
+    """What later reads will not change, of something in a climb's state."""
+    if isinstance(value, list):
+        return [_frozen(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _frozen(item) for key, item in value.items()}
+    if isinstance(value, (Step, Memory)):
+        return tuple(_frozen(getattr(value, each.name)) for each in fields(value))
+    return value

@@ -15,7 +15,7 @@ from streamgmm.families.base import NO_WEIGHT
 from streamgmm.initialize import Holdout
 from streamgmm.mixture import Statistics, collect
 from streamgmm.passes import Executor, one_blas_thread
-from streamgmm.sources import Block, check_finite
+from streamgmm.sources import Block, check_finite, without_rows
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,17 @@ class Bundle:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What every block is read for: requests, of an array called `name`, less held-out rows."""
+    """What every block of the array `name` is read for, less held-out and skipped rows."""
 
     name: str
     requests: tuple[Request, ...]
     holdout: Holdout | None = None
+    skipped: tuple[tuple[int, int], ...] = ()
 
 
 def read_block(reading: Reading, block: Block) -> Bundle:
     """E-steps of one block for every request; raises NonFiniteError."""
+    block = without_rows(block, reading.skipped)
     accumulators: list[Any] = []
     n_rows = 0
     weight = 0.0
@@ -76,6 +78,13 @@ def read_block(reading: Reading, block: Block) -> Bundle:
             accumulator.add(piece.rows, weights)
         n_rows += len(piece.rows)
         weight += float(weights.sum() if len(weights) else len(piece.rows))
+    if not accumulators:
+        accumulators = [
+            request.mixture.accumulator(
+                np.empty((0, request.mixture.n_features)), False, request.centres
+            )
+            for request in reading.requests
+        ]
     bundle = Bundle(tuple(collect(a, n_rows, weight) for a in accumulators))
     if not all(-1e280 < s.log_likelihood < np.inf for s in bundle.each):
         for piece in block.pieces():
@@ -104,6 +113,7 @@ class Reader:
         self._group_rows = [sum(blocks[i].n_rows for i in group) for group in groups]
         self.n_rows = sum(block.n_rows for block in blocks)
         self.passes = 0.0
+        self.skipped: tuple[tuple[int, int], ...] = ()
 
     def run(
         self,
@@ -143,7 +153,7 @@ class Reader:
 
     def reading(self, requests: Sequence[Request]) -> Reading:
         """The context of a pass that reads for `requests`."""
-        return Reading(self._name, tuple(requests), self._holdout)
+        return Reading(self._name, tuple(requests), self._holdout, self.skipped)
 
     def share(self, group: int | None) -> float:
         """The part of a full read that a group is."""
@@ -170,14 +180,17 @@ def climb(
     *,
     max_iter: int | None = None,
     leave: Callable[[], None] | None = None,
+    after: Callable[[bool], None] | None = None,
 ) -> None:
     """Take all candidates up together until each has arrived, or made `max_iter` iterations.
 
-    After every iteration `leave` may stop some of them.
+    After every iteration `leave` may stop some of them. After every read `after` is called, and
+    told whether it ended an iteration.
 
     A candidate whose parameters become singular is dropped unless it is the last one.
     """
-    started = time.perf_counter()
+    earlier = max((a.steps[-1].seconds for a in ascents if a.steps), default=0.0)
+    started = time.perf_counter() - earlier
     failure: StreamGMMError | None = None
     while True:
         waiting = [
@@ -193,6 +206,7 @@ def climb(
         iteration = max(len(a.steps) for a in waiting) + 1
         requests = [a.request for a in waiting if a.request]
         answers = reader.read(requests, group, iteration=iteration)
+        whole = False
         for ascent, statistics in zip(waiting, answers, strict=True):
             known = len(ascent.steps)
             try:
@@ -203,12 +217,15 @@ def climb(
                 ascent.failed = True
                 failure = error
             if len(ascent.steps) > known:
+                whole = True
                 ascent.steps[-1].seconds = time.perf_counter() - started
                 _tell(reader, ascent, ascents.index(ascent))
         if leave is not None:
             leave()
         else:
             _retire(ascents)
+        if after is not None:
+            after(whole)
     if failure is not None and all(a.failed for a in ascents):
         raise failure
 

@@ -75,5 +75,9 @@ class ModelNotFoundError(FileNotFoundError, ModelFileError):
     """A path or URL at which there is no model."""
 
 
+class CheckpointError(StreamGMMError, ValueError):
+    """A checkpoint of another fit, of another job that is still writing it, or a damaged one."""
+
+
 class StreamGMMWarning(UserWarning):
     """Base of the warnings of this package."""

@@ -2,73 +2,42 @@
 
 from __future__ import annotations
 
-import time
+import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.ascent import Ascent, Request, Rules, Step
 from streamgmm.candidates import Progress, Reader, climb, deal
+from streamgmm.checkpoint import Checkpoint, fingerprint
 from streamgmm.errors import DataError, StreamGMMWarning
 from streamgmm.families import FAMILIES
-from streamgmm.initialize import Summary, initial_mixture, plan_sample, summarize
+from streamgmm.initialize import SamplePlan, Summary, plan_sample, summarize
 from streamgmm.mixture import Mixture, Statistics
-from streamgmm.moments import Floats, Moments
-from streamgmm.passes import default_threads, one_blas_thread, open_executor
-from streamgmm.sources import Block, Source, open_source, parse_block_size
+from streamgmm.moments import Moments
+from streamgmm.passes import open_executor
+from streamgmm.run import GLOBAL, Rows, Run, Seen, depends
+from streamgmm.settings import FitSettings
+from streamgmm.sources import Block, Source, parse_block_size
+from streamgmm.starts import halve, starting_mixtures
+
+__all__ = ["MAX_GROUPS", "FitResult", "FitSettings", "Seen", "fit", "halve"]
 
 MAX_GROUPS = 12  # a pass over B groups is worth at most 2B/(B+1) passes of batch EM
-N_STARTS = 16
 CHANGED_TOLERANCE = 1e-7  # standard deviations by which the mean of unchanged rows may wander
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """What to fit and how, validated by whoever builds it."""
-
-    n_components: int
-    covariance_type: str = "full"
-    tol: float = 1e-3
-    reg_covar: float = 1e-6
-    max_iter: int = 100
-    n_init: int = 1
-    init_params: str = "kmeans"
-    weights_init: Floats | None = None
-    means_init: Floats | None = None
-    precisions_init: Floats | None = None
-    algorithm: Literal["em", "incremental", "auto"] = "auto"
-    acceleration: Literal["anderson", "auto"] | None = "auto"
-    block_size: int | str = "auto"
-    empty_components: Literal["keep", "retire", "reseed"] = "keep"
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """The rows that a model was fitted to, and what it knows of them.
-
-    `regions` are runs of rows that arrived together, each as its end, the bytes of its blocks
-    and the number of its groups; `groups` are the statistics of all groups in order, and
-    `overall` the moments of all rows (one diagonal component).
-    """
-
-    name: str
-    regions: tuple[tuple[int, int, int], ...]
-    groups: tuple[Statistics, ...]
-    overall: Moments
-
-    @property
-    def n_rows(self) -> int:
-        """Rows seen."""
-        return self.regions[-1][0]
 
 
 @dataclass(frozen=True, eq=False)
 class FitResult:
-    """A fitted mixture and how it was reached; `lower_bound` in nats a row."""
+    """A fitted mixture and how it was reached; `lower_bound` in nats a row.
+
+    `n_rows` have been read; `skipped` are runs of rows, as (start, stop), that could not be.
+    """
 
     mixture: Mixture
     converged: bool
@@ -79,6 +48,7 @@ class FitResult:
     n_rows: int
     statistics: Statistics
     seen: Seen
+    skipped: Rows = ()
 
 
 def fit(
@@ -92,6 +62,7 @@ def fit(
     client: Any = None,
     n_threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> FitResult:
     """Fit a mixture by EM to all rows of a source.
 
@@ -110,9 +81,17 @@ def fit(
         Where the passes run: see `streamgmm.passes.open_executor`.
     on_progress : callable, optional
         Told about every block and every iteration.
+    checkpoint : str, path-like or URL, optional
+        Where to put down what is known, after every group of blocks, and to go on from. A fit
+        that has finished is given back without a read, unless `max_iter` has been raised and it
+        had not converged; then it goes on. The result has the bits of one that nothing ended.
 
     Raises
     ------
+    CheckpointError
+        If the checkpoint is of other data or other settings, or another job writes it.
+    OutputError
+        If it cannot be written; the last one that could is still there.
     DataError
         Fewer rows than components, or rows that cannot be used.
     SingularCovarianceError
@@ -120,70 +99,91 @@ def fit(
 
     Examples
     --------
+    >>> from streamgmm.sources import open_source
     >>> X = np.random.default_rng(0).normal(size=(500, 2))
     >>> result = fit(open_source(X), FitSettings(1), np.random.RandomState(0))
     >>> bool(np.allclose(result.mixture.means[0], X.mean(axis=0)))
     True
     """
-    started = time.perf_counter()
     _check_rows(source, settings)
-    family = FAMILIES[settings.covariance_type]
-    n_parameters = family.n_parameters(settings.n_components, source.n_features)
-    whole = settings.algorithm != "incremental"
-    plan = plan_sample(source, n_parameters, whole=whole, seed=0)
-    partial = plan.size < source.n_samples
-    if partial and start is None:
-        seed = int(random_state.randint(2**31 - 1))
-        plan = plan_sample(source, n_parameters, whole=whole, seed=seed)
     if start is None or not _grown(seen, source):
         seen = None
-    block_bytes = parse_block_size(settings.block_size, source)
-    blocks, groups, regions = _regions(source, settings, partial, block_bytes, seen)
-    with open_executor(blocks, n_threads=n_threads, client=client) as executor:
+    needs = depends(settings, random_state, start, start_bound, seen)
+    plan = _plan(source, settings, random_state, start)
+    partial = plan.size < source.n_samples
+    blocks, groups, regions = _regions(source, settings, partial, seen)
+    rules = Rules(
+        settings.tol,
+        settings.max_iter,
+        settings.reg_covar,
+        len(groups),
+        _accelerate(settings, len(groups)),
+        retire=len(groups) > 1,
+        empty_components=settings.empty_components,
+    )
+    new = None if seen is None else len(groups) - 1
+    with (
+        open_executor(blocks, n_threads=n_threads, client=client) as executor,
+        nullcontext() if checkpoint is None else Checkpoint(checkpoint) as book,
+    ):
         reader = Reader(executor, blocks, source.name, groups, on_progress)
-        new = None if seen is None else len(groups) - 1
-        summary: Summary = reader.run(summarize, plan, "sample", group=new)
-        overall = summary.moments if seen is None else seen.overall.merge(summary.moments)
-        if overall.weight[0] == 0:
-            raise DataError(f"{source.name}: all sample weights are zero; nothing to fit")
-        if start is not None:
-            starts = [start]
+        run = None
+        if book is not None:
+            mark = fingerprint(source, blocks, len(groups), executor, needs)
+            run = Run.restored(book.load(mark), rules, book.name)
+        if run is None:
+            summary: Summary = reader.run(summarize, plan, "sample", group=new)
+            skipped = summary.skipped if seen is None else seen.skipped + summary.skipped
+            overall = _overall(summary, seen)
+            _check_summary(source.name, summary, overall, settings)
+            if start is None:
+                starts = starting_mixtures(summary, settings, random_state, partial, n_threads)
+            else:
+                starts = [start]
+            known = [] if seen is None else seen.groups
+            pool = summary.reservoir[0] if settings.empty_components == "reseed" else None
+            ascents = [
+                Ascent(each, rules, start_bound, passes=reader.passes, groups=[*known], pool=pool)
+                for each in starts
+            ]
+            random = random_state.get_state(legacy=False)
+            run = Run(source.name, overall, skipped, ascents, reader.passes, random)
         else:
-            starts = starting_mixtures(summary, settings, random_state, partial, n_threads)
-        rules = Rules(
-            settings.tol,
-            settings.max_iter,
-            settings.reg_covar,
-            len(groups),
-            _accelerate(settings, len(groups)),
-            retire=len(groups) > 1,
-            empty_components=settings.empty_components,
-        )
-        known = [] if seen is None else list(seen.groups)
-        pool = summary.reservoir[0] if settings.empty_components == "reseed" else None
-        ascents = [
-            Ascent(
-                mixture, rules, start_bound, passes=reader.passes, groups=list(known), pool=pool
-            )
-            for mixture in starts
-        ]
-        climb(ascents, reader)
-        best = _best([a for a in ascents if not a.failed])
-        (final,) = reader.read([Request(best.mixture, None)], stage="score")
-        _check_unchanged(source.name, overall, source.n_samples, final)
-        if best.steps:
-            best.steps[-1].log_likelihood = final.log_likelihood
-        _warn_empty(best, final)
+            if run.name != source.name:
+                summary = reader.run(summarize, plan, "sample", group=new)
+                run.check_same(_overall(summary, seen), source.name, book)
+            if random_state is not GLOBAL:
+                random_state.set_state(run.random)
+            reader.passes = run.passes
+        reader.skipped = run.skipped
+
+        def put_down(whole: bool = True, wait: bool = False) -> None:
+            if book is not None:
+                run.passes = reader.passes
+                book.save(run.state(), whole=whole, wait=wait)
+
+        put_down()
+        climb(run.ascents, reader, after=put_down)
+        best = _best([a for a in run.ascents if not a.failed])
+        if run.final is None:
+            (run.final,) = reader.read([Request(best.mixture, None)], stage="score")
+            _check_unchanged(source, run)
+            put_down(wait=True)
+        _warn(best, run, source)
+        steps = list(best.steps)
+        if steps:
+            steps[-1] = replace(steps[-1], log_likelihood=run.final.log_likelihood)
         return FitResult(
             best.mixture,
             best.converged,
-            len(best.steps),
+            len(steps),
             best.bounds[-1] if best.bounds else -np.inf,
             list(best.bounds),
-            history(best.steps, source, started),
-            source.n_samples,
-            final,
-            Seen(source.name, regions, tuple(best.groups), overall),
+            history(steps, source),
+            run.final.n_rows,
+            run.final,
+            Seen(source.name, regions, tuple(best.groups), run.overall, run.skipped),
+            run.skipped,
         )
 
 
@@ -199,13 +199,14 @@ def _grown(seen: Seen | None, source: Source) -> bool:
 
 
 def _regions(
-    source: Source, settings: FitSettings, partial: bool, block_bytes: int, seen: Seen | None
+    source: Source, settings: FitSettings, partial: bool, seen: Seen | None
 ) -> tuple[list[Block], list[range], tuple[tuple[int, int, int], ...]]:
     """Blocks, the groups that they are dealt to, and the regions of rows that they cover.
 
     New rows are one group of their own after those of the regions that were seen before.
     """
     old = () if seen is None else seen.regions
+    block_bytes = parse_block_size(settings.block_size, source)
     blocks: list[Block] = []
     groups: list[range] = []
     begin = 0
@@ -227,86 +228,46 @@ def _best(ascents: Sequence[Ascent]) -> Ascent:
     return best
 
 
+def _plan(
+    source: Source,
+    settings: FitSettings,
+    random_state: np.random.RandomState,
+    start: Mixture | None,
+) -> SamplePlan:
+    """How pass 0 samples; draws a number only where a part is sampled to start from."""
+    family = FAMILIES[settings.covariance_type]
+    n_parameters = family.n_parameters(settings.n_components, source.n_features)
+    whole = settings.algorithm != "incremental"
+    plan = plan_sample(source, n_parameters, whole=whole, seed=0)
+    if plan.size < source.n_samples and start is None:
+        seed = int(random_state.randint(2**31 - 1))
+        plan = plan_sample(source, n_parameters, whole=whole, seed=seed)
+    return replace(plan, skip=settings.on_bad_chunk == "skip")
+
+
+def _overall(summary: Summary, seen: Seen | None) -> Moments:
+    return summary.moments if seen is None else seen.overall.merge(summary.moments)
+
+
 def _n_groups(settings: FitSettings, partial: bool, n_blocks: int) -> int:
     if settings.algorithm == "em" or (settings.algorithm == "auto" and not partial):
         return 1
-    return min(MAX_GROUPS, n_blocks)
+    return group_count(n_blocks)
+
+
+def group_count(n_blocks: int) -> int:
+    """Groups of at least four blocks each, so that each is spread over the array.
+
+    >>> group_count(3), group_count(20), group_count(64)
+    (1, 5, 12)
+    """
+    return max(1, min(MAX_GROUPS, n_blocks // 4))
 
 
 def _accelerate(settings: FitSettings, n_groups: int) -> bool:
     return settings.acceleration == "anderson" or (
         settings.acceleration == "auto" and (settings.algorithm == "incremental" or n_groups > 1)
     )
-
-
-def starting_mixtures(
-    summary: Summary,
-    settings: FitSettings,
-    random_state: np.random.RandomState,
-    partial: bool,
-    n_threads: int | None,
-) -> list[Mixture]:
-    """Where to start on the full data.
-
-    Where the sample is the whole data, or the person gave a start, the `n_init` starts
-    themselves. Otherwise more starts than asked for climb on the sample, in memory, half of
-    them leaving at a time, and the best two go on.
-    """
-    X, weight = summary.reservoir
-    given = settings.weights_init, settings.means_init, settings.precisions_init
-
-    def draw() -> Mixture:
-        return initial_mixture(
-            X,
-            weight,
-            settings.covariance_type,
-            settings.n_components,
-            settings.init_params,
-            settings.reg_covar,
-            random_state,
-            weights_init=settings.weights_init,
-            means_init=settings.means_init,
-            precisions_init=settings.precisions_init,
-        )
-
-    with one_blas_thread():
-        if all(value is not None for value in given):
-            return [draw()]
-        if not partial or any(value is not None for value in given):
-            return [draw() for _ in range(settings.n_init)]
-        starts = [draw() for _ in range(max(N_STARTS, settings.n_init))]
-    return halve(X, weight, starts, settings.reg_covar, n_threads, keep=2)
-
-
-def halve(
-    X: NDArray[Any],
-    weight: Floats,
-    starts: Sequence[Mixture],
-    reg_covar: float,
-    n_threads: int | None,
-    *,
-    keep: int,
-) -> list[Mixture]:
-    """Successive halving of starts on rows in memory; the best `keep`, climbed to the top there.
-
-    Candidates are compared by the log-likelihood that Aitken's extrapolation expects of them,
-    since climbs cross.
-    """
-    sample = open_source(X, sample_weight=weight, name="the sample of the data")
-    blocks = sample.blocks(parse_block_size("auto", sample))
-    rules = Rules(1e-6, 500, reg_covar, accelerate=True, statistical=True)
-    ascents = [Ascent(mixture, rules) for mixture in starts]
-    with open_executor(blocks, n_threads=n_threads or default_threads()) as executor:
-        reader = Reader(executor, blocks, sample.name, deal(len(blocks), 1))
-        iterations = 8
-        while len(ascents) > keep:
-            climb(ascents, reader, max_iter=iterations)
-            ascents = [a for a in ascents if not a.failed]
-            ascents.sort(key=lambda a: -a.predicted)
-            ascents = ascents[: max(keep, len(ascents) // 2)]
-            iterations *= 2
-        climb(ascents, reader)
-    return [a.mixture for a in ascents if not a.failed]
 
 
 def _check_rows(source: Source, settings: FitSettings) -> None:
@@ -322,38 +283,55 @@ def _check_rows(source: Source, settings: FitSettings) -> None:
         )
 
 
-def _check_unchanged(name: str, overall: Moments, n_rows: int, final: Statistics) -> None:
+def _check_summary(name: str, summary: Summary, overall: Moments, settings: FitSettings) -> None:
+    if overall.weight[0] == 0:
+        why = "all sample weights are zero" if summary.n_rows else "no row can be read"
+        raise DataError(f"{name}: {why}; nothing to fit")
+    if summary.skipped and summary.n_rows < settings.n_components:
+        raise DataError(
+            f"{name}: only {summary.n_rows} rows can be read, fewer than n_components = "
+            f"{settings.n_components}"
+        )
+
+
+def _check_unchanged(source: Source, run: Run) -> None:
     """The weighted mean of all rows is in every pass's statistics: it must be pass 0's."""
-    moments = final.components
+    assert run.final is not None
+    moments, overall = run.final.components, run.overall
     seen = moments.weight @ (moments.mean - overall.mean[0]) / moments.weight.sum()
     sigma = np.sqrt(overall.scatter[0] / overall.weight[0])
     room = CHANGED_TOLERANCE * sigma + 1e-12 * np.abs(overall.mean[0])
-    if final.n_rows != n_rows or np.any(np.abs(seen) > room):
+    expected = source.n_samples - sum(stop - start for start, stop in run.skipped)
+    if run.final.n_rows != expected or np.any(np.abs(seen) > room):
         raise DataError(
-            f"{name} changed while it was being fitted: its rows are not those that the first "
-            "pass read; fit a copy that nothing writes to"
+            f"{source.name} changed while it was being fitted: its rows are not those that the "
+            "first pass read; fit a copy that nothing writes to"
         )
 
 
-def _warn_empty(best: Ascent, final: Statistics) -> None:
-    """Name the components that lost their rows, and what was done about it."""
+def _warn(best: Ascent, run: Run, source: Source) -> None:
+    """Name the rows that were skipped, and the components that lost theirs."""
+    said = []
+    if run.skipped:
+        n = sum(stop - start for start, stop in run.skipped)
+        rows = ", ".join(f"{start}:{stop}" for start, stop in run.skipped[:8])
+        more = ", ..." if len(run.skipped) > 8 else ""
+        said.append(f"{source.name}: {n} rows could not be read and were skipped ({rows}{more})")
     for what, components in best.lost.items():
-        warnings.warn(
-            f"components {', '.join(map(str, components))} lost their rows and were {what}",
-            StreamGMMWarning,
-            stacklevel=4,
-        )
-    empty = np.flatnonzero(final.components.weight <= 0)
+        listed = ", ".join(map(str, components))
+        said.append(f"components {listed} lost their rows and were {what}")
+    assert run.final is not None
+    empty = np.flatnonzero(run.final.components.weight <= 0)
     if len(empty) and not best.lost:
-        warnings.warn(
+        said.append(
             f"components {', '.join(map(str, empty))} have no rows; they are kept with weight "
-            "0: fit fewer components, or pass empty_components='reseed' or 'retire'",
-            StreamGMMWarning,
-            stacklevel=4,
+            "0: fit fewer components, or pass empty_components='reseed' or 'retire'"
         )
+    for each in said:
+        warnings.warn(each, StreamGMMWarning, stacklevel=4)
 
 
-def history(steps: Sequence[Step], source: Source, started: float) -> dict[str, NDArray[Any]]:
+def history(steps: Sequence[Step], source: Source) -> dict[str, NDArray[Any]]:
     """A value an iteration of what is known; nats are summed over rows."""
     log_likelihood = np.array([s.log_likelihood for s in steps])
     energy = np.array([s.free_energy for s in steps])

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans, kmeans_plusplus
 
+from streamgmm.errors import ChunkError
 from streamgmm.families import FAMILIES
 from streamgmm.mixture import Mixture
 from streamgmm.moments import Floats, Moments
 from streamgmm.passes import one_openmp_thread
-from streamgmm.sources import Block, Piece, Source, check_finite
+from streamgmm.sources import Block, Piece, Source, check_finite, unreadable, without_rows
 
 InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
 
@@ -61,13 +62,15 @@ class SamplePlan:
     seed: int
     threshold: int
     holdout: Holdout | None = None
+    skip: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
     """What pass 0 leaves: all rows' moments (one component, diagonal), and the sample.
 
-    `keys`, `index`, `rows` (m, D) and `weight` (m,) are of the sampled rows.
+    `keys`, `index`, `rows` (m, D) and `weight` (m,) are of the sampled rows; `skipped` are runs
+    of rows, as (start, stop), that could not be read.
     """
 
     n_rows: int
@@ -77,36 +80,40 @@ class Summary:
     index: NDArray[np.int64]
     rows: NDArray[Any]
     weight: Floats
+    skipped: tuple[tuple[int, int], ...] = ()
 
     def merge(self, other: Summary) -> Summary:
         """Moments of all rows, and the smallest keys of both samples."""
-        keys = np.concatenate([self.keys, other.keys])
-        index = np.concatenate([self.index, other.index])
-        rows = np.concatenate([self.rows, other.rows])
-        weight = np.concatenate([self.weight, other.weight])
-        if len(keys) > self.size:
-            keep = np.sort(np.argpartition(keys, self.size - 1)[: self.size])
-            keys, index, rows, weight = keys[keep], index[keep], rows[keep], weight[keep]
-        return Summary(
+        both = Summary(
             self.n_rows + other.n_rows,
             self.size,
             self.moments.merge(other.moments),
-            keys,
-            index,
-            rows,
-            weight,
+            np.concatenate([self.keys, other.keys]),
+            np.concatenate([self.index, other.index]),
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.weight, other.weight]),
+            self.skipped + other.skipped,
+        )
+        return both.trimmed(self.size)
+
+    def trimmed(self, size: int) -> Summary:
+        """The same moments with the `size` rows of the smallest keys, a uniform sample too."""
+        if len(self.keys) <= size:
+            return self
+        keep = np.sort(np.argpartition(self.keys, size - 1)[:size])
+        return replace(
+            self,
+            size=size,
+            keys=self.keys[keep],
+            index=self.index[keep],
+            rows=self.rows[keep],
+            weight=self.weight[keep],
         )
 
     @property
     def reservoir(self) -> tuple[NDArray[Any], Floats]:
         """Sampled rows in the order of the data, with their weights."""
         order = np.argsort(self.index, kind="stable")
-        return self.rows[order], self.weight[order]
-
-    def smallest(self) -> tuple[NDArray[Any], Floats]:
-        """The `size` rows of the smallest keys, itself a uniform sample, with their weights."""
-        order = np.argsort(self.keys, kind="stable")[: self.size]
-        order = order[np.argsort(self.index[order], kind="stable")]
         return self.rows[order], self.weight[order]
 
 
@@ -140,11 +147,22 @@ def plan_sample(source: Source, n_parameters: int, *, whole: bool, seed: int) ->
     most = 2**64 - 1
     if n <= size:
         return SamplePlan(source.name, n, seed, most)
-    return SamplePlan(source.name, size, seed, int(min(1.0, (size + 6 * size**0.5) / n) * most))
+    share = (size + 6 * size**0.5) / n
+    return SamplePlan(source.name, size, seed, most if share >= 1 else int(share * most))
 
 
 def summarize(plan: SamplePlan, block: Block) -> Summary:
-    """Pass 0 over one block; raises NonFiniteError."""
+    """Pass 0 over one block; raises NonFiniteError, and ChunkError unless the plan skips."""
+    try:
+        return _summarize(plan, block)
+    except ChunkError:
+        skipped = unreadable(block) if plan.skip else ()
+        if not skipped:
+            raise
+        return replace(_summarize(plan, without_rows(block, skipped)), skipped=skipped)
+
+
+def _summarize(plan: SamplePlan, block: Block) -> Summary:
     moments = None
     n_rows = 0
     parts: list[tuple[Any, ...]] = []
@@ -168,9 +186,19 @@ def summarize(plan: SamplePlan, block: Block) -> Summary:
         own = overall_moments(piece.rows, weight)
         moments = own if moments is None else moments.merge(own)
         n_rows += len(piece.rows)
-    assert moments is not None, "a block has at least one piece"
+    if moments is None:
+        return _nothing(plan, block)
     keys, index, rows, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Summary(n_rows, plan.size, moments, keys, index, rows, weights)
+    return Summary(n_rows, plan.size, moments, keys, index, rows, weights).trimmed(plan.size)
+
+
+def _nothing(plan: SamplePlan, block: Block) -> Summary:
+    """The summary of a block of which no row can be read."""
+    d: int = block.n_features  # type: ignore[attr-defined]
+    rows = np.empty((0, d), block.dtype)  # type: ignore[attr-defined]
+    empty = np.empty(0)
+    keys, index = empty.astype(np.uint64), empty.astype(np.int64)
+    return Summary(0, plan.size, overall_moments(rows, empty), keys, index, rows, empty)
 
 
 def overall_moments(X: NDArray[Any], weight: Floats) -> Moments:

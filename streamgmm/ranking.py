@@ -21,7 +21,7 @@ from streamgmm.ascent import Ascent, Request, Rules
 from streamgmm.candidates import Bundle, Progress, Reader, Reading, climb, deal, read_block
 from streamgmm.errors import DataError, ParameterError, StreamGMMError
 from streamgmm.families import FAMILIES
-from streamgmm.fit import MAX_GROUPS, halve
+from streamgmm.fit import group_count, halve
 from streamgmm.initialize import (
     ROWS_PER_PARAMETER,
     Holdout,
@@ -133,7 +133,7 @@ def rank(
     blocks = source.blocks(parse_block_size(block_size, source))
     apart = Holdout(holdout, seed ^ 0x5EED) if holdout > 0 else None
     plan = replace(plan, holdout=apart)
-    n_groups = min(MAX_GROUPS, len(blocks))
+    n_groups = group_count(len(blocks))
     with open_executor(blocks, n_threads=n_threads, client=client) as executor:
         reader = Reader(
             executor, blocks, source.name, deal(len(blocks), n_groups), on_progress, apart
@@ -208,7 +208,7 @@ def _start(
 ) -> Mixture:
     """The best of several climbs on as many rows of the sample as the candidate needs."""
     size = max(ROWS_PER_PARAMETER * n_parameters, 2 * candidate.n_components)
-    X, weight = replace(summary, size=size).smallest()
+    X, weight = summary.trimmed(size).reservoir
     with one_blas_thread():
         starts = [
             initial_mixture(

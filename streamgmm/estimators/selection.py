@@ -145,5 +145,5 @@ def select(
     model.n_iter_ = len(ascent.steps)
     model.lower_bounds_ = list(ascent.bounds)
     model.lower_bound_ = ascent.bounds[-1] if ascent.bounds else -np.inf
-    model.history_ = history(ascent.steps, source, 0.0)
+    model.history_ = history(ascent.steps, source)
     return Selection(ranking.table, model, ranking.passes)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from streamgmm.errors import ParameterError
 from streamgmm.passes.base import C, M, OnBlock, Tree
@@ -70,6 +71,13 @@ class _StoppableBlock:
     @property
     def resident(self) -> bool:
         return self.block.resident
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.block, name)  # what only some kinds of block have
+
+    def part(self, start: int, stop: int) -> _StoppableBlock:
+        block: Any = self.block
+        return _StoppableBlock(block.part(start, stop), self.stop)
 
     def pieces(self) -> Iterator[Piece]:
         for piece in self.block.pieces():

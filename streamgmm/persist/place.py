@@ -209,11 +209,11 @@ class Place:
             raise self.damaged(f"the values of its array '{name}' are not those that were saved")
         return array
 
-    def settle(self) -> None:
-        """Have all that was written reach the disk."""
+    def settle(self, key: str = "") -> None:
+        """Have all that was written, or what is below `key`, reach the disk."""
         if self.directory is None:
             return
-        for parent, _, files in os.walk(self.directory):
+        for parent, _, files in os.walk(self.directory / key):
             for file in files:
                 _sync(os.path.join(parent, file))
             _sync(parent)

@@ -21,6 +21,7 @@ from streamgmm.sources.base import (
     check_finite,
     parse_block_size,
 )
+from streamgmm.sources.skipping import unreadable, without_rows
 from streamgmm.sources.weights import open_weights
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "check_finite",
     "open_source",
     "parse_block_size",
+    "unreadable",
+    "without_rows",
 ]
 
 

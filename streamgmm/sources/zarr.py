@@ -143,6 +143,31 @@ class ZarrRef:
             "could on a second try, so run again, and look at the storage if it recurs"
         ) from error
 
+    def fetch(self, start: int, stop: int) -> int:
+        """Get the stored bytes of the rows ``start:stop`` and let them go; give how many.
+
+        Of a chunk or shard that holds other rows too, the part of its bytes that is theirs.
+        """
+        from zarr.core.buffer import default_buffer_prototype
+        from zarr.core.sync import sync
+
+        array = self.array
+        unit = array.shards or array.chunks
+        spans = [range(start // unit[0], -(-stop // unit[0]))]
+        spans += [range(-(-n // step)) for n, step in zip(array.shape[1:], unit[1:], strict=True)]
+        prefix = f"{array.path}/" if array.path else ""
+
+        async def get() -> int:
+            size = 0
+            for index in product(*spans):
+                key = prefix + array.metadata.encode_chunk_key(index)
+                value = await array.store.get(key, default_buffer_prototype())
+                size += 0 if value is None else len(value)
+            return size
+
+        size: int = run_here(get) if self.local else sync(get())
+        return size * (stop - start) // (len(spans[0]) * unit[0])
+
     def check_seen(self) -> None:
         """Check that this process sees the array: what it does not see it would read as empty.
 
@@ -200,6 +225,29 @@ class ZarrBlock:
     def futures(self) -> Mapping[Any, Any]:
         """Results on a cluster that the weights wait for."""
         return {} if self.weights is None else self.weights.futures
+
+    @property
+    def unit(self) -> int:
+        """Rows in a chunk."""
+        return int(self.ref.array.chunks[0])
+
+    @property
+    def n_features(self) -> int:
+        """Columns."""
+        return int(self.ref.array.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64, as the pieces are given."""
+        return float_dtype(self.ref.array.dtype, self.ref.name)
+
+    def part(self, start: int, stop: int) -> ZarrBlock:
+        """Give the block of some of its rows."""
+        return replace(self, start=start, n_rows=stop - start)
+
+    def fetch(self, start: int, stop: int) -> int:
+        """Get the stored bytes of some rows without decoding them; give how many."""
+        return self.ref.fetch(start, stop)
 
     def check_seen(self) -> None:
         """Check that this process sees the array, and that of the weights."""

@@ -1,0 +1,113 @@
+"""Whether a checkpoint is of this fit: what the data and the settings were."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streamgmm.errors import ChunkError
+from streamgmm.passes import Executor
+from streamgmm.sources import Block, Source
+
+PROBES = 4
+"""Blocks of which the first piece is looked at again when a fit goes on."""
+
+_OPAQUE = {
+    "blocks": "the cut of the rows into blocks differs",
+    "values": "the values of the data differ",
+    "start": "the model that the fit starts from differs",
+    "random_state": "random_state differs",
+}
+
+
+@dataclass(frozen=True)
+class Digests:
+    """SHA-256 of some rows, block by block."""
+
+    each: tuple[str, ...]
+
+    def merge(self, other: Digests) -> Digests:
+        """Both."""
+        return Digests(self.each + other.each)
+
+
+def probe_block(_: None, block: Block) -> Digests:
+    """SHA-256 of the first piece of a block: rows and weights."""
+    found = hashlib.sha256()
+    try:
+        piece = next(iter(block.pieces()))
+    except ChunkError:
+        return Digests(("unreadable",))
+    found.update(piece.rows.tobytes())
+    if piece.sample_weight is not None:
+        found.update(piece.sample_weight.tobytes())
+    return Digests((found.hexdigest(),))
+
+
+def fingerprint(
+    source: Source,
+    blocks: Sequence[Block],
+    n_groups: int,
+    executor: Executor,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a fit is of, as JSON; reads a few pieces of the data.
+
+    Parameters
+    ----------
+    source, blocks, n_groups, executor
+        The rows, and how they are read.
+    settings : mapping
+        Whatever else the result depends on: numbers, strings, None, and arrays (or bytes) of
+        which a digest is kept.
+    """
+    n = len(blocks)
+    chosen = sorted({round(i * (n - 1) / (PROBES - 1)) for i in range(PROBES)})
+    probes: Digests = executor.run(probe_block, None, blocks=chosen)
+    return {
+        "shape": [source.n_samples, source.n_features],
+        "dtype": source.dtype.name,
+        "blocks": _digest([[b.start, b.n_rows] for b in blocks], n_groups),
+        "values": _digest(probes.each),
+    } | {name: _plain(value) for name, value in settings.items()}
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Say what differs between two fingerprints.
+
+    >>> differences({"tol": 0.1, "values": "a", "k": 2}, {"tol": 0.2, "values": "b", "k": 2})
+    ['tol is 0.1 there and 0.2 here', 'the values of the data differ']
+    """
+    found = []
+    for name in dict.fromkeys((*there, *here)):
+        a, b = there.get(name), here.get(name)
+        if a == b:
+            continue
+        if name in _OPAQUE:
+            found.append(_OPAQUE[name])
+        elif any(isinstance(value, str) and value.startswith("sha256:") for value in (a, b)):
+            found.append(f"{name} differs")
+        else:
+            found.append(f"{name} is {_show(a)} there and {_show(b)} here")
+    return found
+
+
+def _show(value: Any) -> str:
+    return str(tuple(value)) if isinstance(value, list) else repr(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        value = np.ascontiguousarray(value).tobytes()
+    return _digest(value) if isinstance(value, bytes) else value
+
+
+def _digest(*values: Any) -> str:
+    found = hashlib.sha256()
+    for value in values:
+        found.update(value if isinstance(value, bytes) else repr(value).encode())
+    return "sha256:" + found.hexdigest()

@@ -1,0 +1,90 @@
+"""Where the climb on the full data starts: the person's own, or the best on a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.ascent import Ascent, Rules
+from streamgmm.candidates import Reader, climb, deal
+from streamgmm.initialize import Summary, initial_mixture
+from streamgmm.mixture import Mixture
+from streamgmm.moments import Floats
+from streamgmm.passes import default_threads, one_blas_thread, open_executor
+from streamgmm.settings import FitSettings
+from streamgmm.sources import open_source, parse_block_size
+
+N_STARTS = 16
+
+
+def starting_mixtures(
+    summary: Summary,
+    settings: FitSettings,
+    random_state: np.random.RandomState,
+    partial: bool,
+    n_threads: int | None,
+) -> list[Mixture]:
+    """Where to start on the full data.
+
+    Where the sample is the whole data, or the person gave a start, the `n_init` starts
+    themselves. Otherwise more starts than asked for climb on the sample, in memory, half of
+    them leaving at a time, and the best two go on.
+    """
+    X, weight = summary.reservoir
+    given = settings.weights_init, settings.means_init, settings.precisions_init
+
+    def draw() -> Mixture:
+        return initial_mixture(
+            X,
+            weight,
+            settings.covariance_type,
+            settings.n_components,
+            settings.init_params,
+            settings.reg_covar,
+            random_state,
+            weights_init=settings.weights_init,
+            means_init=settings.means_init,
+            precisions_init=settings.precisions_init,
+        )
+
+    with one_blas_thread():
+        if all(value is not None for value in given):
+            return [draw()]
+        if not partial or any(value is not None for value in given):
+            return [draw() for _ in range(settings.n_init)]
+        starts = [draw() for _ in range(max(N_STARTS, settings.n_init))]
+    return halve(X, weight, starts, settings.reg_covar, n_threads, keep=2)
+
+
+def halve(
+    X: NDArray[Any],
+    weight: Floats,
+    starts: Sequence[Mixture],
+    reg_covar: float,
+    n_threads: int | None,
+    *,
+    keep: int,
+) -> list[Mixture]:
+    """Successive halving of starts on rows in memory; the best `keep`, climbed to the top there.
+
+    Candidates are compared by the log-likelihood that Aitken's extrapolation expects of them,
+    since climbs cross.
+    """
+    sample = open_source(X, sample_weight=weight, name="the sample of the data")
+    blocks = sample.blocks(parse_block_size("auto", sample))
+    rules = Rules(1e-6, 500, reg_covar, accelerate=True, statistical=True)
+    ascents = [Ascent(mixture, rules) for mixture in starts]
+    with open_executor(blocks, n_threads=n_threads or default_threads()) as executor:
+        reader = Reader(executor, blocks, sample.name, deal(len(blocks), 1))
+        iterations = 8
+        while len(ascents) > keep:
+            climb(ascents, reader, max_iter=iterations)
+            ascents = [a for a in ascents if not a.failed]
+            ascents.sort(key=lambda a: -a.predicted)
+            ascents = ascents[: max(keep, len(ascents) // 2)]
+            iterations *= 2
+        climb(ascents, reader)
+    return [a.mixture for a in ascents if not a.failed]
