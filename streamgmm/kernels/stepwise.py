@@ -251,5 +251,5 @@ def steps(
         else:
             bad = maximize_diag(n, m, s, reg, pooled, covariances, means, chol, const, P)
         if bad >= 0:
-            return bad
+            return int(bad)
     return -1

@@ -30,7 +30,10 @@ __all__ = [
     "save_model",
 ]
 
-KINDS = {"GaussianMixture": "streamgmm.estimators"}
+KINDS = {
+    "GaussianMixture": "streamgmm.estimators",
+    "OnlineGaussianMixture": "streamgmm.online_estimator",
+}
 """Where the class of each kind of model is defined."""
 
 
