@@ -36,6 +36,7 @@ from streamgmm.sources.base import (
 )
 from streamgmm.sources.chunks import LocalChunks, local_chunks
 from streamgmm.sources.readahead import read_ahead, run_here
+from streamgmm.sources.retry import retry
 from streamgmm.sources.weights import ArrayPart, WeightPart, Weights, ZarrPart
 
 if TYPE_CHECKING:
@@ -98,9 +99,13 @@ class ZarrRef:
         """
         self.check_seen()
         selection = (slice(start, stop), *(slice(None) for _ in self.array.shape[1:]))
-        try:
+
+        def read() -> NDArray[Any]:
             rows = None if self.chunks is None else self.chunks.read(start, stop)
             return self._get(selection) if rows is None else rows
+
+        try:
+            return retry(read, f"{self.name}, rows {start}:{stop}")
         except MemoryError:
             raise
         except Exception as error:

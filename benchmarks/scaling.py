@@ -1,0 +1,194 @@
+"""Seconds of a pass on 1, 2 and 4 workers, measured beside planned; and the curve beyond.
+
+Run ``python -m benchmarks.scaling`` from the root of the repository; ``--quick`` takes an
+eighth of the rows. ``--curve FILE.png`` draws what `streamgmm.simulate` expects of clusters up
+to 10,000 workers and 10^12 rows (needs matplotlib), ``--curve -`` prints it.
+
+What is timed. A full pass of one candidate over an uncompressed Zarr array, on worker processes
+of one thread that share the processors of this machine with the scheduler. The plan is made
+anew before every round, so that it and the passes see the same machine; figures are medians
+over rounds. More workers than processors are there to see what oversubscription costs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from statistics import median
+from typing import Any
+
+import click
+import numpy as np
+import zarr
+from dask.system import CPU_COUNT
+from rich.console import Console
+from rich.table import Table
+
+from streamgmm.mixture import Mixture, Statistics, e_step_pieces
+from streamgmm.passes import Executor
+from streamgmm.passes.cluster import ClusterExecutor
+from streamgmm.plan import plan, result_bytes
+from streamgmm.simulate import Load, Rates, play, project
+from streamgmm.sources import Block, Source, open_source, parse_block_size
+
+D, K = 16, 16
+
+
+def read(mixture: Mixture, block: Block) -> Statistics:
+    """What a task of a pass does."""
+    return e_step_pieces(mixture, ((p.rows, p.sample_weight) for p in block.pieces()))
+
+
+def stored(folder: str, n_rows: int) -> Source:
+    """Normal rows in uncompressed chunks of 4 MiB."""
+    rng = np.random.default_rng(0)
+    chunk = (4 << 20) // (8 * D)
+    array = zarr.create_array(
+        f"{folder}/x.zarr", shape=(n_rows, D), chunks=(chunk, D), dtype="f8", compressors=None
+    )
+    for a in range(0, n_rows, chunk):
+        array[a : a + chunk] = rng.normal(size=(min(chunk, n_rows - a), D))
+    return open_source(f"{folder}/x.zarr")
+
+
+def model(source: Source) -> Mixture:
+    piece = next(iter(source.blocks(1 << 20)[0].pieces())).rows
+    spread = np.broadcast_to(np.eye(D), (K, D, D)).copy()
+    return Mixture.of("full", np.full(K, 1 / K), piece[:K].astype(float), spread)
+
+
+@contextmanager
+def workers(n: int, blocks: list[Block]) -> Iterator[Executor]:
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=n, threads_per_worker=1, dashboard_address=None, memory_limit="2GiB"
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        executor: Any = ClusterExecutor(blocks, client)
+        try:
+            yield executor
+        finally:
+            executor.close()
+
+
+def measure(source: Source, counts: list[int], rounds: int) -> tuple[Table, float]:
+    """Rows of the table, and how many times faster two workers are than one."""
+    blocks = list(source.blocks(parse_block_size("auto", source)))
+    mixture = model(source)
+    measured: dict[int, list[float]] = {n: [] for n in counts}
+    planned: dict[int, list[float]] = {n: [] for n in counts}
+    with ExitStack() as stack:
+        executors = {n: stack.enter_context(workers(n, blocks)) for n in counts}
+        for executor in executors.values():
+            executor.run(read, mixture)  # compiles
+        for _ in range(rounds):
+            for n, executor in executors.items():
+                expected = plan(
+                    source, K, workers=n, processors=CPU_COUNT, n_candidates=1, check=False
+                )
+                planned[n].append(expected.projection.seconds)
+                begin = time.perf_counter()
+                executor.run(read, mixture)
+                measured[n].append(time.perf_counter() - begin)
+    table = Table(box=None)
+    for column in ("workers", "measured s", "planned s", "planned / measured", "speed-up"):
+        table.add_column(column, justify="right")
+    for n in counts:
+        ratio = median(p / m for p, m in zip(planned[n], measured[n], strict=True))
+        faster = median(a / b for a, b in zip(measured[counts[0]], measured[n], strict=True))
+        table.add_row(
+            f"{n}", f"{median(measured[n]):.3f}", f"{median(planned[n]):.3f}",
+            f"{ratio:.2f}", f"{faster:.2f}×",
+        )  # fmt: skip
+    two = 2 if 2 in counts else counts[-1]
+    return table, median(a / b for a, b in zip(measured[counts[0]], measured[two], strict=True))
+
+
+REFERENCE = Rates(read=1.4e-8, decode=1.4e-7, compute=3.5e-7, merge=4e-5)
+"""One processor, D = 16, K = 16, full, float64, Zstandard; docs/scaling.md says how measured."""
+
+
+def curve(
+    rates: Rates, n_rows: float, block_bytes: float, store: float
+) -> Iterator[tuple[int, float, float, str]]:
+    """Workers, seconds of a pass, how many workers' worth of work that is, and the limit."""
+    rates = Rates(**{**vars(rates), "store": store})
+    statistics = result_bytes(K, D, "full")
+    n_blocks = max(1, round(n_rows * 8 * D / block_bytes))
+    load = Load(n_rows, n_blocks, n_rows * 8 * D, statistics, 3 * statistics)
+    alone = n_rows * (rates.compute + rates.read + rates.decode)
+    for n in (1, 10, 30, 100, 300, 1000, 3000, 10_000):
+        found = project(load, rates, n)
+        yield n, found.seconds, alone / found.seconds, found.limit
+
+
+CURVES = [
+    ("128 MiB blocks", 128 * 2**20, float("inf")),
+    ("2 GiB blocks", 2 * 2**30, float("inf")),
+    ("16 GiB blocks", 16 * 2**30, float("inf")),
+    ("16 GiB blocks, store of 100 GB/s", 16 * 2**30, 1e11),
+]
+
+
+def print_curve(console: Console, n_rows: float) -> None:
+    for name, block_bytes, store in CURVES:
+        table = Table(title=f"{n_rows:.0e} rows, {name}", box=None)
+        for column in ("workers", "pass", "worth", "limit"):
+            table.add_column(column, justify="right")
+        for n, seconds, worth, limit in curve(REFERENCE, n_rows, block_bytes, store):
+            table.add_row(f"{n:,}", f"{seconds:,.0f} s", f"{worth:,.0f}", limit)
+        console.print(table)
+    load = Load(1e9, 1000, 128e9, 35e3, 105e3)
+    for n in (10, 100, 300):
+        ratio = play(load, REFERENCE, n) / project(load, REFERENCE, n).seconds
+        console.print(f"1e9 rows, 1,000 blocks, {n} workers: task by task / sums = {ratio:.2f}")
+
+
+def draw_curve(path: str, n_rows: float) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for name, block_bytes, store in CURVES:
+        points = list(curve(REFERENCE, n_rows, block_bytes, store))
+        axes.loglog([p[0] for p in points], [p[1] for p in points], marker="o", label=name)
+    axes.set_xlabel("workers of one processor")
+    axes.set_ylabel("seconds of a pass")
+    axes.set_title(f"{n_rows:.0e} rows × {D}, K = {K} full: projected")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+@click.command(help=__doc__)
+@click.option("--quick", is_flag=True, help="An eighth of the rows, fewer rounds.")
+@click.option("--rounds", default=7, show_default=True)
+@click.option("--curve", "curve_path", help="Draw the curve to a file, or print it (-).")
+@click.option("--rows", default=1e12, show_default=True, help="Of the curve.")
+def main(quick: bool, rounds: int, curve_path: str | None, rows: float) -> None:
+    console = Console(width=110)
+    if curve_path == "-":
+        print_curve(console, rows)
+        return
+    if curve_path:
+        draw_curve(curve_path, rows)
+        return
+    folder = tempfile.mkdtemp()
+    try:
+        source = stored(folder, (1 if quick else 8) << 20)
+        table, faster = measure(source, [1, 2, 4], min(rounds, 3) if quick else rounds)
+    finally:
+        shutil.rmtree(folder)
+    console.print(f"{source.n_samples:,} rows × {D}, K={K} full, {CPU_COUNT} processors")
+    console.print(table)
+    console.print(f"two workers are {faster:.2f}× one (target 1.85×)")
+
+
+if __name__ == "__main__":
+    main()

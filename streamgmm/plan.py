@@ -1,0 +1,490 @@
+"""Plan before work: what a fit will read, hold and take, from a short trial on this machine."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from streamgmm.errors import ParameterError, PlanError
+from streamgmm.families import FAMILIES
+from streamgmm.initialize import plan_sample
+from streamgmm.mixture import Mixture, Statistics, e_step
+from streamgmm.passes import default_threads, one_blas_thread
+from streamgmm.simulate import Load, Projection, Rates, project
+from streamgmm.sources import PIECE_BYTES, Block, Piece, Source, parse_block_size
+
+MIB = 1 << 20
+
+WORKER_BYTES = 300 * MIB
+"""A worker before its first row: Python, Dask, Numba and what they compiled (measured: 279)."""
+
+RESULTS_HELD = 24
+"""Results of a block, or models, that a worker holds at the worst: those of a merge with its
+children, those that wait for a neighbour, the model as sent and as used (measured: 20)."""
+
+SAMPLES_HELD = 5
+"""Copies of the sample of pass 0 on the worker that merges the last parts of it."""
+
+USABLE = 0.8
+"""The share of a worker's memory beyond which Dask pauses it."""
+
+_TRIAL_BYTES = 4 * PIECE_BYTES
+_REPEATS = 3
+_TRIAL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fit will read, hold and take.
+
+    Attributes
+    ----------
+    name : str
+        The data.
+    n_rows, n_features, n_components, n_candidates : int
+    covariance_type : str
+    n_bytes, stored_bytes : int
+        Of all rows as they are computed on; and in the store, estimated from what was read.
+    n_blocks, block_bytes, n_tasks : int
+        Of a full pass: blocks, bytes of rows in the largest, and tasks that Dask is given.
+    result_bytes : int
+        What a block sends: the statistics of all candidates.
+    n_workers : int
+        0 where the passes run on threads of this process.
+    worker_memory : int
+        Bytes that a worker has; 0 where that is not known.
+    worker_peak, client_peak : int
+        Bytes, projected; `worker_peak` is that of the one process where there are no workers.
+    rates : Rates
+    projection : Projection
+        Of one full pass, seconds.
+    advice : tuple of str
+    """
+
+    name: str
+    n_rows: int
+    n_features: int
+    n_components: int
+    n_candidates: int
+    covariance_type: str
+    n_bytes: int
+    stored_bytes: int
+    n_blocks: int
+    block_bytes: int
+    n_tasks: int
+    result_bytes: int
+    n_workers: int
+    worker_memory: int
+    worker_peak: int
+    client_peak: int
+    rates: Rates
+    projection: Projection
+    advice: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values; what is infinite as None."""
+        found = asdict(self)
+        found["rates"] = {k: v if math.isfinite(v) else None for k, v in found["rates"].items()}
+        found["advice"] = list(self.advice)
+        return found
+
+    def render(self) -> str:
+        """Everything as a few lines of text."""
+        p = self.projection
+        where = f"{self.n_workers:,} workers" if self.n_workers else "threads of this process"
+        memory = f" of {_size(self.worker_memory)}" if self.worker_memory else ""
+        candidates = f" × {self.n_candidates} candidates" if self.n_candidates > 1 else ""
+        parts = [
+            f"{name} {_seconds(value)}"
+            for name, value in (
+                ("compute", p.compute),
+                ("read", p.read),
+                ("decode", p.decode),
+                ("merge and send", p.merge),
+                ("scheduling", p.scheduling),
+            )
+        ]
+        lines = [
+            f"data       {self.name}: {self.n_rows:,} rows × {self.n_features}, "
+            f"{_size(self.n_bytes)} ({_size(self.stored_bytes)} stored)",
+            f"model      {self.n_components} components, {self.covariance_type}{candidates}; "
+            f"statistics of a block {_size(self.result_bytes)}",
+            f"a pass     {self.n_blocks:,} blocks of up to {_size(self.block_bytes)}, "
+            f"{self.n_tasks:,} tasks, on {where}",
+            f"memory     {_size(self.worker_peak)} at most a "
+            f"{'worker' if self.n_workers else 'process'}{memory}; "
+            f"{_size(self.client_peak)} in the client",
+            f"a pass     {_seconds(p.seconds)}: {', '.join(parts)}",
+            f"limit      {p.limit}",
+        ]
+        return "\n".join(lines + [f"advice     {line}" for line in self.advice])
+
+    def __str__(self) -> str:
+        """As `render`."""
+        return self.render()
+
+
+def plan(
+    source: Source,
+    n_components: int,
+    covariance_type: str = "full",
+    *,
+    workers: int | None = None,
+    worker_memory: int | str | None = None,
+    processors: float | None = None,
+    block_size: int | str = "auto",
+    n_candidates: int = 2,
+    algorithm: str = "auto",
+    store_bandwidth: int | str | None = None,
+    rates: Rates | None = None,
+    check: bool = True,
+) -> Plan:
+    """Plan a fit: what it will read, hold and take.
+
+    Reads a few pieces of the data and computes on them, about a second, unless `rates` are
+    given.
+
+    Parameters
+    ----------
+    source : Source
+    n_components : int
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+    workers : int, optional
+        Workers of one thread each on a Dask cluster; by default there is no cluster, and
+        passes run on threads of this process.
+    worker_memory : int or str, optional
+        Bytes that a worker has, ``"8GiB"``.
+    processors : float, optional
+        Of the whole cluster, where workers share fewer processors than one each, or have more.
+    block_size : "auto", int or str, default="auto"
+    n_candidates : int, default=2
+        Starts that share the passes over the full data: at most two unless asked for.
+    algorithm : str, default="auto"
+        As for the estimator.
+    store_bandwidth : int or str, optional
+        Bytes a second that the store gives to all workers together, ``"10GB"``.
+    rates : Rates, optional
+        Measured before, here or elsewhere.
+    check : bool, default=True
+        Whether a plan that cannot fit in memory is an error.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ParameterError
+        If a number is out of range or no size.
+    PlanError
+        If it does not fit in memory: what is needed, what there is, and what to change.
+
+    Examples
+    --------
+    >>> from streamgmm.sources import open_source
+    >>> source = open_source(np.random.default_rng(0).normal(size=(5000, 3)))
+    >>> p = plan(source, 4, workers=2, worker_memory="1GiB")
+    >>> p.n_rows, p.n_blocks, p.n_workers
+    (5000, 1, 2)
+    >>> plan(source, 4, workers=0)
+    Traceback (most recent call last):
+        ...
+    streamgmm.errors.ParameterError: workers=0 must be 1 or more; leave it out to use threads...
+    """
+    memory = _parse(worker_memory, "worker_memory")
+    bandwidth = _parse(store_bandwidth, "store_bandwidth")
+    _check_settings(n_components, covariance_type, workers, processors, n_candidates)
+    blocks = source.blocks(parse_block_size(block_size, source))
+    n_threads = min(default_threads(), len(blocks))
+    stored = 0
+    if rates is None:
+        at_once = n_threads if workers is None else min(workers, default_threads())
+        rates, stored = calibrate(
+            source, blocks, n_components, covariance_type, n_candidates, max(1, at_once)
+        )
+    if bandwidth:
+        rates = Rates(**{**asdict(rates), "store": float(bandwidth)})
+    result = result_bytes(n_components, source.n_features, covariance_type, n_candidates)
+    load = Load(source.n_samples, len(blocks), stored or source.nbytes, result, 3 * result)
+    if workers is None:
+        projection = project(load, rates, 0, processors=processors or n_threads)
+    else:
+        projection = project(load, rates, workers, processors=processors)
+    peak, client = peaks(source, blocks, n_components, covariance_type, n_candidates, algorithm)
+    if workers is None:
+        peak = client + n_threads * (_pieces_held(blocks, source) + RESULTS_HELD * result // 2)
+    else:
+        peak += _share_held(source, blocks, workers)
+    row_bytes = source.n_features * source.dtype.itemsize
+    found = Plan(
+        source.name, source.n_samples, source.n_features, n_components, n_candidates,
+        covariance_type, source.nbytes, int(load.stored_bytes), len(blocks),
+        max(block.n_rows for block in blocks) * row_bytes, load.n_tasks if workers else 0,
+        result, workers or 0, memory or 0, peak, client, rates, projection,
+        tuple(_advise(load, rates, workers or 0, projection, row_bytes)),
+    )  # fmt: skip
+    if check and memory:
+        check_memory(found)
+    return found
+
+
+def result_bytes(k: int, d: int, covariance_type: str, n_candidates: int = 1) -> int:
+    """Bytes of the statistics of one block.
+
+    >>> result_bytes(16, 16, "full")
+    34976
+    """
+    scatter = math.prod(FAMILIES[covariance_type].covariance_shape(k, d))
+    return 8 * n_candidates * (k + k * d + scatter + 4)
+
+
+def peaks(
+    source: Source,
+    blocks: Any,
+    n_components: int,
+    covariance_type: str,
+    n_candidates: int,
+    algorithm: str = "auto",
+) -> tuple[int, int]:
+    """Bytes that a worker, and the client, hold at the most. Reads nothing."""
+    d = source.n_features
+    result = result_bytes(n_components, d, covariance_type, n_candidates)
+    p = FAMILIES[covariance_type].n_parameters(n_components, d)
+    sample = plan_sample(source, p, whole=algorithm != "incremental", seed=0)
+    sampled = sample.size * (d * source.dtype.itemsize + 24)
+    results = RESULTS_HELD * result
+    worker = WORKER_BYTES + max(results + _pieces_held(blocks, source), SAMPLES_HELD * sampled)
+    resident = source.nbytes if blocks[0].resident else 0
+    # The client keeps the statistics of every group of blocks, and climbs on the sample.
+    client = WORKER_BYTES + resident + 4 * sampled + results + 12 * 2 * result
+    return worker, client
+
+
+def check_memory(plan: Plan) -> None:
+    """Refuse a plan that its workers cannot hold.
+
+    Raises
+    ------
+    PlanError
+        Says what is needed, what there is, and what to change.
+    """
+    usable = int(USABLE * plan.worker_memory)
+    if not plan.worker_memory or plan.worker_peak <= usable:
+        return
+    held = RESULTS_HELD * plan.result_bytes
+    changes = [f"give each worker {_size(math.ceil(plan.worker_peak / USABLE / MIB) * MIB)}"]
+    if held > plan.worker_peak // 4:
+        if plan.n_candidates > 1:
+            changes.append("ask for fewer candidates at a time")
+        changes.append(f"fewer than {plan.n_components} components")
+        if plan.covariance_type in ("full", "tied"):
+            changes.append("covariance_type='diag'")
+    else:
+        changes.append("store the data in smaller chunks")
+    raise PlanError(
+        f"{plan.name}: a worker would need {_size(plan.worker_peak)}, and of its "
+        f"{_size(plan.worker_memory)} Dask uses {_size(usable)} before it pauses; "
+        f"{', or '.join(changes)}"
+    )
+
+
+def calibrate(
+    source: Source,
+    blocks: Any,
+    n_components: int,
+    covariance_type: str,
+    n_candidates: int = 1,
+    n_threads: int = 1,
+) -> tuple[Rates, int]:
+    """Measure on this machine what reading, decoding, computing and merging take.
+
+    Parameters
+    ----------
+    source : Source
+    blocks : sequence of Block
+    n_components, covariance_type, n_candidates
+        What is computed.
+    n_threads : int, default=1
+        Threads that do the same at the same time, as workers of this machine would: memory
+        and caches are shared.
+
+    Returns
+    -------
+    Rates
+    stored_bytes : int
+        Of the whole array, estimated from the chunks that were read; 0 where that is not known.
+    """
+    block = blocks[len(blocks) // 2]
+    pieces = list(_trial(block))
+    n_rows = sum(len(piece.rows) for piece in pieces)
+    row_bytes = source.n_features * source.dtype.itemsize
+    stored, fetch = _fetcher(block, pieces[0].start, n_rows)
+    X = np.nan_to_num(pieces[0].rows[: max(1, 2 * PIECE_BYTES // row_bytes)])
+    mixture = _any_mixture(X, n_components, covariance_type)
+    statistics: list[Statistics] = []
+
+    def read() -> None:
+        for _ in _trial(block):
+            pass
+
+    def compute() -> None:
+        statistics.append(e_step(mixture, X))
+        del statistics[2:]
+
+    with ThreadPoolExecutor(max(1, n_threads)) as pool, one_blas_thread():
+        compute()  # compiles
+        whole = 0.0 if block.resident else _measure(read, pool, n_threads) / n_rows
+        bytes_alone = 0.0 if fetch is None else _measure(fetch, pool, n_threads) / n_rows
+        computing = _measure(compute, pool, n_threads) / len(X)
+        a, b = statistics[:2]
+        merging = _measure(lambda: a.merge(b), pool, 1)
+    reading = min(whole, bytes_alone) if fetch is not None else whole
+    rates = Rates(
+        read=reading,
+        decode=whole - reading,
+        compute=computing * n_candidates,
+        merge=merging * n_candidates,
+    )
+    return rates, round(stored / n_rows * source.n_samples)
+
+
+def _measure(work: Callable[[], object], pool: ThreadPoolExecutor, n_threads: int) -> float:
+    """Seconds of the median of a few repeats, each on all threads at once."""
+    seconds: list[float] = []
+    while len(seconds) < _REPEATS or (sum(seconds) < _TRIAL_SECONDS and len(seconds) < 100):
+        begin = time.perf_counter()
+        for future in [pool.submit(work) for _ in range(n_threads)]:
+            future.result()
+        seconds.append(time.perf_counter() - begin)
+    return median(seconds)
+
+
+def _trial(block: Block) -> Iterator[Piece]:
+    n_bytes = 0
+    for piece in block.pieces():
+        yield piece
+        n_bytes += piece.rows.nbytes
+        if n_bytes >= _TRIAL_BYTES:
+            return
+
+
+def _fetcher(block: Block, start: int, n_rows: int) -> tuple[int, Callable[[], object] | None]:
+    """Stored bytes of some rows, and what fetches them without decoding; (0, None) if unknown."""
+    fetch: Any = getattr(block, "fetch", None)
+    if fetch is None:
+        return 0, None
+    return int(fetch(start, start + n_rows)), lambda: fetch(start, start + n_rows)
+
+
+def _any_mixture(X: Any, k: int, covariance_type: str) -> Mixture:
+    """Components of the spread of the rows, about rows of it."""
+    rng = np.random.default_rng(0)
+    d = X.shape[1]
+    rows = X.astype(np.float64)
+    variance = rows.var(axis=0) + 1e-6 * (1 + np.abs(rows).max())
+    means = rows[rng.integers(len(rows), size=k)]
+    means = means + 0.1 * np.sqrt(variance) * rng.standard_normal((k, d))
+    covariances: Any = {
+        "full": np.broadcast_to(np.diag(variance), (k, d, d)).copy(),
+        "tied": np.diag(variance),
+        "diag": np.broadcast_to(variance, (k, d)).copy(),
+        "spherical": np.full(k, variance.mean()),
+    }[covariance_type]
+    return Mixture.of(covariance_type, np.full(k, 1 / k), means, covariances)
+
+
+def _pieces_held(blocks: Any, source: Source) -> int:
+    """Bytes of rows that a task holds: the piece in use, the next, and one being decoded."""
+    row_bytes = source.n_features * source.dtype.itemsize
+    piece = min(max(block.n_rows for block in blocks) * row_bytes, PIECE_BYTES)
+    array: Any = getattr(getattr(blocks[0], "ref", None), "array", None)
+    ahead = 2
+    if array is not None:
+        piece = max(piece, array.chunks[0] * row_bytes)
+        ahead = 2 if blocks[0].ref.local else 5
+    return int(32 * MIB + (ahead + 1) * piece)
+
+
+def _share_held(source: Source, blocks: Any, workers: int) -> int:
+    """Bytes of rows in memory that each worker is sent and keeps."""
+    held: int = 2 * source.nbytes // workers if blocks[0].resident else 0
+    return held
+
+
+def _advise(
+    load: Load, rates: Rates, workers: int, projection: Projection, row_bytes: int
+) -> Iterator[str]:
+    if not workers:
+        return
+    if projection.limit == "scheduler":
+        row = rates.compute + rates.read + rates.decode
+        rows = min(load.n_rows / workers / 2, 2 * workers * rates.task / row)
+        wanted = 1 << math.ceil(math.log2(rows * row_bytes))
+        if rows > 1.5 * load.n_rows / load.n_blocks:
+            yield f"the scheduler is the limit: block_size='{_size(wanted)}' makes fewer tasks"
+        else:
+            yield "the scheduler is the limit: fewer workers do as well"
+    if projection.limit == "store":
+        yield "the store is the limit: more workers do not help, compression may"
+    if load.n_blocks < workers:
+        yield f"{workers - load.n_blocks:,} workers would have no block; a smaller block_size"
+
+
+def _check_settings(
+    n_components: int,
+    covariance_type: str,
+    workers: int | None,
+    processors: float | None,
+    n_candidates: int,
+) -> None:
+    if covariance_type not in FAMILIES:
+        raise ParameterError(
+            f"covariance_type={covariance_type!r} must be one of {', '.join(FAMILIES)}"
+        )
+    for name, value in (("n_components", n_components), ("n_candidates", n_candidates)):
+        if value < 1:
+            raise ParameterError(f"{name}={value} must be 1 or more")
+    if workers is not None and workers < 1:
+        raise ParameterError(f"workers={workers} must be 1 or more; leave it out to use threads")
+    if processors is not None and not processors > 0:
+        raise ParameterError(f"processors={processors} must be positive")
+
+
+def _parse(size: int | str | None, name: str) -> int | None:
+    if size is None:
+        return None
+    from dask.utils import parse_bytes
+
+    try:
+        n_bytes = int(parse_bytes(size))
+    except (ValueError, TypeError) as error:
+        raise ParameterError(f"{name}={size!r} is no size; give bytes, or '8GiB'") from error
+    if n_bytes <= 0:
+        raise ParameterError(f"{name}={size!r} must be positive")
+    return n_bytes
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if n_bytes < 1024 or unit == "PiB":
+            digits = 0 if n_bytes >= 10 or unit == "B" else 1
+            return f"{n_bytes:.{digits}f} {unit}"
+        n_bytes /= 1024
+    raise AssertionError
+
+
+def _seconds(seconds: float) -> str:
+    if seconds >= 7200:
+        return f"{seconds / 3600:.1f} h"
+    if seconds >= 120:
+        return f"{seconds / 60:.1f} min"
+    if seconds < 1:
+        return f"{1e3 * seconds:.0f} ms"
+    return f"{seconds:.1f} s"

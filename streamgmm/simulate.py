@@ -1,0 +1,259 @@
+"""How long a pass takes on a cluster of any size, from rates measured on this machine.
+
+A scheduler gives tasks out one after another, workers read and compute them, results go up a
+tree, and one store feeds everybody. `project` adds up what each of them needs and says which is
+the limit; `play` follows every task through a queue, and is the check of the sums.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass, replace
+
+from streamgmm.passes import tree_levels
+
+TASK_SECONDS = 1.2e-3
+"""Processor time of Dask's scheduler and the client for a task of a pass, measured.
+
+1,000 blocks that do nothing, of which 1.14 tasks a block are made (blocks and merges): 1.9 ms
+of wall clock a block where workers share two processors with the scheduler, and 1.0 to 1.2 ms
+of the scheduler's own time. Run ``python -m benchmarks.pass_overhead --only dask`` for yours.
+"""
+
+WORKER_TASK_SECONDS = 0.8e-3
+"""Processor time of a worker for a task beyond what the task does, measured likewise."""
+
+LATENCY_SECONDS = 5e-3
+"""From a task's end to the start of one that waits for it, on another worker."""
+
+NETWORK_BYTES = 1e9
+"""Bytes a second between two processes of a cluster (ten-gigabit Ethernet, less its costs)."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one processor needs, in seconds.
+
+    Attributes
+    ----------
+    read, decode, compute : float
+        Seconds a row: bytes from the store, rows from bytes, statistics from rows.
+    merge : float
+        Seconds to merge two results of a block.
+    task, worker_task, latency : float
+        Of Dask: see the constants of this module.
+    network : float
+        Bytes a second between processes.
+    store : float
+        Bytes a second that the store gives to all readers together; infinite by default.
+    """
+
+    read: float
+    decode: float
+    compute: float
+    merge: float
+    task: float = TASK_SECONDS
+    worker_task: float = WORKER_TASK_SECONDS
+    latency: float = LATENCY_SECONDS
+    network: float = NETWORK_BYTES
+    store: float = math.inf
+
+
+@dataclass(frozen=True)
+class Load:
+    """A pass: `n_blocks` blocks of `n_rows` rows in all, `stored_bytes` of them in the store.
+
+    `result_bytes` is what a block leaves, `model_bytes` what every worker is sent.
+    """
+
+    n_rows: float
+    n_blocks: int
+    stored_bytes: float
+    result_bytes: float
+    model_bytes: float
+    split_every: int = 8
+
+    @property
+    def n_merges(self) -> int:
+        """Nodes of the tree above the blocks."""
+        return sum(tree_levels(self.n_blocks, self.split_every)[1:])
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks of a pass: the model, the blocks and the merges."""
+        return 1 + self.n_blocks + self.n_merges
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Seconds of one pass, and where they go.
+
+    Attributes
+    ----------
+    seconds : float
+    read, decode, compute, merge, scheduling : float
+        Parts of `seconds`, which they add up to. What runs at the same time as something that
+        takes longer adds nothing.
+    limit : str
+        ``"compute"``, ``"reading"``, ``"store"``, ``"scheduler"`` or ``"merge tree"``.
+    needs : dict
+        Seconds that each of these would take if all else were free.
+    """
+
+    seconds: float
+    read: float
+    decode: float
+    compute: float
+    merge: float
+    scheduling: float
+    limit: str
+    needs: dict[str, float]
+
+
+def project(
+    load: Load, rates: Rates, n_workers: int, *, processors: float | None = None
+) -> Projection:
+    """Project one pass on workers of one thread each.
+
+    Parameters
+    ----------
+    load : Load
+    rates : Rates
+    n_workers : int
+        0 stands for none, and no Dask: blocks on threads of this process, one a processor.
+    processors : float, optional
+        How many there are for workers and scheduler together; by default one a worker, and
+        more for the scheduler. With processors to spare the next piece is read and decoded
+        while the current one is computed.
+
+    Returns
+    -------
+    Projection
+
+    Examples
+    --------
+    >>> load = Load(1e9, 1000, 128e9, 40e3, 80e3)
+    >>> rates = Rates(read=1e-9, decode=0.0, compute=3e-7, merge=1e-4)
+    >>> project(load, rates, 10).limit, project(load, rates, 1000).limit
+    ('compute', 'scheduler')
+    """
+    dask = n_workers > 0
+    if not dask:
+        n_workers = max(1, int(processors or 1))
+    shared = processors is not None
+    own = (processors or n_workers) / n_workers
+    reading = rates.read + rates.decode
+    # A worker with a processor to spare overlaps reading and computing; one without adds them.
+    row = max(rates.compute, reading, (rates.compute + reading) / own)
+    rounds = (
+        math.ceil(load.n_blocks / n_workers)
+        if load.n_blocks < 8 * n_workers
+        else (load.n_blocks / n_workers + 0.5)
+    )
+    block_rows = load.n_rows / load.n_blocks
+    overhead = rates.worker_task if dask else 0.0
+    merges = load.n_blocks * (rates.merge + (overhead / load.split_every)) / n_workers
+    work = rounds * (block_rows * row + overhead) + merges / min(1.0, own)
+    scheduling = load.n_tasks * rates.task if dask else 0.0
+    if shared:
+        busy = load.n_rows * (rates.compute + reading) + load.n_blocks * (rates.merge + overhead)
+        work = max(work, (busy + scheduling) / (processors or 1.0))
+    store = load.stored_bytes / rates.store
+    depth = len(tree_levels(load.n_blocks, load.split_every)) - 1
+    per_level = load.split_every * (rates.merge + load.result_bytes / rates.network)
+    tree = depth * (per_level + rates.latency) if dask else 0.0
+    spread = math.log2(n_workers + 1) * (load.model_bytes / rates.network + rates.latency)
+    tail = tree + (spread if dask else 0.0)
+    needs = {
+        "compute": rounds * block_rows * rates.compute / min(1.0, own),
+        "reading": rounds * block_rows * reading / min(1.0, own),
+        "store": store,
+        "scheduler": scheduling,
+        "merge tree": tail + merges,
+    }
+    last = load.n_blocks * rates.task + block_rows * row if dask and not shared else 0.0
+    seconds = max(work, scheduling, last, store) + tail
+    return _split(seconds, work, rates, needs, tail + merges)
+
+
+def _split(
+    seconds: float, work: float, rates: Rates, needs: dict[str, float], merge: float
+) -> Projection:
+    """Share the seconds out among what is on the critical path."""
+    limit = max(needs, key=lambda name: needs[name])
+    merge = min(merge, seconds)
+    left = seconds - merge
+    compute = min(needs["compute"], left)
+    rest = left - compute
+    waiting = (
+        min(max(needs["store"], needs["reading"]), rest)
+        if work < seconds
+        else min(needs["reading"], rest)
+    )
+    reading = rates.read + rates.decode
+    share = rates.decode / reading if reading and needs["store"] < needs["reading"] else 0.0
+    return Projection(
+        seconds,
+        waiting * (1 - share),
+        waiting * share,
+        compute,
+        merge,
+        rest - waiting,
+        limit,
+        needs,
+    )
+
+
+def play(load: Load, rates: Rates, n_workers: int) -> float:
+    """Seconds of one pass by following each task: a check of `project`, for small clusters.
+
+    The scheduler hands out one task after another and takes each result back; a worker keeps
+    one task in hand beside the one it does; merges start when their last child is there.
+
+    Parameters
+    ----------
+    load : Load
+    rates : Rates
+    n_workers : int
+        Each with a processor of its own.
+
+    Returns
+    -------
+    float
+    """
+    row = rates.compute + rates.read + rates.decode
+    block = load.n_rows / load.n_blocks * row + rates.worker_task
+    block = max(block, load.stored_bytes / load.n_blocks / rates.store * n_workers)
+    start = math.log2(n_workers + 1) * (load.model_bytes / rates.network + rates.latency)
+    scheduler = rates.task
+    free = [start] * n_workers
+    heapq.heapify(free)
+    done = []
+    for _ in range(load.n_blocks):
+        scheduler += rates.task
+        done.append(max(heapq.heappop(free), scheduler) + block)
+        heapq.heappush(free, done[-1])
+    scheduler = max(scheduler, 0.0)
+    move = load.result_bytes / rates.network
+    while len(done) > 1:
+        parents = []
+        for i in range(0, len(done), load.split_every):
+            children = done[i : i + load.split_every]
+            scheduler += rates.task
+            spent = len(children) * (rates.merge + move) + rates.worker_task
+            parents.append(max(children) + rates.latency + spent)
+        done = parents
+    # merges of lower levels run among the blocks, on workers that would do others meanwhile
+    among = load.n_blocks * rates.merge / n_workers
+    return max(done[0] + among, scheduler)
+
+
+def scale(load: Load, n_rows: float, block_rows: float) -> Load:
+    """The same kind of pass over `n_rows` rows in blocks of `block_rows`."""
+    return replace(
+        load,
+        n_rows=n_rows,
+        n_blocks=max(1, math.ceil(n_rows / block_rows)),
+        stored_bytes=load.stored_bytes * n_rows / load.n_rows,
+    )
