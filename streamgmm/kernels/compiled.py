@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from numba import njit
+from numba.core.caching import FunctionCache
+
+
+def _sources() -> str:
+    """Digest of every file of this package."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+SOURCES = _sources()
+
+
+class _Cache(FunctionCache):
+    """What Numba keeps on disk, found again only by the same version of the whole package.
+
+    Numba looks at the file that holds a function and not at those that the function calls, so
+    that after an upgrade it would go on running what the old ones said.
+    """
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (*super()._index_key(sig, codegen), SOURCES)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile at the first call, once per machine.
 
-    Numba renews what it keeps when the file that holds `function` changes, not when one that
-    the function calls does: touch it after a change to those. Where there is no place to write
-    (a read-only installation without a home), every process compiles for itself.
+    Where there is no place to write (a read-only installation without a home), every process
+    compiles for itself.
     """
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:
-        return njit(nogil=True)(function)
+    dispatcher = njit(nogil=True)(function)
+    with suppress(RuntimeError):
+        dispatcher._cache = _Cache(function)
+    return dispatcher

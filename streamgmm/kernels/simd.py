@@ -322,11 +322,39 @@ def load_turned(
     return types.void(*kinds), codegen
 
 
-# Cody & Waite's split of ln 2: the high part has 32 significant bits, so n·LN2_HIGH is exact.
+@intrinsic
+def narrow(typingctx: Any, low: Any, high: Any) -> Any:
+    """Two float64 vectors as one of float32."""
+    kind = _vector_of(types.float32)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        half = ir.VectorType(ir.FloatType(), 8)
+        low, high = (builder.fptrunc(value, half) for value in args)
+        return _pick(builder, low, high, list(range(16)))
+
+    return kind(F64X8, F64X8), codegen
+
+
+def _widen(first: int, doc: str) -> Any:
+    def operation(typingctx: Any, a: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            half = _pick(builder, args[0], args[0], list(range(first, first + 8)))
+            return builder.fpext(half, F64_VECTOR)
+
+        return F64X8(a), codegen
+
+    operation.__doc__ = doc
+    return intrinsic(operation)
+
+
+low_half = _widen(0, "The first eight lanes of a float32 vector, as float64.")
+high_half = _widen(8, "The last eight lanes of a float32 vector, as float64.")
+
+# Cody & Waite's split of ln 2: the high part has so few significant bits that n times it is exact.
 _LN2_HIGH = 6.93147180369123816490e-01
 _LN2_LOW = 1.90821492927058770002e-10
-_ROUNDER = 1.5 * 2.0**52  # adding it leaves the nearest integer in the low bits of the sum
-# 1 + r + r²·P(r), P of degree 9 through (e^r - 1 - r)/r² at Chebyshev nodes, |r| ≤ ln(2)/2.
+_LN2_NARROW = (0.693359375, -2.12194440e-4)
+# 1 + r + r²·P(r), P through (e^r - 1 - r)/r² at Chebyshev nodes of |r| ≤ ln(2)/2.
 _EXP = [
     1.0,
     1.0,
@@ -341,31 +369,42 @@ _EXP = [
     2.762007600563138e-07,
     2.5100375929185925e-08,
 ]
+_EXP_NARROW = [1.0, 1.0, 0.5, 0.16666576, 0.041666556, 0.008363179, 0.0013926184]
 
 
 @intrinsic
 def exp(typingctx: Any, a: Any) -> Any:
-    """Exponential of a float64 vector with lanes in [-708, 709], to about 1 ulp.
+    """Exponential, to about 1 ulp, of lanes in [-708, 709] (float64) or [-87, 88] (float32).
 
-    exp(x) = 2^n exp(r), n = round(x / ln 2), |r| ≤ ln(2)/2; the polynomial leaves 2e-17.
+    exp(x) = 2^n exp(r), n = round(x / ln 2), |r| ≤ ln(2)/2; the polynomial leaves 2e-17, 1e-8.
     """
+    wide = a.dtype == types.float64
+    bits, mantissa = (64, 52) if wide else (32, 23)
+    high, low = (_LN2_HIGH, _LN2_LOW) if wide else _LN2_NARROW
+    polynomial = _EXP if wide else _EXP_NARROW
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         x = args[0]
-        rounder = _constant(_ROUNDER)
-        shifted = _fma(builder, x, _constant(1.4426950408889634), rounder)
-        n = builder.fsub(shifted, rounder)
-        r = _fma(builder, n, _constant(-_LN2_HIGH), x)
-        r = _fma(builder, n, _constant(-_LN2_LOW), r)
-        value = _constant(_EXP[-1])
-        for coefficient in reversed(_EXP[:-1]):
-            value = _fma(builder, value, r, _constant(coefficient))
-        power = builder.shl(
-            builder.bitcast(shifted, I64_VECTOR), ir.Constant(I64_VECTOR, [52] * 8)
-        )
-        return builder.bitcast(builder.add(builder.bitcast(value, I64_VECTOR), power), F64_VECTOR)
+        whole = ir.VectorType(ir.IntType(bits), a.lanes)
 
-    return F64X8(F64X8), codegen
+        def constant(value: float) -> Any:
+            return ir.Constant(
+                x.type, [float(np.float64(value) if wide else np.float32(value))] * a.lanes
+            )
+
+        rounder = constant(1.5 * 2.0**mantissa)  # leaves the nearest integer in the low bits
+        shifted = _fma(builder, x, constant(1.4426950408889634), rounder)
+        n = builder.fsub(shifted, rounder)
+        r = _fma(builder, n, constant(-high), x)
+        r = _fma(builder, n, constant(-low), r)
+        value = constant(polynomial[-1])
+        for coefficient in reversed(polynomial[:-1]):
+            value = _fma(builder, value, r, constant(coefficient))
+        places = ir.Constant(whole, [mantissa] * a.lanes)
+        power = builder.shl(builder.bitcast(shifted, whole), places)
+        return builder.bitcast(builder.add(builder.bitcast(value, whole), power), x.type)
+
+    return a(a), codegen
 
 
 _ROOT_HALF_BITS = 0x3FE6A09E667F3BCD
