@@ -16,6 +16,7 @@ import cloudpickle  # type: ignore[import-untyped]
 from streamgmm.errors import ParameterError, StreamGMMError, WorkerLostError
 from streamgmm.passes.base import C, M, OnBlock, merge_all, tree_levels
 from streamgmm.passes.blas import one_blas_thread
+from streamgmm.passes.watch import LOOK_SECONDS, Watch, lost_scheduler
 from streamgmm.sources import Block
 
 _SCATTER_BYTES = 256 << 20
@@ -137,6 +138,8 @@ class ClusterExecutor:
                 value = self._run_once(name, work, indices, report if on_block else None)
             except Exception as error:
                 self._explain(error, indices)
+                if isinstance(error, (CancelledError, OSError)) and self._is_lost(error):
+                    raise lost_scheduler(self.client) from error
                 if not self._forget_lost(error):
                     raise
                 if attempt == _LOST_TRIES:
@@ -175,9 +178,16 @@ class ClusterExecutor:
         try:
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):
                 future = self.client.get(graph, root, sync=False)
-            if report is not None:
-                future.add_done_callback(lambda _: finished.put(None))
-                while (i := finished.get()) is not None:
+            future.add_done_callback(lambda _: finished.put(None))
+            watch = Watch(self.client, self._token)
+            while not future.done():
+                try:
+                    i = finished.get(timeout=LOOK_SECONDS)
+                except queue.Empty:
+                    watch.look()
+                    continue
+                watch.progress()
+                if i is not None and report is not None:
                     report(i)
             return future.result()
         except KeyboardInterrupt:
@@ -277,6 +287,11 @@ class ClusterExecutor:
                 future.release()
                 del self._scattered[index]
         return True
+
+    def _is_lost(self, error: Exception) -> bool:
+        """Whether it was the scheduler that went away."""
+        reason = getattr(error, "reason", "")
+        return self.client.status != "running" or reason == "scheduler-connection-lost"
 
     def _explain(self, error: Exception, indices: Sequence[int]) -> None:
         """Turn a block that ended its workers into an error that says what to do."""

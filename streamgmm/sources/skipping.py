@@ -11,6 +11,7 @@ import numpy as np
 
 from streamgmm.errors import ChunkError
 from streamgmm.sources.base import Block, Piece
+from streamgmm.sources.retry import is_network
 
 Rows = tuple[tuple[int, int], ...]
 
@@ -65,6 +66,11 @@ def unreadable(block: Block) -> Rows:
     """Find the chunks of a block that cannot be read, as runs of rows (start, stop).
 
     Chunk by chunk; nothing is found in blocks that are not stored in chunks.
+
+    Raises
+    ------
+    ChunkError
+        If it was the way to the storage that failed.
     """
     unit = getattr(block, "unit", 0)
     if not unit:
@@ -77,7 +83,9 @@ def unreadable(block: Block) -> Rows:
         try:
             for _ in whole.part(a, b).pieces():
                 pass
-        except ChunkError:
+        except ChunkError as error:
+            if is_network(error.__cause__):
+                raise
             joins = bool(found) and found[-1][1] == a
             found[-1:] = [(found[-1][0], b)] if joins else [*found[-1:], (a, b)]
     return tuple(found)

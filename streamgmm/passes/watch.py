@@ -1,0 +1,103 @@
+"""A watch over a pass on a cluster: schedulers that are lost, workers that hang."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from streamgmm.errors import SchedulerError, WorkerLostError
+
+LOOK_SECONDS = 2.0
+STALL_SECONDS = 1800.0
+"""After this long on the same tasks a worker counts as hanging; ``streamgmm.stall-timeout`` in
+Dask's configuration is another limit, and None none."""
+
+_RESTARTS = 3  # of hanging workers, in one pass
+_SLOWER = 10  # times the longest wait for a block so far is not hanging yet
+_log = logging.getLogger("streamgmm.passes")
+
+
+class Watch:
+    """Watches over one pass.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    token : str
+        What the names of this executor's tasks hold.
+    """
+
+    def __init__(self, client: Any, token: str) -> None:
+        import dask
+        from dask.utils import parse_timedelta
+
+        limit = dask.config.get("streamgmm.stall-timeout", STALL_SECONDS)
+        self._limit = None if limit is None else float(parse_timedelta(limit))
+        self._client, self._token = client, token
+        self._seen: dict[str, frozenset[Any]] = {}
+        self._since = self._looked = time.monotonic()
+        self._longest = 0.0
+        self._restarts = 0
+
+    def progress(self) -> None:
+        """Note that a block is done."""
+        now = time.monotonic()
+        self._longest = max(self._longest, now - self._since)
+        self._since = now
+
+    def look(self) -> None:
+        """See whether the scheduler answers, and workers work; restart those that hang.
+
+        Raises
+        ------
+        SchedulerError
+            If the scheduler is lost.
+        WorkerLostError
+            If workers hang again and again, or nobody can restart them.
+        """
+        if self._client.status != "running":
+            raise lost_scheduler(self._client)
+        now = time.monotonic()
+        if self._limit is None or now - self._looked < min(30.0, self._limit / 4):
+            return
+        self._looked = now
+        working = {
+            worker: frozenset(key for key in keys if self._token in str(key))
+            for worker, keys in self._client.processing().items()
+        }
+        working = {worker: keys for worker, keys in working.items() if keys}
+        if working != self._seen or not working:
+            self._seen = working
+            self.progress()
+            return
+        if now - self._since < max(self._limit, _SLOWER * self._longest):
+            return
+        self._restart(list(working))
+
+    def _restart(self, workers: list[str]) -> None:
+        self._restarts += 1
+        said = f"workers {', '.join(workers)} have done nothing for {self._limit:.0f} s"
+        advice = (
+            "look at their storage and memory; on slow hardware, use smaller blocks or raise "
+            "streamgmm.stall-timeout in Dask's configuration"
+        )
+        if self._restarts > _RESTARTS:
+            raise WorkerLostError(f"{said}, after {_RESTARTS} restarts; {advice}")
+        _log.warning("%s and are restarted; %s", said, advice)
+        try:
+            self._client.restart_workers(workers, timeout=60)
+        except ValueError as error:  # no nanny
+            raise WorkerLostError(f"{said}, and nobody can restart them; {advice}") from error
+        self._seen = {}
+        self._since = time.monotonic()
+
+
+def lost_scheduler(client: Any) -> SchedulerError:
+    """Make the error for a scheduler that is gone."""
+    scheduler = getattr(client, "scheduler", None)
+    address = getattr(scheduler, "address", None) or "an unknown address"
+    return SchedulerError(
+        f"the scheduler at '{address}' was lost in the middle of a pass; start one and run "
+        "again: with a checkpoint the fit goes on from where it was"
+    )
