@@ -24,6 +24,7 @@ import click
 
 from streamgmm import __version__
 from streamgmm.errors import ParameterError, StreamGMMError
+from streamgmm.plan_command import plan_command
 
 INTERRUPTED = 130
 MISTAKEN = 2
@@ -336,6 +337,9 @@ def demo_command(out: str, frames: int | None, workers: int, memory: str | None)
     _workflow("segment_photo").segment(
         out, n_workers=workers, **{k: v for k, v in given.items() if v is not None}
     )
+
+
+commands.add_command(plan_command)
 
 
 def _workflow(name: str) -> Any:

@@ -279,7 +279,13 @@ def check_memory(plan: Plan) -> None:
     if not plan.worker_memory or plan.worker_peak <= usable:
         return
     held = RESULTS_HELD * plan.result_bytes
-    changes = [f"give each worker {_size(math.ceil(plan.worker_peak / USABLE / MIB) * MIB)}"]
+    enough = _size(math.ceil(plan.worker_peak / USABLE / MIB) * MIB)
+    who, has = "this process", f"this machine has {_size(plan.worker_memory)}"
+    changes = [f"run where there are {enough}"]
+    if plan.n_workers:
+        who = "a worker"
+        has = f"of its {_size(plan.worker_memory)} Dask uses {_size(usable)} before it pauses"
+        changes = [f"give each worker {enough}"]
     if held > plan.worker_peak // 4:
         if plan.n_candidates > 1:
             changes.append("ask for fewer candidates at a time")
@@ -289,10 +295,75 @@ def check_memory(plan: Plan) -> None:
     else:
         changes.append("store the data in smaller chunks")
     raise PlanError(
-        f"{plan.name}: a worker would need {_size(plan.worker_peak)}, and of its "
-        f"{_size(plan.worker_memory)} Dask uses {_size(usable)} before it pauses; "
+        f"{plan.name}: {who} would need {_size(plan.worker_peak)}, and {has}; "
         f"{', or '.join(changes)}"
     )
+
+
+def refuse_too_large(
+    source: Source,
+    blocks: Any,
+    n_components: int,
+    covariance_type: str,
+    *,
+    n_candidates: int = 1,
+    algorithm: str = "auto",
+    client: Any = None,
+) -> None:
+    """Refuse a fit that cannot fit in memory, before its first pass; reads and times nothing.
+
+    Parameters
+    ----------
+    source, blocks, n_components, covariance_type, n_candidates, algorithm
+        The fit.
+    client : distributed.Client, optional
+        Of the cluster that runs it; the memory limits of its workers are what there is. For a
+        fit in this process it is the machine's memory.
+
+    Raises
+    ------
+    PlanError
+    """
+    d = source.n_features
+    result = result_bytes(n_components, d, covariance_type, n_candidates)
+    if RESULTS_HELD * result + _pieces_held(blocks, source) < 256 * MIB and client is None:
+        return
+    nothing = Rates(0.0, 0.0, 0.0, 0.0)
+    settings: dict[str, Any] = {"n_candidates": n_candidates, "algorithm": algorithm}
+    workers, memory = None, _machine_memory()
+    if client is not None:
+        workers, memory = workers_of(client)
+    if not memory:
+        return
+    peak, in_client = peaks(source, blocks, n_components, covariance_type, **settings)
+    if workers is None:
+        peak = in_client + RESULTS_HELD // 2 * result
+    check_memory(
+        Plan(
+            source.name, source.n_samples, d, n_components, n_candidates, covariance_type,
+            source.nbytes, 0, len(blocks), 0, 0, result, workers or 0, memory, peak, in_client,
+            nothing, Projection(0, 0, 0, 0, 0, 0, "", {}),
+        )
+    )  # fmt: skip
+
+
+def workers_of(client: Any) -> tuple[int, int]:
+    """Count the threads of the workers of a cluster, and the least memory that one has.
+
+    Both 0 where there are no workers yet, or memory is not limited.
+    """
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [int(each["memory_limit"] or 0) for each in workers]
+    return sum(int(each["nthreads"]) for each in workers), min(limits, default=0)
+
+
+def _machine_memory() -> int:
+    import os
+
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not everywhere
+        return 0
 
 
 def calibrate(

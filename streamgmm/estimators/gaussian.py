@@ -19,6 +19,8 @@ from streamgmm.estimators.rows import open_rows
 from streamgmm.estimators.seen import describe_seen, parse_seen
 from streamgmm.fit import FitSettings, fit
 from streamgmm.parameters import parse_means, parse_precisions, parse_weights
+from streamgmm.passes import active_client
+from streamgmm.plan import Plan, plan, workers_of
 from streamgmm.progress import Listener, listener
 
 
@@ -284,6 +286,67 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         [True, True, False, False]
         """
         return self.fit(X, y, sample_weight).predict(X)
+
+    def plan(
+        self,
+        X: Any,
+        sample_weight: Any = None,
+        *,
+        workers: int | None = None,
+        worker_memory: int | str | None = None,
+        **settings: Any,
+    ) -> Plan:
+        """Plan a fit to X: what it will read, hold and take, from a trial of about a second.
+
+        Parameters
+        ----------
+        X, sample_weight
+            As for `fit`.
+        workers : int, optional
+            Workers of one thread each; by default those of the active Dask client, or threads
+            of this process where there is none.
+        worker_memory : int or str, optional
+            What each worker has, ``"8GiB"``.
+        **settings
+            ``processors``, ``n_candidates``, ``store_bandwidth``, ``rates`` and ``check``: see
+            `streamgmm.plan.plan`.
+
+        Returns
+        -------
+        streamgmm.plan.Plan
+            Prints as text; ``to_dict()`` gives plain values.
+
+        Raises
+        ------
+        PlanError
+            If the fit cannot fit in memory; says what to change.
+        DataError, SourceError, ParameterError
+            As `fit`.
+
+        Examples
+        --------
+        >>> from streamgmm import GaussianMixture
+        >>> X = np.random.default_rng(0).normal(size=(1000, 2))
+        >>> p = GaussianMixture(3).plan(X, workers=40, worker_memory="8GiB")
+        >>> p.n_rows, p.n_components, p.n_workers
+        (1000, 3, 40)
+        """
+        source = open_rows(self, X, sample_weight, fitting=True)
+        client = active_client()
+        if workers is None and self.n_jobs is None and client is not None:
+            workers, limit = workers_of(client)
+            worker_memory = worker_memory or limit or None
+            workers = workers or None
+        return plan(
+            source,
+            self.n_components,
+            self.covariance_type,
+            workers=workers,
+            worker_memory=worker_memory,
+            block_size=self.block_size,
+            algorithm=self.algorithm,
+            **settings,
+        )
 
     def _settings(self, n_features: int) -> FitSettings:
         """Parse what the constructor was given."""

@@ -23,6 +23,7 @@ __all__ = [
     "Mergeable",
     "SerialExecutor",
     "ThreadsExecutor",
+    "active_client",
     "check_workers",
     "connect",
     "default_threads",
@@ -90,7 +91,7 @@ def open_executor(
     if n_threads is not None and n_threads < 1:
         raise ParameterError(f"n_threads={n_threads} must be 1 or more")
     if client is None and n_threads is None:
-        client = _active_client()
+        client = active_client()
     if client is not None and (len(blocks) > 1 or not blocks[0].resident):
         from streamgmm.passes.cluster import ClusterExecutor
 
@@ -131,7 +132,7 @@ def _in_task() -> bool:
     return True
 
 
-def _active_client() -> Any:
+def active_client() -> Any:
     """Give the client that is active in this process, without importing distributed."""
     module = sys.modules.get("distributed")
     if module is None or _in_task() or _named_scheduler() not in _CLUSTER_NAMES:
