@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from numbers import Integral, Real
@@ -74,6 +75,15 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         Threads in this process, -1 for one a processor. By default a Dask cluster is used where
         a client is active, and one thread a processor elsewhere.
 
+    checkpoint : str, path-like or URL, optional
+        Where `fit` puts down what it knows after every pass, and every group of blocks of
+        incremental EM; a `fit` of the same data and settings goes on from there, to the bits of
+        one that nothing ended. A finished one is given back at once, and goes on where
+        `max_iter` has been raised. `random_state` should be an int.
+    on_bad_chunk : {"raise", "skip"}, default="raise"
+        What to do about stored chunks that cannot be read or decoded: stop, or fit the rest and
+        name the rows in `skipped_rows_`. Storage that does not answer is always an error.
+
     Attributes
     ----------
     weights_ : ndarray of shape (n_components,)
@@ -97,6 +107,8 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         What the model was fitted to: ``name`` and ``n_samples`` of the array and, after
         incremental EM, the statistics from which ``warm_start`` goes on when rows have been
         appended to it.
+    skipped_rows_ : ndarray of shape (n, 2)
+        Runs of rows, start and stop, in chunks that could not be read.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
         If X had names that are all strings.
@@ -134,6 +146,8 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         "block_size": [Interval(Integral, 1, None, closed="left"), str],
         "empty_components": [StrOptions({"keep", "retire", "reseed"})],
         "n_jobs": [Integral, None],
+        "checkpoint": [str, os.PathLike, None],
+        "on_bad_chunk": [StrOptions({"raise", "skip"})],
     }
 
     converged_: bool
@@ -141,6 +155,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
     lower_bound_: float
     lower_bounds_: list[float]
     history_: dict[str, NDArray[Any]]
+    skipped_rows_: NDArray[np.int64]
     data_seen_: dict[str, Any]
 
     def __init__(
@@ -165,6 +180,8 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         block_size: int | str = "auto",
         empty_components: str = "keep",
         n_jobs: int | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        on_bad_chunk: str = "raise",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -185,6 +202,8 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         self.block_size = block_size
         self.empty_components = empty_components
         self.n_jobs = n_jobs
+        self.checkpoint = checkpoint
+        self.on_bad_chunk = on_bad_chunk
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -218,6 +237,9 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
             If an initial parameter has the wrong shape or is out of range.
         SingularCovarianceError
             If a component collapses on a point and `reg_covar` is too small.
+        CheckpointError, OutputError
+            If the checkpoint is of other data or settings (says what differs), or another job
+            writes it; or if it cannot be written.
 
         Examples
         --------
@@ -240,6 +262,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
             else None,
             n_threads=self._n_threads(),
             on_progress=self._teller(),
+            checkpoint=self.checkpoint,
         )
         model = result.mixture
         self._set_parameters(
@@ -250,6 +273,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         self.lower_bound_ = result.lower_bound
         self.lower_bounds_ = result.lower_bounds
         self.history_ = result.history
+        self.skipped_rows_ = np.array(result.skipped, np.int64).reshape(-1, 2)
         self.data_seen_ = describe_seen(result.seen)
         if not self.converged_ and self.max_iter > 0:
             warnings.warn(
@@ -369,6 +393,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
             self.acceleration,  # type: ignore[arg-type]
             self.block_size,
             self.empty_components,  # type: ignore[arg-type]
+            self.on_bad_chunk,  # type: ignore[arg-type]
         )
 
     def _teller(self) -> Listener | None:

@@ -24,6 +24,7 @@ def describe_seen(seen: Seen) -> dict[str, Any]:
         described |= {
             "regions": np.array(seen.regions),
             "overall": _arrays([seen.overall]),
+            "skipped": np.array(seen.skipped, np.int64).reshape(-1, 2),
             "groups": _arrays([group.components for group in seen.groups])
             | {name: np.array([getattr(g, name) for g in seen.groups]) for name in _SCALARS},
         }
@@ -50,6 +51,7 @@ def parse_seen(described: dict[str, Any], covariance_type: str) -> Seen | None:
             for g in range(len(groups["n_rows"]))
         ),
         _moments("diag", described["overall"], 0),
+        tuple((int(start), int(stop)) for start, stop in described.get("skipped", ())),
     )
 
 

@@ -137,10 +137,10 @@ def check_workers(client: Any, blocks: Sequence[Block] = ()) -> dict[str, dict[s
             stacklevel=2,
         )
         return {}
-    except OSError as error:
+    except OSError as gone:
         from streamgmm.passes.watch import lost_scheduler
 
-        raise lost_scheduler(client) from error
+        raise lost_scheduler(client) from gone
     found: dict[str, Any] = {w: a for w, a in answers.items() if isinstance(a, dict)}
     lost = {w: a for w, a in answers.items() if isinstance(a, ImportError)}
     if lost:

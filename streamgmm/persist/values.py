@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ def encode(name: str, value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     """
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, os.PathLike):
+        value = os.fsdecode(value)
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
