@@ -507,9 +507,7 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):  # type
                 state = replace(state, n_rows=state.n_rows + lost)
             alarms += learned.alarms
             if adapter is not None:
-                state, adapter, found = adapt(
-                    settings, state, adapter, now=bool(learned.alarms)
-                )
+                state, adapter, found = adapt(settings, state, adapter, now=bool(learned.alarms))
                 changes += [vars(each) | {"components": [*each.components]} for each in found]
             lines.append(_line(learned, lost, state))
         self._online = state
@@ -614,7 +612,9 @@ def _open(model: OnlineGaussianMixture, X: Any, sample_weight: Any) -> Source:
 
 def _line(learned: Learned, lost: int, state: OnlineState) -> list[float]:
     level = learned.log_likelihood / learned.mass if learned.mass > 0 else float("nan")
-    drift = (float("nan"),) * len(KINDS) if state.monitor is None else state.monitor.statistics
+    drift = [float("nan")] * len(KINDS) if state.monitor is None else [*state.monitor.statistics]
+    for alarm in learned.alarms:
+        drift[KINDS.index(alarm.kind)] = alarm.statistic
     return [learned.n_rows + lost, level, *drift]
 
 
