@@ -47,7 +47,7 @@ class WorkerError(StreamGMMError, RuntimeError):
     """A worker that cannot take part: another version of this package, or of Python."""
 
 
-class PlanError(StreamGMMError, MemoryError):
+class PlanError(MemoryError, StreamGMMError):
     """A fit that the memory it is given cannot hold; the message says what to change."""
 
 

@@ -267,12 +267,13 @@ def from_precisions(covariance_type: str, precisions: Floats) -> tuple[Floats, F
     Reversing rows and columns turns the lower factor that LAPACK gives into the upper one.
     """
     if covariance_type in ("diag", "spherical"):
-        return 1.0 / precisions, np.sqrt(precisions)
+        return np.asarray(1.0 / precisions), np.asarray(np.sqrt(precisions))
     stacked = precisions.reshape(-1, *precisions.shape[-2:])
     flipped = np.linalg.cholesky(stacked[:, ::-1, ::-1])[:, ::-1, ::-1]
     inverse = np.linalg.inv(flipped)
     covariances = inverse.transpose(0, 2, 1) @ inverse
-    return covariances.reshape(precisions.shape), flipped.reshape(precisions.shape).copy()
+    flat = np.asarray(covariances.reshape(precisions.shape))
+    return flat, np.array(flipped.reshape(precisions.shape))
 
 
 def _responsibilities(

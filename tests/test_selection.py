@@ -111,3 +111,23 @@ def test_in_scikit_learns_own_search(X):
         X
     )
     assert search.best_params_ == {"n_components": 3}
+
+
+def test_on_the_command_line(tmp_path, capsys, X):
+    import json
+
+    from streamgmm import load
+    from streamgmm.cli import main
+
+    zarr.create_array(tmp_path / "x.zarr", data=X, chunks=(500, 2))
+    data, out = str(tmp_path / "x.zarr"), str(tmp_path / "model.zarr")
+    arguments = ["select", data, "-k", "1:4", "--covariance", "full", "--seed", "0", "-q"]
+    assert main([*arguments, "--out", out, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["best"] == {"n_components": 3, "covariance_type": "full"}
+    assert load(out).n_components == 3
+    assert main([*arguments]) == 0
+    assert "best by bic: 3 components" in capsys.readouterr().out
+    assert main([*arguments, "--out", out]) == 2
+    assert main(["select", data, "-k", "many"]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
