@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import os
-import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
 from streamgmm import __version__
+from streamgmm.command import cluster, json_option, print_json, progress, running
 from streamgmm.errors import ParameterError, StreamGMMError
 from streamgmm.follow_command import follow_command
 from streamgmm.plan_command import plan_command
+from streamgmm.select_command import select_command
 
 INTERRUPTED = 130
 MISTAKEN = 2
@@ -70,35 +68,6 @@ def _show_warning(
 ) -> None:
     if not issubclass(category, (DeprecationWarning, PendingDeprecationWarning)):
         print("streamgmm: warning:", " ".join(str(message).split()), file=sys.stderr)
-
-
-def _running(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of every command that makes passes."""
-    options = [
-        click.option(
-            "--workers", type=click.IntRange(1), help="Run on N processes of this machine."
-        ),
-        click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster."),
-        click.option(
-            "--threads", type=click.IntRange(1), help="Run on N threads of this process."
-        ),
-        click.option(
-            "--block-size",
-            default="auto",
-            show_default=True,
-            metavar="SIZE",
-            help="Bytes of rows that a task reads, such as 64MiB.",
-        ),
-        click.option("--overwrite", is_flag=True, help="Replace what is at --out."),
-        click.option("--quiet", "-q", is_flag=True, help="Show no progress."),
-        _json,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group(
@@ -150,7 +119,7 @@ def commands() -> None:
     help="Incremental EM updates the model several times in a read.",
 )
 @click.option("--sample-weight", metavar="PATH", help="A Zarr array of a weight for each row.")
-@_running
+@running
 def fit_command(
     data: str,
     n_components: int,
@@ -197,13 +166,13 @@ def fit_command(
         n_jobs=threads,
     )
     started = time.perf_counter()
-    with _cluster(workers, scheduler, threads), _progress(quiet):
+    with cluster(workers, scheduler, threads), progress(quiet):
         model.fit(source)
     model.save(out, overwrite=overwrite)
     seconds = time.perf_counter() - started
     described = _describe_model(model)
     if as_json:
-        _print_json({"model": out, "data": data, "seconds": seconds} | described)
+        print_json({"model": out, "data": data, "seconds": seconds} | described)
         return
     _print_components(described)
     print(
@@ -225,7 +194,7 @@ def fit_command(
     show_default=True,
     help="The likeliest component of each row; the probability of each; or the log-density.",
 )
-@_running
+@running
 def predict_command(
     model: str,
     data: str,
@@ -250,7 +219,7 @@ def predict_command(
     mixture = load(model)._mixture()
     source = open_source(data)
     started = time.perf_counter()
-    with _cluster(workers, scheduler, threads), _progress(quiet) as bar:
+    with cluster(workers, scheduler, threads), progress(quiet) as bar:
         done = 0
 
         def on_block(rows: int) -> None:
@@ -271,7 +240,7 @@ def predict_command(
         )
     seconds = time.perf_counter() - started
     if as_json:
-        _print_json(
+        print_json(
             {
                 "out": out,
                 "what": what,
@@ -293,7 +262,7 @@ def predict_command(
 
 @commands.command("info")
 @click.argument("path", metavar="MODEL_OR_DATA")
-@_json
+@json_option
 def info_command(path: str, as_json: bool) -> None:
     """Say what a model, an array of rows or an output is."""
     from streamgmm.output import is_unfinished
@@ -302,7 +271,7 @@ def info_command(path: str, as_json: bool) -> None:
     if is_model(path):
         described = {"kind": "model", "path": path} | _describe_model(load(path))
         if as_json:
-            _print_json(described)
+            print_json(described)
             return
         _print_components(described)
         print(
@@ -322,7 +291,7 @@ def info_command(path: str, as_json: bool) -> None:
         if described["blocks"] is not None:
             said += f", read as {described['blocks']} blocks"
     if as_json:
-        _print_json(described)
+        print_json(described)
     else:
         print(said)
 
@@ -341,7 +310,10 @@ def demo_command(out: str, frames: int | None, workers: int, memory: str | None)
 
 
 commands.add_command(follow_command)
+
+
 commands.add_command(plan_command)
+commands.add_command(select_command)
 
 
 def _workflow(name: str) -> Any:
@@ -357,57 +329,6 @@ def _workflow(name: str) -> Any:
             spec.loader.exec_module(module)
             return module
     raise ParameterError(f"workflows/{name}.py is not installed; install streamgmm again")
-
-
-@contextmanager
-def _cluster(workers: int | None, scheduler: str | None, threads: int | None) -> Iterator[None]:
-    """Have an active client while inside, where one was asked for."""
-    given = {"--workers": workers, "--scheduler": scheduler, "--threads": threads}
-    named = [name for name, value in given.items() if value is not None]
-    if len(named) > 1:
-        raise click.UsageError(f"{' and '.join(named)} exclude one another")
-    if workers is None and scheduler is None:
-        yield
-        return
-    import logging
-
-    distributed: Any = importlib.import_module("distributed")
-    if scheduler is not None:
-        try:
-            client = distributed.Client(scheduler, timeout="10s", set_as_default=False)
-        except (OSError, ValueError, ImportError) as error:
-            cause = " ".join(str(error).split()) or type(error).__name__
-            raise ParameterError(
-                f"no scheduler answers at '{scheduler}' ({cause}); give the address that "
-                "dask-scheduler prints, such as tcp://host:8786"
-            ) from error
-        with client, client.as_current():
-            yield
-        return
-
-    with (
-        distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        client.register_worker_callbacks(_ignore_interrupt)
-        yield
-
-
-def _ignore_interrupt() -> None:
-    """Leave Ctrl-C, which reaches every process of a terminal, to the one that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _progress(quiet: bool) -> Any:
-    from streamgmm.progress import ProgressBar
-
-    return nullcontext() if quiet else ProgressBar()
 
 
 def _describe_model(model: Any) -> dict[str, Any]:
@@ -493,21 +414,6 @@ def _print_components(described: dict[str, Any]) -> None:
         cells = [f"{m:.4g} ± {s:.2g}" for m, s in list(values)[:shown]]
         table.add_row(str(k), f"{component['weight']:.4f}", *cells)
     Console(file=sys.stdout).print(table)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    """One line of strict JSON: what is not finite is null."""
-
-    def strict(item: Any) -> Any:
-        if isinstance(item, dict):
-            return {key: strict(inner) for key, inner in item.items()}
-        if isinstance(item, list):
-            return [strict(inner) for inner in item]
-        if isinstance(item, float) and not (abs(item) < float("inf")):
-            return None
-        return item
-
-    print(json.dumps(strict(value)))
 
 
 if __name__ == "__main__":
