@@ -58,6 +58,8 @@ class Shelf:
         if node is None:
             return None
         meta = dict(node.attrs)
+        if isinstance(node, zarr.Group) and not meta and set(node.keys()) <= _OWN:
+            return None  # begun by a process that was ended before its first state was whole
         if isinstance(node, zarr.Array) or meta.get("format") != FORMAT:
             kind = "array" if isinstance(node, zarr.Array) else "group"
             raise self._wrong(f"is a Zarr {kind} of something else")
