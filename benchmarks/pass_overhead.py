@@ -213,7 +213,7 @@ def one_peak(path: str) -> None:
     planned = plan(source, K, workers=2, worker_memory="1GiB")
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit="1GiB"
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit="1GiB"
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -66,7 +66,7 @@ def workers(n: int, blocks: list[Block]) -> Iterator[Executor]:
 
     with (
         LocalCluster(
-            n_workers=n, threads_per_worker=1, dashboard_address=None, memory_limit="2GiB"
+            n_workers=n, threads_per_worker=1, dashboard_address=":0", memory_limit="2GiB"
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

@@ -132,7 +132,7 @@ def test_weights(run, rows):
 
 
 def test_a_running_cluster_gives_the_same_bits(run, model):
-    with LocalCluster(n_workers=2, processes=False, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, processes=False, dashboard_address=":0") as cluster:
         status, _, err = run(
             "fit", "data.zarr", "-k", 3, "--seed", 0, "--out", "m.zarr", "-q",
             "--scheduler", cluster.scheduler_address,

@@ -106,7 +106,7 @@ def test_fewer_workers_than_awaited(cluster: Any) -> None:
 def test_a_cluster_without_workers_is_told() -> None:
     from distributed import Client, LocalCluster
 
-    with LocalCluster(n_workers=0, dashboard_address=None) as empty, Client(empty) as client:
+    with LocalCluster(n_workers=0, dashboard_address=":0") as empty, Client(empty) as client:
         source = open_source(np.zeros((4000, 2)))
         with (
             pytest.warns(StreamGMMWarning, match="no workers yet"),

@@ -123,7 +123,7 @@ def segment(folder="streamgmm-demo", n_workers=2, worker_memory="700MiB", n_fram
             n_workers=n_workers,
             threads_per_worker=1,
             memory_limit=worker_memory,
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=logging.ERROR,
         ) as cluster,
         Client(cluster) as client,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from streamgmm.kernels.compiled import compiled
 from streamgmm.kernels.simd import add_totals, at_least, at_most, fma, load, mul, splat, sub, zeros
 from streamgmm.kernels.tiles import (
     diag_distances,
@@ -41,7 +42,7 @@ LATEST = SPREAD + KINDS
 TALLY = LATEST + KINDS
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def features(
     X: Any, wide: bool, means: Any, chol: Any, const: Any, bound: Any, origin: float, floor: float,
     far: Any, P: int, T: int, W: int, work: Any, rows: Any, sums: Any, squares: Any,
@@ -121,7 +122,7 @@ def add_fours(
         add_totals(four, 4 * d, s1, q1, s2, q2)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def last_of(kind: int, K: int, n: int) -> int:
     """Where the features of a kind end."""
     if kind == 0:
@@ -131,7 +132,7 @@ def last_of(kind: int, K: int, n: int) -> int:
     return 1 + K + n if kind == 2 else 1 + 2 * K + 2 * n
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def variances(K: int, P: int, usual: Any, usual2: Any, rows: float, out: Any) -> None:
     """Variance of each feature in a usual row, not smaller than a few rows more would make it."""
     F = usual.shape[0]
@@ -152,7 +153,7 @@ def variances(K: int, P: int, usual: Any, usual2: Any, rows: float, out: Any) ->
             out[f] = math.inf
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def judge(
     K: int, P: int, M: int, bound: Any, limits: Any, sigma: float,
     usual: Any, usual2: Any, ring: Any, tally: Any, found: Any,
@@ -202,7 +203,7 @@ def judge(
     return bool(past)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def retire_block(K: int, P: int, M: int, usual: Any, usual2: Any, ring: Any, tally: Any) -> None:
     """The block that leaves the recent ones becomes usual; its dispersion is noted."""
     F = usual.shape[0]
@@ -233,7 +234,7 @@ def retire_block(K: int, P: int, M: int, usual: Any, usual2: Any, ring: Any, tal
     tally[BLOCKS] += 1.0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def observe(
     X: Any, row: int, stride: int, wide: bool, means: Any, chol: Any, const: Any,
     bound: Any, origin: float, floor: float, limits: Any, sigma: float,

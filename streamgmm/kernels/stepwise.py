@@ -14,15 +14,15 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from streamgmm.kernels.compiled import compiled
 from streamgmm.kernels.drivers import diag_sums, full_sums
 
 EMPTY = 1e-200  # weight below which a component has no statistics left, only its parameters
 LOG_2PI = math.log(2.0 * math.pi)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def blend(
     keep: float, n: Any, m: Any, s: Any, gain: float, n2: Any, m2: Any, s2: Any, wide: bool
 ) -> None:
@@ -60,7 +60,7 @@ def blend(
         n[k] = total
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def centre_sums(
     centres: Any, n: Any, first: Any, second: Any, D: int, P: int, wide: bool, m: Any, s: Any
 ) -> None:
@@ -84,7 +84,7 @@ def centre_sums(
                 s[k * D + i] = second[k * P + i] - n[k] * shift[i] * shift[i]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def inverse_root(C: Any, D: int, chol: Any, at: int, P: int) -> float:
     """Upper triangular A with A Aᵀ = C⁻¹ into ``chol[at:]``, rows of P; gives log |A|.
 
@@ -118,7 +118,7 @@ def inverse_root(C: Any, D: int, chol: Any, at: int, P: int) -> float:
     return log_det
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def maximize_full(
     n: Any, m: Any, s: Any, reg: float, pooled: bool,
     covariances: Any, means: Any, chol: Any, const: Any, P: int,
@@ -170,7 +170,7 @@ def maximize_full(
     return -1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def maximize_diag(
     n: Any, m: Any, s: Any, reg: float, pooled: bool,
     covariances: Any, means: Any, chol: Any, const: Any, P: int,
@@ -199,7 +199,7 @@ def maximize_diag(
     return -1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def steps(
     X: Any, weight: Any, edges: Any, gains: Any, shares: Any, wide: bool, pooled: bool, reg: float,
     n: Any, m: Any, s: Any, an: Any, am: Any, asc: Any,
