@@ -144,10 +144,10 @@ def check_workers(client: Any, blocks: Sequence[Block] = ()) -> dict[str, dict[s
     found: dict[str, Any] = {w: a for w, a in answers.items() if isinstance(a, dict)}
     lost = {w: a for w, a in answers.items() if isinstance(a, ImportError)}
     if lost:
-        worker, error = min(lost.items())
+        worker, cause = min(lost.items())
         raise WorkerError(
             f"{len(lost)} of {len(answers)} workers cannot import what this process can; worker "
-            f"{worker}: {_first_line(error)}; install the same packages everywhere"
+            f"{worker}: {_first_line(cause)}; install the same packages everywhere"
         )
     if not answers:
         raise SchedulerError(
