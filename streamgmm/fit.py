@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from streamgmm.initialize import SamplePlan, Summary, plan_sample, summarize
 from streamgmm.mixture import Mixture, Statistics
 from streamgmm.moments import Moments
 from streamgmm.passes import open_executor
+from streamgmm.plan import refuse_too_large
 from streamgmm.run import GLOBAL, Rows, Run, Seen, depends
 from streamgmm.settings import FitSettings
 from streamgmm.sources import Block, Source, parse_block_size
@@ -29,6 +31,7 @@ from streamgmm.starts import halve, starting_mixtures
 __all__ = ["MAX_GROUPS", "FitResult", "FitSettings", "Seen", "fit", "halve"]
 
 MAX_GROUPS = 12  # a pass over B groups is worth at most 2B/(B+1) passes of batch EM
+_log = logging.getLogger("streamgmm")
 CHANGED_TOLERANCE = 1e-7  # standard deviations by which the mean of unchanged rows may wander
 
 
@@ -96,6 +99,8 @@ def fit(
         Fewer rows than components, or rows that cannot be used.
     SingularCovarianceError
         If every start ends in a component that is not positive definite.
+    PlanError
+        If it cannot fit in the memory of the workers, or of this machine.
 
     Examples
     --------
@@ -126,6 +131,15 @@ def fit(
         open_executor(blocks, n_threads=n_threads, client=client) as executor,
         nullcontext() if checkpoint is None else Checkpoint(checkpoint) as book,
     ):
+        refuse_too_large(
+            source,
+            blocks,
+            settings.n_components,
+            settings.covariance_type,
+            n_candidates=1 if start is not None else 2 if partial else settings.n_init,
+            algorithm=settings.algorithm,
+            client=getattr(executor, "client", None),
+        )
         reader = Reader(executor, blocks, source.name, groups, on_progress)
         run = None
         if book is not None:
@@ -155,6 +169,8 @@ def fit(
             if random_state is not GLOBAL:
                 random_state.set_state(run.random)
             reader.passes = run.passes
+            made = max(len(ascent.steps) for ascent in run.ascents)
+            _log.info("going on from the checkpoint '%s' after iteration %d", checkpoint, made)
         reader.skipped = run.skipped
 
         def put_down(whole: bool = True, wait: bool = False) -> None:

@@ -35,6 +35,9 @@ SAMPLES_HELD = 5
 USABLE = 0.8
 """The share of a worker's memory beyond which Dask pauses it."""
 
+HOPELESS = 0.95
+"""The share beyond which Dask ends it: fits that nobody planned are refused from here on."""
+
 _TRIAL_BYTES = 4 * PIECE_BYTES
 _REPEATS = 3
 _TRIAL_SECONDS = 0.25
@@ -267,24 +270,24 @@ def peaks(
     return worker, client
 
 
-def check_memory(plan: Plan) -> None:
-    """Refuse a plan that its workers cannot hold.
+def check_memory(plan: Plan, share: float = USABLE) -> None:
+    """Refuse a plan that its workers cannot hold in a share of their memory.
 
     Raises
     ------
     PlanError
         Says what is needed, what there is, and what to change.
     """
-    usable = int(USABLE * plan.worker_memory)
+    usable = int(share * plan.worker_memory)
     if not plan.worker_memory or plan.worker_peak <= usable:
         return
     held = RESULTS_HELD * plan.result_bytes
-    enough = _size(math.ceil(plan.worker_peak / USABLE / MIB) * MIB)
+    enough = _size(math.ceil(plan.worker_peak / share / MIB) * MIB)
     who, has = "this process", f"this machine has {_size(plan.worker_memory)}"
     changes = [f"run where there are {enough}"]
     if plan.n_workers:
         who = "a worker"
-        has = f"of its {_size(plan.worker_memory)} Dask uses {_size(usable)} before it pauses"
+        has = f"of its {_size(plan.worker_memory)} it can use {_size(usable)}"
         changes = [f"give each worker {enough}"]
     if held > plan.worker_peak // 4:
         if plan.n_candidates > 1:
@@ -343,7 +346,8 @@ def refuse_too_large(
             source.name, source.n_samples, d, n_components, n_candidates, covariance_type,
             source.nbytes, 0, len(blocks), 0, 0, result, workers or 0, memory, peak, in_client,
             nothing, Projection(0, 0, 0, 0, 0, 0, "", {}),
-        )
+        ),
+        HOPELESS,
     )  # fmt: skip
 
 

@@ -111,6 +111,30 @@ def test_a_fit_that_cannot_fit_is_refused() -> None:
         check_memory(unchecked)
 
 
+def test_a_hopeless_fit_ends_before_its_first_pass(client: Any) -> None:
+    from streamgmm import GaussianMixture
+
+    wide = np.random.default_rng(0).normal(size=(4000, 150))
+    with pytest.raises(PlanError, match="a worker would need"):
+        GaussianMixture(1000, block_size="1MiB").fit(wide)
+    planned = GaussianMixture(2, block_size="1MiB").plan(wide, rates=RATES)
+    assert planned.n_workers == 2
+    assert planned.worker_memory == 2 << 30
+
+
+def test_the_command(stored: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from streamgmm.cli import main
+
+    assert main(["plan", stored, "-k", "4", "--workers", "40", "--worker-memory", "8GiB"]) == 0
+    assert "on 40 workers" in capsys.readouterr().out
+    assert main(["plan", stored, "-k", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_components"] == 4
+    assert main(["plan", stored, "-k", "4", "--workers", "0"]) == 2
+    few = ["plan", stored, "-k", "9999", "--workers", "4", "--worker-memory", "300MiB"]
+    assert main(few) == 2
+    assert "give each worker" in capsys.readouterr().err
+
+
 def test_chunks_too_large_are_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "x.zarr")
     zarr.create_array(path, shape=(1 << 26, 4), chunks=(1 << 25, 4), dtype="f8")
