@@ -49,7 +49,16 @@ FLOORS = [
         "starts",
     },
     {"estimators", "online_estimator", "following"},
-    {"command", "follow_command", "plan_command", "select_command", "report", "cli", "__main__", "__init__"},
+    {
+        "command",
+        "follow_command",
+        "plan_command",
+        "select_command",
+        "report",
+        "cli",
+        "__main__",
+        "__init__",
+    },
 ]
 ONLY = {"sources": {"errors"}, "kernels": set(), "progress": set()}
 RUN_DASK = ("passes/", "sources/dask.py")
