@@ -204,19 +204,44 @@ class Ascent:
         weight = sum(group.weight for group in self.groups)
         return self._gap() / weight if weight > 0 else np.inf
 
+    @property
+    def steps_left(self) -> float:
+        """Iterations until it arrives, by the same extrapolation; NaN before it is known."""
+        most = self.rules.max_iter - len(self.steps)
+        if self.request is None:
+            return 0.0
+        latest, rate = self._trend()
+        if not 0 < rate < 1:
+            return float("nan")
+        left = latest * rate / (1 - rate) if self._by_gap else latest
+        left /= sum(group.weight for group in self.groups)
+        if self.rules.tol <= 0:
+            return float(most)
+        return float(min(most, max(1.0, np.ceil(np.log(self.rules.tol / left) / np.log(rate)))))
+
     def _gap(self) -> float:
-        """F still to be gained, in nats, were the gains to go on shrinking as slowly as lately.
+        """F still to be gained, in nats, were the gains to go on shrinking as slowly as lately."""
+        latest, rate = self._trend()
+        return latest * rate / (1 - rate) if rate < 1 else np.inf
+
+    def _trend(self) -> tuple[float, float]:
+        """The last gain, and the rate at which gains shrink; infinite before it is known.
 
         Aitken's extrapolation, with the slowest rate of the last few iterations: a jump makes
         one gain large and the next one small, which says nothing about what is left.
         """
         gains = np.diff([step.free_energy for step in self.steps[-6:]])
         if len(gains) < 2:
-            return np.inf
+            return np.inf, np.inf
         latest = max(gains[-1], gains[-2] if self.rules.accelerate else 0.0)
         ratios = gains[1:] / np.maximum(gains[:-1], 1e-100)
         rate = min(ratios.max(), _SLOWEST) if self.rules.accelerate else ratios[-1]
-        return float(latest * rate / (1 - rate)) if rate < 1 else np.inf
+        return float(latest), float(rate)
+
+    @property
+    def _by_gap(self) -> bool:
+        """Whether the gap decides, and not the last gain."""
+        return self.rules.n_groups > 1 or self.rules.accelerate
 
     def _begin(self) -> None:
         """Begin a sweep, unless the climb is over or one has begun."""
@@ -276,7 +301,7 @@ class Ascent:
 
     def _arrived(self, bound: float, total: Statistics) -> bool:
         rules = self.rules
-        if rules.n_groups == 1 and not rules.accelerate:
+        if not self._by_gap:
             return abs(bound - self.previous_bound) < rules.tol
         gap = self._gap() / total.weight
         enough = 0.05 * self.mixture.n_parameters / total.weight if rules.statistical else 0.0

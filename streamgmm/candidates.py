@@ -15,6 +15,7 @@ from streamgmm.families.base import NO_WEIGHT
 from streamgmm.initialize import Holdout
 from streamgmm.mixture import Statistics, collect
 from streamgmm.passes import Executor, one_blas_thread
+from streamgmm.progress import log_event
 from streamgmm.sources import Block, check_finite, without_rows
 
 
@@ -25,7 +26,8 @@ class Progress:
     `stage` is ``"sample"`` (pass 0), ``"em"`` or ``"score"`` (the last pass, at the parameters
     returned). `rows` of `n_rows` have been read in this pass; `iteration` counts from 1;
     `lower_bound` (nats a row) and `change` are of the last finished iteration of candidate
-    `candidate`; NaN before the first.
+    `candidate`; NaN before the first. So are `gap`, what the bound is expected to rise by still,
+    `rows_per_second`, `seconds` since the climb began, and `seconds_left`.
     """
 
     stage: str
@@ -36,6 +38,10 @@ class Progress:
     change: float = float("nan")
     candidate: int = 0
     finished: bool = False
+    gap: float = float("nan")
+    rows_per_second: float = float("nan")
+    seconds: float = float("nan")
+    seconds_left: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +119,7 @@ class Reader:
         self._group_rows = [sum(blocks[i].n_rows for i in group) for group in groups]
         self.n_rows = sum(block.n_rows for block in blocks)
         self.passes = 0.0
+        self.quiet = False
         self.skipped: tuple[tuple[int, int], ...] = ()
 
     def run(
@@ -135,7 +142,17 @@ class Reader:
                 on_progress(Progress(stage, iteration, done, self.n_rows))
 
         blocks = None if group is None else self._groups[group]
+        began = time.perf_counter()
         result = self._executor.run(func, context, on_block=on_block, blocks=blocks)
+        if stage != "em" and not self.quiet:
+            rows = round(self.share(group) * self.n_rows)
+            seconds = time.perf_counter() - began
+            speed = rows / max(seconds, 1e-9)
+            said = f"{stage}: {rows:,} rows, {speed:,.0f} rows/s, {seconds:.1f} s"
+            progress = Progress(
+                stage, iteration, rows, rows, finished=True, rows_per_second=speed, seconds=seconds
+            )
+            log_event(progress, said)
         self.passes += self.share(group)
         return result
 
@@ -239,17 +256,26 @@ def _retire(ascents: Sequence[Ascent]) -> None:
 
 
 def _tell(reader: Reader, ascent: Ascent, candidate: int) -> None:
-    bounds = ascent.bounds
+    bounds, steps = ascent.bounds, ascent.steps
     change = bounds[-1] - bounds[-2] if len(bounds) > 1 else np.inf
-    reader.tell(
-        Progress(
-            "em",
-            len(ascent.steps),
-            reader.n_rows,
-            reader.n_rows,
-            bounds[-1],
-            change,
-            candidate,
-            finished=ascent.request is None,
-        )
+    lapse = speed = float("nan")
+    if len(steps) > 1:
+        lapse = max(steps[-1].seconds - steps[-2].seconds, 1e-9)
+        speed = (steps[-1].passes - steps[-2].passes) * reader.n_rows / lapse
+    progress = Progress(
+        "em",
+        len(steps),
+        reader.n_rows,
+        reader.n_rows,
+        bounds[-1],
+        change,
+        candidate,
+        ascent.request is None,
+        ascent.gap,
+        speed,
+        steps[-1].seconds,
+        ascent.steps_left * lapse,
     )
+    reader.tell(progress)
+    if not reader.quiet:
+        log_event(progress)

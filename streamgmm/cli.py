@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from streamgmm import __version__
-from streamgmm.command import cluster, json_option, print_json, progress, running
+from streamgmm.command import cluster, events, json_option, print_json, progress, running
 from streamgmm.errors import ParameterError, StreamGMMError
 from streamgmm.follow_command import follow_command
 from streamgmm.plan_command import plan_command
@@ -119,6 +119,17 @@ def commands() -> None:
     help="Incremental EM updates the model several times in a read.",
 )
 @click.option("--sample-weight", metavar="PATH", help="A Zarr array of a weight for each row.")
+@click.option(
+    "--checkpoint", metavar="RUN", help="Put down what is known here, and go on from it if it is."
+)
+@click.option(
+    "--on-bad-chunk",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    show_default=True,
+    help="What to do about chunks that cannot be read.",
+)
+@click.option("--json-events", is_flag=True, help="Tell of progress in lines of JSON.")
 @running
 def fit_command(
     data: str,
@@ -133,6 +144,9 @@ def fit_command(
     seed: int | None,
     algorithm: str,
     sample_weight: str | None,
+    checkpoint: str | None,
+    on_bad_chunk: str,
+    json_events: bool,
     workers: int | None,
     scheduler: str | None,
     threads: int | None,
@@ -164,9 +178,15 @@ def fit_command(
         algorithm=algorithm,
         block_size=int(block_size) if block_size.isdigit() else block_size,
         n_jobs=threads,
+        checkpoint=checkpoint,
+        on_bad_chunk=on_bad_chunk,
     )
     started = time.perf_counter()
-    with cluster(workers, scheduler, threads), progress(quiet):
+    with (
+        cluster(workers, scheduler, threads),
+        progress(quiet or json_events),
+        events(json_events),
+    ):
         model.fit(source)
     model.save(out, overwrite=overwrite)
     seconds = time.perf_counter() - started

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -93,6 +94,26 @@ def progress(quiet: bool) -> Any:
     from streamgmm.progress import ProgressBar
 
     return nullcontext() if quiet else ProgressBar()
+
+
+@contextmanager
+def events(wanted: bool) -> Iterator[None]:
+    """Lines of JSON on standard error for all that the log is told, where wanted."""
+    import logging
+
+    from streamgmm.progress import JsonLines
+
+    log = logging.getLogger("streamgmm")
+    handler = JsonLines(sys.stderr)
+    level = log.level
+    if wanted:
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -1,13 +1,16 @@
-"""A bar for every pass: how far it is, and what the likelihood does.
+"""A bar for every pass: how far it is, and what the likelihood does; and a line in the log.
 
     with streamgmm.ProgressBar():
         model.fit("data.zarr")
 
-Whatever makes passes asks `listener` whom to tell.
+Whatever makes passes asks `listener` whom to tell. The logger ``streamgmm`` is told of every
+iteration at level INFO, with the same as numbers in the record's ``event``.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 import sys
 import time
@@ -26,7 +29,7 @@ class Event(Protocol):
 
     `iteration` counts from 1; `candidate` is the one of several starts that this is about;
     `lower_bound` (nats a row) and `change` are those of its last finished iteration, and NaN
-    before the first.
+    before the first. Some know more, by the names of `FACTS`.
     """
 
     @property
@@ -53,6 +56,24 @@ class Event(Protocol):
 
 Listener = Callable[[Any], None]
 
+FACTS = (
+    "stage",
+    "iteration",
+    "candidate",
+    "rows",
+    "n_rows",
+    "lower_bound",
+    "change",
+    "gap",
+    "rows_per_second",
+    "seconds",
+    "seconds_left",
+    "finished",
+)
+"""What events tell: ``gap`` is what the log-likelihood of a row may still rise by, in nats."""
+
+_log = logging.getLogger("streamgmm")
+
 _listener: ContextVar[Listener | None] = ContextVar("streamgmm_progress", default=None)
 
 _STAGES = {
@@ -70,6 +91,65 @@ def listener() -> Listener | None:
     True
     """
     return _listener.get()
+
+
+def describe(event: Any) -> str:
+    """One line for an iteration that is over.
+
+    >>> from types import SimpleNamespace
+    >>> describe(SimpleNamespace(iteration=3, lower_bound=-2.5, change=0.25, seconds=1.5))
+    'iteration 3: log-likelihood -2.500000 a row, change +2.5e-01, 1.5 s'
+    """
+    start = getattr(event, "candidate", 0)
+    said = [f"log-likelihood {event.lower_bound:.6f} a row"]
+    for form, name in (
+        ("change {:+.1e}", "change"),
+        ("gap {:.1e}", "gap"),
+        ("{:,.0f} rows/s", "rows_per_second"),
+        ("{:.1f} s", "seconds"),
+        ("about {:.0f} s left", "seconds_left"),
+    ):
+        value = getattr(event, name, math.nan)
+        if math.isfinite(value):
+            said.append(form.format(value))
+    return f"iteration {event.iteration}{f' of start {start}' if start else ''}: {', '.join(said)}"
+
+
+def log_event(event: Any, message: str = "") -> None:
+    """Tell the log of an event, in one line, and as numbers in the record's ``event``."""
+    if _log.isEnabledFor(logging.INFO):
+        facts = {name: getattr(event, name) for name in FACTS if hasattr(event, name)}
+        _log.info("%s", message or describe(event), extra={"event": facts})
+
+
+class JsonLines(logging.Handler):
+    """Write each record of the log as a line of JSON; what is not finite is null.
+
+    Parameters
+    ----------
+    file : text file
+
+    Examples
+    --------
+    >>> import logging, sys
+    >>> handler = JsonLines(sys.stdout)
+    >>> handler.emit(logging.makeLogRecord({"msg": "hello", "created": 5.0, "levelname": "INFO"}))
+    {"time": 5.0, "level": "info", "message": "hello"}
+    """
+
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self.file = file
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        facts = getattr(record, "event", {})
+        line = {"time": record.created, "level": record.levelname.lower()}
+        line |= {"message": record.getMessage()} | facts
+        for name, value in line.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                line[name] = None
+        print(json.dumps(line), file=self.file, flush=True)
 
 
 class ProgressBar:
@@ -153,13 +233,7 @@ class ProgressBar:
             print(f"{title}: {n_rows:,} rows", file=self._out, flush=True)
 
     def _line(self, event: Event) -> None:
-        seconds = time.perf_counter() - self._started
-        start = f" of start {event.candidate}" if event.candidate else ""
-        print(
-            f"iteration {event.iteration}{start}: {self._note()}, {seconds:.1f} s",
-            file=self._out,
-            flush=True,
-        )
+        print(describe(event), file=self._out, flush=True)
 
     def _note(self) -> str:
         if not math.isfinite(self._bound):

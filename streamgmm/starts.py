@@ -79,6 +79,7 @@ def halve(
     ascents = [Ascent(mixture, rules) for mixture in starts]
     with open_executor(blocks, n_threads=n_threads or default_threads()) as executor:
         reader = Reader(executor, blocks, sample.name, deal(len(blocks), 1))
+        reader.quiet = True
         iterations = 8
         while len(ascents) > keep:
             climb(ascents, reader, max_iter=iterations)
