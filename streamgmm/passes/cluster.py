@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import queue
 import time
@@ -31,8 +32,32 @@ def _load(payload: bytes) -> Any:
     return pickle.loads(payload)
 
 
+class _Pickler(pickle.Pickler):
+    """Pickles blocks without what many of them share: an open array, say, goes out once a pass."""
+
+    def __init__(self, file: io.BytesIO, shared: dict[int, Any]) -> None:
+        super().__init__(file, protocol=5)
+        self.shared = shared
+
+    def persistent_id(self, obj: Any) -> int | None:
+        """Number what is shared by its identity; it is kept alive, so that stays its own."""
+        if not getattr(type(obj), "shared_by_blocks", False):
+            return None
+        self.shared.setdefault(id(obj), obj)
+        return list(self.shared).index(id(obj))
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, payload: bytes, shared: Sequence[Any]) -> None:
+        super().__init__(io.BytesIO(payload))
+        self.shared = shared
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self.shared[pid]
+
+
 def _map_block(
-    work: tuple[Callable[[Any, Block], Any], Any],
+    work: tuple[Callable[[Any, Block], Any], Any, Sequence[Any]],
     block: Block | bytes,
     waited: bytes,
     values: list[Any],
@@ -41,8 +66,8 @@ def _map_block(
     index: int,
 ) -> Any:
     """Run one block on a worker."""
-    func, context = work
-    here: Any = pickle.loads(block) if isinstance(block, bytes) else block
+    func, context, shared = work
+    here: Any = _Unpickler(block, shared).load() if isinstance(block, bytes) else block
     if values:
         here = here.fill(dict(zip(pickle.loads(waited), values, strict=True)))
     try:
@@ -108,6 +133,7 @@ class ClusterExecutor:
         self._token = uuid.uuid4().hex[:12]
         self._n_passes = 0
         self._small: dict[int, bytes] = {}
+        self._shared: dict[int, Any] = {}
         self._scattered: dict[int, Any] = {}
         self._pins: dict[str, Any] = {}
 
@@ -123,7 +149,8 @@ class ClusterExecutor:
         indices = range(len(self.blocks)) if blocks is None else list(blocks)
         if not len(indices):
             raise ParameterError("there are no blocks to run on")
-        work = cloudpickle.dumps((func, context))
+        self._scatter(indices)
+        work = cloudpickle.dumps((func, context, tuple(self._shared.values())))
         name = getattr(func, "__name__", "pass").strip("_<>") or "pass"
         reported: set[int] = set()
 
@@ -275,7 +302,9 @@ class ClusterExecutor:
                 continue
             block = self.blocks[index]
             if not block.resident:
-                self._small[index] = pickle.dumps(block, protocol=5)
+                file = io.BytesIO()
+                _Pickler(file, self._shared).dump(block)
+                self._small[index] = file.getvalue()
                 continue
             batch.append(index)
             size += _size(block)

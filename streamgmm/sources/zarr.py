@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -78,6 +78,8 @@ class ZarrRef:
     process, token : str
         Who opened it, and which opening it was.
     """
+
+    shared_by_blocks: ClassVar[bool] = True  # a cluster is sent it once, beside its blocks
 
     array: zarr.Array[Any]
     name: str
