@@ -65,6 +65,7 @@ class Bench:
     answers: dict[str, str]
     seconds: dict[str, float] = field(default_factory=dict)
     rows: int = ROWS
+    n_workers: int = 2
     cluster: Any = None
     client: Any = None
 
@@ -302,13 +303,21 @@ def on_cluster(bench: Bench, how: str, strike: Callable[[], None], times: int = 
             struck.append(seconds)
             strike()
 
-    thread = threading.Thread(target=later)
-    thread.start()
+    def supervise() -> None:
+        """Start workers in the place of those that died while they started, as managers do."""
+        while not stop.wait(1.0):
+            bench.cluster.scale(bench.n_workers)
+
+    bench.n_workers = 2
+    threads = [threading.Thread(target=work, daemon=True) for work in (later, supervise)]
+    for thread in threads:
+        thread.start()
     try:
         bench.check(how, run_fit(bench.data, how, client=bench.client))
     finally:
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
     return "same bits" if struck else "undisturbed"
 
 
@@ -351,7 +360,7 @@ def worker_frozen(bench: Bench, how: str) -> str:
 
 def worker_joins(bench: Bench, how: str) -> str:
     """A worker joins in the middle, and leaves again."""
-    said = on_cluster(bench, how, lambda: bench.cluster.scale(3))
+    said = on_cluster(bench, how, lambda: setattr(bench, "n_workers", 3))
     bench.cluster.scale(2)
     return said
 
@@ -491,7 +500,12 @@ def _start_cluster(bench: Bench) -> None:
     from distributed import Client, LocalCluster
 
     dask.config.set(
-        {"distributed.scheduler.worker-ttl": "5s", "distributed.scheduler.allowed-failures": 10}
+        {
+            "distributed.scheduler.worker-ttl": "5s",
+            "distributed.scheduler.allowed-failures": 10,
+            "distributed.deploy.lost-worker-timeout": "3s",
+            "streamgmm.stall-timeout": "60s",
+        }
     )
     bench.cluster = LocalCluster(
         n_workers=2,

@@ -236,8 +236,10 @@ def forget(seeds: int, half_life: float = 20_000.0) -> None:
                         line.append(best.score(held) - model.score(held))
                     gaps.append(line)
             table = " ".join(f"{value:.4f}" for value in np.median(gaps, axis=0))
-            print(f"{what:12} adapt={adapt!s:5} gap after 1..5 half-lives {table}; "
-                  f"largest after 5: {np.max(np.array(gaps)[:, -1]):.4f}")
+            print(
+                f"{what:12} adapt={adapt!s:5} gap after 1..5 half-lives {table}; "
+                f"largest after 5: {np.max(np.array(gaps)[:, -1]):.4f}"
+            )
 
 
 def main() -> None:

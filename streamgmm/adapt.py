@@ -188,9 +188,7 @@ def _merge(settings: OnlineSettings, state: OnlineState, X: Floats) -> Found | N
     return (new, "merge", (j, i), gain) if gain >= -_price(settings, state) else None
 
 
-def _birth(
-    settings: OnlineSettings, state: OnlineState, rows: Floats, X: Floats
-) -> Found | None:
+def _birth(settings: OnlineSettings, state: OnlineState, rows: Floats, X: Floats) -> Found | None:
     """A component where held rows are least likely, if others of them say that it pays."""
     d = state.n_features
     mixture = mixture_of(settings, state)

@@ -307,9 +307,7 @@ def mixture_of(settings: OnlineSettings, state: OnlineState) -> Mixture:
     return Mixture.of(settings.covariance_type, weights, np.array(means), np.array(covariances))
 
 
-def gains_of(
-    settings: OnlineSettings, mass: float, masses: Floats
-) -> tuple[Floats, Floats]:
+def gains_of(settings: OnlineSettings, mass: float, masses: Floats) -> tuple[Floats, Floats]:
     """γ, and the share of the average, of steps of the given weights after rows of weight `mass`.
 
     A step of a part of `step_rows` takes that part of a step, 1 - (1 - γ)^part. With a

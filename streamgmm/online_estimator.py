@@ -82,8 +82,8 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):  # type
     average : bool, optional
         Whether the model is that of averaged statistics (Polyak), weighted to the late ones: the
         noise of single steps leaves it. By default where there is no `half_life`.
-    n_init : int, default=4
-        Starts of the first fit.
+    n_init : int, default=16
+        Starts of the first fit; a poor one is left by no later step.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
     random_state : int, RandomState or None, default=None
         For the starts. None is 0, so that a stream that is learned again gives the same model.
@@ -156,7 +156,7 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):  # type
         warm_up: int | str = "auto",
         half_life: float | None = None,
         average: bool | None = None,
-        n_init: int = 4,
+        n_init: int = 16,
         init_params: str = "kmeans",
         random_state: Any = None,
         monitor: bool = True,

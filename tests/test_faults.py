@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import zarr
 
 from streamgmm import GaussianMixture
-from streamgmm.errors import ChunkError, DataError, StreamGMMWarning
+from streamgmm.errors import (
+    ChunkError,
+    DataError,
+    SchedulerError,
+    StreamGMMWarning,
+    WorkerLostError,
+)
+from streamgmm.passes.watch import Watch
 from streamgmm.sources import open_source, retry
 
 ROOT = Path(__file__).parents[1]
@@ -119,6 +128,55 @@ def test_storage_that_is_away_is_never_skipped(tmp_path, at_once):
     array = failing(make(tmp_path / "x.zarr"), ConnectionRefusedError("down"), 10**9)
     with pytest.raises(ChunkError, match="down"):
         model(n_jobs=1).fit(array)
+
+
+class FakeClient:
+    """What a watch asks of a client: who works on what."""
+
+    status = "running"
+
+    def __init__(self, *working):
+        self.working, self.restarted = dict.fromkeys(working, ("streamgmm-token-1",)), []
+
+    def processing(self):
+        return self.working
+
+    def scheduler_info(self, n_workers):
+        return {"workers": self.working}
+
+    def restart_workers(self, workers, timeout):
+        self.restarted += workers
+
+
+def looks(client, n):
+    with dask.config.set({"streamgmm.stall-timeout": "10ms"}):
+        watch = Watch(client, "token")
+    for _ in range(n):
+        time.sleep(0.02)
+        watch.look()
+
+
+def test_workers_that_hang_are_restarted_and_then_given_up():
+    client = FakeClient("tcp://a", "tcp://b")
+    looks(client, 20)
+    assert set(client.restarted) == {"tcp://a", "tcp://b"}
+    with pytest.raises(WorkerLostError, match="after 3 restarts; look at their storage"):
+        looks(client, 150)
+
+
+def test_workers_that_nobody_replaces():
+    client = FakeClient("tcp://a")
+    client.restart_workers = lambda workers, timeout: client.working.clear()
+    with pytest.raises(WorkerLostError, match="all workers were lost, and none has come"):
+        looks(client, 20)
+    looks(FakeClient(), 5)  # it is to begin with that none may be there
+
+
+def test_a_scheduler_that_is_lost():
+    client = FakeClient("tcp://a")
+    client.status = "connecting"
+    with pytest.raises(SchedulerError, match="with a checkpoint the fit goes on"):
+        looks(client, 1)
 
 
 def test_a_dozen_fault_runs():

@@ -39,6 +39,7 @@ class Watch:
         self._since = self._looked = time.monotonic()
         self._longest = 0.0
         self._restarts = 0
+        self._had_workers = bool(client.scheduler_info(n_workers=1)["workers"])
 
     def progress(self) -> None:
         """Note that a block is done."""
@@ -54,7 +55,8 @@ class Watch:
         SchedulerError
             If the scheduler is lost.
         WorkerLostError
-            If workers hang again and again, or nobody can restart them.
+            If workers hang again and again, or nobody can restart them; or if there were some
+            and nobody has replaced them.
         """
         if self._client.status != "running":
             raise lost_scheduler(self._client)
@@ -67,7 +69,18 @@ class Watch:
             for worker, keys in self._client.processing().items()
         }
         working = {worker: keys for worker, keys in working.items() if keys}
-        if working != self._seen or not working:
+        if not working:
+            if self._client.scheduler_info(n_workers=1)["workers"]:
+                self._had_workers = True
+                self._since = now
+            elif self._had_workers and now - self._since >= self._limit:
+                raise WorkerLostError(
+                    f"all workers were lost, and none has come for {self._limit:.0f} s; start "
+                    "some and run again: with a checkpoint the fit goes on from where it was"
+                )
+            return
+        self._had_workers = True
+        if working != self._seen:
             self._seen = working
             self.progress()
             return
