@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 from streamgmm.errors import ParameterError
 from streamgmm.passes.base import C, M, OnBlock, Tree
@@ -54,11 +54,11 @@ class _StoppedError(Exception):
 
 
 @dataclass(frozen=True)
-class _StoppableBlock:
-    """A block that stops between pieces once its pass is over."""
+class _WatchedBlock:
+    """A block that calls `between` before each piece: to stop, or to report."""
 
     block: Block
-    stop: threading.Event
+    between: Callable[[], None]
 
     @property
     def start(self) -> int:
@@ -75,26 +75,70 @@ class _StoppableBlock:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.block, name)  # what only some kinds of block have
 
-    def part(self, start: int, stop: int) -> _StoppableBlock:
+    def part(self, start: int, stop: int) -> _WatchedBlock:
         block: Any = self.block
-        return _StoppableBlock(block.part(start, stop), self.stop)
+        return _WatchedBlock(block.part(start, stop), self.between)
 
     def pieces(self) -> Iterator[Piece]:
         for piece in self.block.pieces():
-            if self.stop.is_set():
-                raise _StoppedError
+            self.between()
             yield piece
 
 
+class _Pass(Generic[C, M]):
+    """One pass under way: any number of threads work on it until no block is left."""
+
+    def __init__(
+        self, func: Callable[[C, Block], M], context: C, blocks: Sequence[Block], tree: Tree[M]
+    ) -> None:
+        self._func, self._context, self._tree = func, context, tree
+        self._left = iter(enumerate(blocks))
+        self._lock = threading.Lock()
+        self._rows_done: deque[int] = deque()
+        self.stop = threading.Event()
+
+    def work(self, on_block: OnBlock | None = None) -> None:
+        """Take block after block; the one thread that is given `on_block` reports for all."""
+
+        def between() -> None:
+            if self.stop.is_set():
+                raise _StoppedError
+            self.report(on_block)
+
+        try:
+            while not self.stop.is_set():
+                with self._lock:
+                    i, block = next(self._left, (-1, None))
+                if block is None:
+                    return
+                value = self._func(self._context, _WatchedBlock(block, between))
+                with self._lock:
+                    self._tree.add(i, value)
+                del value
+                self._rows_done.append(block.n_rows)
+                self.report(on_block)
+        except BaseException:
+            self.stop.set()
+            raise
+
+    def report(self, on_block: OnBlock | None) -> None:
+        """Tell of the blocks that have been finished since the last report."""
+        while on_block is not None and self._rows_done:
+            on_block(self._rows_done.popleft())
+
+
 class ThreadsExecutor:
-    """Runs blocks on threads of this process, kept for as long as the executor is open."""
+    """Runs blocks on this thread and others of this process.
+
+    The calling thread works like the others: nobody waits to be handed a block, which would
+    cost more than a small block does.
+    """
 
     def __init__(self, blocks: Sequence[Block], n_threads: int, split_every: int = 8) -> None:
         self.blocks = blocks
         self.n_threads = n_threads
         self.split_every = split_every
-        self._serial = SerialExecutor(blocks, split_every)
-        self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="streamgmm")
+        self._pool = ThreadPoolExecutor(max(1, n_threads - 1), thread_name_prefix="streamgmm")
 
     def run(
         self,
@@ -106,42 +150,24 @@ class ThreadsExecutor:
     ) -> M:
         """Map and merge; see `Executor`."""
         chosen = _choose(self.blocks, blocks)
-        if len(chosen) == 1:
-            return self._serial.run(func, context, on_block=on_block, blocks=blocks)
         tree: Tree[M] = Tree(len(chosen), self.split_every)
-        done: queue.SimpleQueue[tuple[int, Future[M]]] = queue.SimpleQueue()
-        stop = threading.Event()
-        under_way: set[Future[M]] = set()
-        waiting = iter(enumerate(chosen))
-
-        def submit() -> None:
-            i, block = next(waiting, (-1, None))
-            if block is not None:
-                future = self._pool.submit(func, context, _StoppableBlock(block, stop))
-                under_way.add(future)
-                future.add_done_callback(lambda future: done.put((i, future)))
-
-        try:
-            with one_blas_thread():
-                for _ in range(self.n_threads + 1):  # one more, so that no thread waits for us
-                    submit()
-                for _ in chosen:
-                    i, future = done.get()
-                    under_way.discard(future)
-                    value = future.result()
-                    submit()
-                    tree.add(i, value)
-                    del value, future
-                    if on_block is not None:
-                        on_block(chosen[i].n_rows)
-        except BaseException:
-            stop.set()
-            for future in under_way:
-                future.cancel()
-            for future in under_way:
-                if not future.cancelled():
-                    future.exception()  # until it has stopped
-            raise
+        under_way = _Pass(func, context, chosen, tree)
+        with one_blas_thread():
+            n_others = min(self.n_threads, len(chosen)) - 1
+            others = [self._pool.submit(under_way.work) for _ in range(n_others)]
+            try:
+                under_way.work(on_block)
+                wait(others)
+            except _StoppedError:
+                pass  # another thread failed
+            except BaseException:
+                under_way.stop.set()
+                wait(others)
+                raise
+            errors = [e for e in (other.exception() for other in others) if e is not None]
+            for error in sorted(errors, key=lambda e: isinstance(e, _StoppedError)):
+                raise error
+            under_way.report(on_block)
         return tree.result()
 
     def close(self) -> None:
