@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.families import FAMILIES, Family, Posterior
-from streamgmm.families.base import NO_WEIGHT, Accumulator, Layout
+from streamgmm.families.base import NO_WEIGHT, Accumulator, Layout, Recipe
 from streamgmm.kernels.drivers import posterior
 from streamgmm.moments import Floats, Moments
 
@@ -137,7 +137,21 @@ class Mixture:
         self, X: NDArray[Any], weighted: bool = False, centres: Floats | None = None
     ) -> Accumulator:
         """An E-step over rows like `X`, to be added piece by piece: see `e_step`."""
-        return self.family.accumulator(self, self.tile_dtype(X, weighted), centres)
+        dtype = self.tile_dtype(X, weighted)
+        if centres is not None:
+            return Accumulator(self.family.recipe(self, dtype, centres))
+        if dtype not in self._recipes:
+            self._recipes[dtype] = self.family.recipe(self, dtype, None)
+        return Accumulator(self._recipes[dtype])
+
+    @cached_property
+    def _recipes(self) -> dict[np.dtype[Any], Recipe]:
+        """By the dtype of the tiles: blocks are many, and the tables for them the same."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is sent to others: not the tables, which are larger than what they come from."""
+        return {name: value for name, value in self.__dict__.items() if name != "_recipes"}
 
     def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:
         """Log-densities of rows (n, D), with labels and responsibilities where asked for.
@@ -273,12 +287,10 @@ def free_energy(mixture: Mixture, statistics: Statistics) -> float:
 def scatter_error(mixture: Mixture, updated: Mixture, centres: Floats | None = None) -> float:
     """Relative error that rounding may have left in the covariances of `updated`.
 
-    Its scatters were summed about `centres` (the means of `mixture` by default); what is lost
-    is u times the squared Mahalanobis distance between the two. When the error exceeds
-    `SCATTER_TOLERANCE` the rows are read once more, about the new means.
+    Its scatters were summed about `centres` (by default those that the family of `mixture`
+    prefers); what is lost is u times the squared Mahalanobis distance between the two. When the
+    error exceeds `SCATTER_TOLERANCE` the rows are read once more, about the new means.
     """
-    if centres is None and mixture.family.name == "tied":
-        centres = np.broadcast_to(mixture.centre, mixture.means.shape)
-    about = mixture.means if centres is None else centres
+    about = mixture.family.scatter_centres(mixture) if centres is None else centres
     shift = updated.family.whiten(updated.precisions_cholesky, updated.means - about)
     return float(2.0**-53 * np.einsum("kd,kd->k", shift, shift).max())

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from streamgmm.kernels import scatters
+
 Floats = NDArray[np.float64]
 Scatter = Literal["full", "tied", "diag", "spherical"]
 
@@ -67,8 +69,12 @@ class Moments:
         mean = self.mean + share[:, None] * shift
         # A component that one side has never seen takes the other's mean to the last bit.
         mean = np.where((self.weight == 0)[:, None] & (weight > 0)[:, None], other.mean, mean)
-        scatter = spread(self.kind, self.weight * share, shift)
-        scatter += self.scatter + other.scatter
+        if self.kind == "full":
+            scatter = np.empty_like(self.scatter)
+            scatters.merged(self.scatter, other.scatter, self.weight * share, shift, scatter)
+        else:
+            scatter = spread(self.kind, self.weight * share, shift)
+            scatter += self.scatter + other.scatter
         return Moments(self.kind, weight, mean, scatter)
 
     def scale(self, factor: float) -> Moments:
@@ -83,7 +89,23 @@ class Moments:
 
         `second` has the shape of the scatter and `first` is (K, D).
         """
-        used = np.broadcast_to((weight > 0)[:, None], first.shape)
-        shift = np.divide(first, weight[:, None], out=np.zeros(first.shape), where=used)
+        shift = _means(weight, first)
         scatter = spread(kind, weight, shift)
         return cls(kind, weight, centre + shift, np.subtract(second, scatter, out=scatter))
+
+    @classmethod
+    def about_lower(
+        cls, centre: Floats, weight: Floats, first: Floats, lower: Floats, padded: int
+    ) -> Moments:
+        """The same of kind ``"full"`` from lower triangles, flat, of `padded` features."""
+        shift = _means(weight, first)
+        k, d = shift.shape
+        scatter = np.empty((k, d, d))
+        scatters.centred(lower, padded, weight, shift, scatter)
+        return cls("full", weight, centre + shift, scatter)
+
+
+def _means(weight: Floats, first: Floats) -> Floats:
+    """Σ r x / Σ r of each component, zero where it has no weight."""
+    used = np.broadcast_to((weight > 0)[:, None], first.shape)
+    return np.divide(first, weight[:, None], out=np.zeros(first.shape), where=used)

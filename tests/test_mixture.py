@@ -333,3 +333,28 @@ def test_float32_tiles_stay_within_their_bound(kind, d):
         rtol=1e-3,
         atol=1e-4 * np.abs(wide.components.scatter).max(),
     )
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "spherical"])
+@pytest.mark.parametrize("k", [1, 2, 5, 8])
+def test_sums_about_a_shared_centre_are_those_about_the_means(kind, k):
+    """Near components share a centre, far ones do not: the moments are the same."""
+    mixture = random_mixture(kind, k, 5, seed=k)
+    X = draw(mixture, 777, seed=k)
+    shared, own = e_step(mixture, X), e_step(mixture, X, centres=mixture.means)
+    assert_allclose(shared.components.mean, own.components.mean, rtol=1e-12, atol=1e-12)
+    assert_allclose(shared.components.scatter, own.components.scatter, rtol=1e-10, atol=1e-9)
+    assert shared.log_likelihood == pytest.approx(own.log_likelihood, rel=1e-13)
+    if k == 1 or kind == "spherical":
+        return
+    far = mixture.means.copy()
+    far[0] += 1e5
+    weights = np.full(k, 1.0)
+    weights[0] = 1e-7
+    split = Mixture.of(kind, weights / weights.sum(), far, mixture.covariances)
+    near = np.all(split.family.scatter_centres(split) == split.centre, axis=1)
+    assert_array_equal(near, np.arange(k) > 0)
+    Y = np.concatenate([X, X + 1e5])
+    shared, own = e_step(split, Y), e_step(split, Y, centres=split.means)
+    assert_allclose(shared.components.mean, own.components.mean, rtol=1e-12, atol=1e-12)
+    assert_allclose(shared.components.scatter, own.components.scatter, rtol=1e-9, atol=1e-8)

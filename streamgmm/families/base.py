@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,14 @@ from streamgmm.kernels.simd import lanes
 from streamgmm.moments import Floats, Moments, Scatter
 
 NO_WEIGHT: Floats = np.empty(0)
+_TILE_BYTES = 128 * 1024
+
+NEAR = 100.0
+"""Whitened distance from the mixture's mean up to which a component's sums may be about it.
+
+That loses u·NEAR² = 1e-12 of its scatter (Chan, Golub & LeVeque 1983), and u·NEAR of a
+whitened difference.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,76 +110,91 @@ class Family(Protocol):
     def precisions_cholesky(self, covariances: Floats) -> Floats:
         """Cholesky factors of the precisions; raises SingularCovarianceError."""
 
-    def accumulator(
-        self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None
-    ) -> Accumulator:
-        """An E-step over rows to come, in tiles of `dtype`; scatter is taken about `centres`."""
+    def scatter_centres(self, model: Parameters) -> Floats:
+        """Points (K, D) about which an E-step of the model sums the scatter, by default."""
+
+    def recipe(self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None) -> Recipe:
+        """An E-step in tiles of `dtype`; scatter is taken about `centres`, where given."""
 
     def posterior_args(self, model: Parameters, layout: Layout) -> tuple[Any, ...]:
         """Arguments of `kernels.posterior` that the model alone decides."""
 
 
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """An E-step under one model: the kernel, what it is told of the model, and how to end.
+
+    `second` is the size of the scatter's sums; `finish` makes moments of the three sums.
+    """
+
+    layout: Layout
+    kernel: Callable[..., None]
+    model: tuple[Any, ...]
+    second: int
+    finish: Callable[[Floats, Floats, Floats], Moments]
+
+    def then(self, change: Callable[[Moments], Moments]) -> Recipe:
+        """The same sums with their moments changed at the end."""
+        finish = self.finish
+        return replace(self, finish=lambda *sums: change(finish(*sums)))
+
+
 class Accumulator:
     """Sums of one run of rows under one model: `add` pieces, then take the `result`."""
 
-    def __init__(
-        self,
-        layout: Layout,
-        kernel: Callable[..., None],
-        model: tuple[Any, ...],
-        second: int,
-        finish: Callable[[Floats, Floats, Floats], Moments],
-    ) -> None:
-        self._layout, self._kernel, self._model, self._finish = layout, kernel, model, finish
+    def __init__(self, recipe: Recipe) -> None:
+        layout = recipe.layout
+        self._recipe = recipe
         self._totals = np.zeros(2)
         self._n = np.zeros(layout.k)
-        self._first = np.zeros((layout.k + 1) * layout.D)
-        self._second = np.zeros(second)
+        self._first = np.zeros((layout.K4 + 1) * layout.D)
+        self._second = np.zeros(recipe.second)
 
     def add(self, X: NDArray[Any], sample_weight: Floats = NO_WEIGHT) -> None:
         """Add rows (n, d), float32 or float64, C-contiguous; weights (n,) or none."""
-        at = self._layout
-        self._kernel(
-            X, sample_weight, *self._model, at.far, at.D, at.T, at.W, at.work, at.rows,
+        at = self._recipe.layout
+        self._recipe.kernel(
+            X, sample_weight, *self._recipe.model, at.far, at.D, at.T, at.W, at.work, at.rows,
             self._totals, self._n, self._first, self._second,
         )  # fmt: skip
 
-    def then(self, change: Callable[[Moments], Moments]) -> Accumulator:
-        """The same sums with their moments changed at the end."""
-        finish = self._finish
-        self._finish = lambda *sums: change(finish(*sums))
-        return self
-
     def result(self) -> BlockSums:
         """The sums of all rows added."""
-        at = self._layout
+        at = self._recipe.layout
         first = self._first.reshape(-1, at.D)[: at.k, : at.d]
         with np.errstate(invalid="ignore"):  # rows that are not finite show in the likelihood
-            moments = self._finish(self._n, first, self._second)
+            moments = self._recipe.finish(self._n, first, self._second)
         return BlockSums(float(self._totals[0]), float(self._totals[1]), moments)
 
 
 class Layout:
     """Padded sizes, tile and scratch for one model's kernels.
 
-    T rows make a tile: enough that the sums at its end cost little, few enough that two tiles
-    of D features stay in the first cache and K rows of responsibilities in the second.
+    T rows make a tile: enough that the sums at its end cost little, few enough that a tile of D
+    features and K rows of responsibilities stay in the second cache. Its strips are few or an
+    odd number, so that the features of a row do not fall on the same few sets of the first.
     """
 
     def __init__(self, k: int, d: int, dtype: np.dtype[Any]) -> None:
         self.k, self.d, self.dtype = k, d, dtype
         self.D = -(-d // 4) * 4
+        self.K4 = -(-k // 4) * 4
         self.W = lanes(dtype)
         strip = 4 * self.W
-        wide = 16 * 1024 // (self.D * dtype.itemsize)
-        deep = 512 * 1024 // (k * dtype.itemsize)
-        self.T = strip * max(1, min(8, wide // strip, deep // strip))
-        if 2 * strip > self.T and deep >= 2 * strip and self.D <= 64:
-            self.T = 2 * strip
-        n_work, n_rows = scratch_sizes(k, self.D, self.T, self.W)
-        self.work = aligned(n_work, dtype)
-        self.rows = aligned(n_rows, np.dtype(np.float64))
+        most = _TILE_BYTES // (max(self.D, k) * dtype.itemsize) // strip
+        self.T = strip * max(n for n in (1, 2, 3, 5, 7) if n <= max(1, most))
+        self._sizes = scratch_sizes(k, self.D, self.T, self.W)
         self.far = dtype.type(1e300 if dtype.itemsize == 8 else 1e37)
+
+    @property
+    def work(self) -> NDArray[Any]:
+        """Scratch of the tile's dtype, for one call of a kernel in this thread."""
+        return _scratch("work", self._sizes[0], self.dtype)
+
+    @property
+    def rows(self) -> Floats:
+        """Scratch of float64, likewise."""
+        return _scratch("rows", self._sizes[1], np.dtype(np.float64))
 
     def shifted(self, model: Parameters, points: Floats) -> tuple[Floats, NDArray[Any]]:
         """The reference (d,) that tiles subtract, and `points` (k, d) less it, padded and flat.
@@ -202,6 +226,30 @@ class Layout:
         at = np.arange(self.d)
         lower = np.maximum(at[:, None], at) * self.D + np.minimum(at[:, None], at)
         return np.take(flat.reshape(-1, self.D * self.D), lower, axis=1)
+
+
+class _Scratch(threading.local):
+    """What kernels of this thread have needed most so far, by name and dtype."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[tuple[str, str], NDArray[Any]] = {}
+
+
+_SCRATCH = _Scratch()
+
+
+def _scratch(name: str, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    array = _SCRATCH.arrays.get((name, dtype.char))
+    if array is None or len(array) < n:
+        array = _SCRATCH.arrays[name, dtype.char] = aligned(n, dtype)
+    return array[:n]
+
+
+def reach(model: Parameters, precisions_cholesky: Floats) -> Floats:
+    """Whitened distance of each mean from the mixture's own, bounded from above (K,)."""
+    shift = np.abs(model.means - model.centre)
+    moved = np.matvec(np.abs(precisions_cholesky).swapaxes(-1, -2), shift)
+    return np.asarray(np.sqrt(np.einsum("kd,kd->k", moved, moved)))
 
 
 def aligned(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:

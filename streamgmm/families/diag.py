@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from streamgmm.families.base import Accumulator, Layout, Parameters, inverse_roots
+from streamgmm.families.base import Layout, Parameters, Recipe, inverse_roots
 from streamgmm.kernels import drivers
 from streamgmm.moments import Floats, Moments
 
@@ -50,20 +50,21 @@ class Diag:
     def precisions_cholesky(self, covariances: Floats) -> Floats:
         return inverse_roots(covariances)
 
-    def accumulator(
-        self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None
-    ) -> Accumulator:
-        return diag_accumulator(model, model.precisions_cholesky, dtype, centres)
+    def scatter_centres(self, model: Parameters) -> Floats:
+        return model.means
+
+    def recipe(self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None) -> Recipe:
+        return diag_recipe(model, model.precisions_cholesky, dtype, centres)
 
     def posterior_args(self, model: Parameters, layout: Layout) -> tuple[Any, ...]:
         ref, means = layout.shifted(model, model.means)
         chol = layout.pad_rows(model.precisions_cholesky)
-        return drivers.DIAG, ref, means, chol, model.log_constants, means
+        return drivers.DIAG, ref, means, chol, model.log_constants
 
 
-def diag_accumulator(
+def diag_recipe(
     model: Parameters, chol: Floats, dtype: np.dtype[Any], centres: Floats | None
-) -> Accumulator:
+) -> Recipe:
     """Sums about each component's own centre, feature by feature; `chol` is (K, D)."""
     k, d = model.means.shape
     layout = Layout(k, d, dtype)
@@ -75,4 +76,4 @@ def diag_accumulator(
         return Moments.about("diag", layout.restored(ref, about), weight, first, squares)
 
     kernel_model = (ref, means, layout.pad_rows(chol), model.log_constants, about)
-    return Accumulator(layout, drivers.diag_sums, kernel_model, k * layout.D, finish)
+    return Recipe(layout, drivers.diag_sums, kernel_model, k * layout.D, finish)

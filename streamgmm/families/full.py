@@ -7,7 +7,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from streamgmm.families.base import Accumulator, Layout, Parameters, triangular_inverses
+from streamgmm.families.base import (
+    NEAR,
+    Layout,
+    Parameters,
+    Recipe,
+    reach,
+    triangular_inverses,
+)
 from streamgmm.kernels import drivers
 from streamgmm.moments import Floats, Moments
 
@@ -54,31 +61,38 @@ class Full:
     def precisions_cholesky(self, covariances: Floats) -> Floats:
         return triangular_inverses(covariances)
 
-    def accumulator(
-        self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None
-    ) -> Accumulator:
-        return full_accumulator(model, model.precisions_cholesky, dtype, centres)
+    def scatter_centres(self, model: Parameters) -> Floats:
+        near = reach(model, model.precisions_cholesky) <= NEAR
+        return np.where(near[:, None], model.centre, model.means)
+
+    def recipe(self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None) -> Recipe:
+        return full_recipe(model, model.precisions_cholesky, dtype, centres)
 
     def posterior_args(self, model: Parameters, layout: Layout) -> tuple[Any, ...]:
         ref, means = layout.shifted(model, model.means)
         chol = layout.pad_squares(model.precisions_cholesky)
-        return drivers.FULL, ref, means, chol, model.log_constants, means
+        return drivers.FULL, ref, means, chol, model.log_constants
 
 
-def full_accumulator(
+def full_recipe(
     model: Parameters, chol: Floats, dtype: np.dtype[Any], centres: Floats | None
-) -> Accumulator:
-    """Sums about each component's own centre; `chol` is (K, D, D)."""
+) -> Recipe:
+    """Sums about the mixture's mean, and about their own for components far from it.
+
+    `chol` is (K, D, D).
+    """
     k, d = model.means.shape
     layout = Layout(k, d, dtype)
     ref, means = layout.shifted(model, model.means)
-    about = means if centres is None else layout.shifted(model, centres)[1]
+    near = np.zeros(k, np.bool_)
+    if centres is None:
+        near |= reach(model, chol) <= NEAR
+        centres = np.where(near[:, None], model.centre, model.means)
+    about = layout.shifted(model, centres)[1]
+    restored = layout.restored(ref, about)
 
     def finish(weight: Floats, first: Floats, second: Floats) -> Moments:
-        return Moments.about(
-            "full", layout.restored(ref, about), weight, first, layout.squares(second)
-        )
+        return Moments.about_lower(restored, weight, first, second, layout.D)
 
-    kernel_model = (ref, means, layout.pad_squares(chol), model.log_constants, about)
-    size = k * layout.D * layout.D
-    return Accumulator(layout, drivers.full_sums, kernel_model, size, finish)
+    kernel_model = (ref, means, layout.pad_squares(chol), model.log_constants, about, near)
+    return Recipe(layout, drivers.full_sums, kernel_model, k * layout.D * layout.D, finish)

@@ -11,7 +11,8 @@ and ½ log|Σ| to within ½(D+2)u Σ_ij |Σ⁻¹|_ij s_i s_j and the rounding of
 (Higham 2002, "Accuracy and Stability of Numerical Algorithms", theorems 10.5, 8.10, 3.5). The
 bound is free of the offset of the data and of the scale of each feature; what remains is the
 condition of the correlation matrix, which no algorithm that is given Σ in float64 escapes. In
-the diagonal families only the sum of squares is left.
+the diagonal families only the sum of squares is left. Where a tied family takes |z|², z·ν and
+|ν|² apart, z and ν from the mixture's centre, their sums add (D+6)u (|z| + |ν|)².
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from streamgmm.families.base import Family, Parameters
+from streamgmm.families.tied import shares_products
 from streamgmm.moments import Floats
 
 U = 2.0**-53
@@ -32,7 +34,8 @@ def log_density_error(family: Family, model: Parameters, X: NDArray[Any]) -> Flo
     """Bound on the error of `Mixture.posterior`'s log-density of each row, in nats (n,)."""
     k, d = model.means.shape
     log_prob = np.empty((len(X), k))
-    error = np.empty((len(X), k))
+    error = np.zeros((len(X), k))
+    together = family.name == "tied" and shares_products(model)
     diagonal = family.name in {"diag", "spherical"}
     covariances = family.expand(model.covariances, k, d)
     for j in range(k):
@@ -57,11 +60,13 @@ def log_density_error(family: Family, model: Parameters, X: NDArray[Any]) -> Flo
             factor = (d + 2) * U * (np.abs(z @ A.T) @ s) ** 2
             growth = np.eye(d) + np.abs(np.linalg.inv(A)) @ np.abs(A)
             e = (d + 3) * U * (reach @ np.abs(A)) @ growth
-            if family.name == "tied":  # taken from the mixture's centre
-                shared = np.abs(X - model.centre) + np.abs(model.means[j] - model.centre)
-                e += (d + 3) * U * shared @ np.abs(A)
+            if together:
+                row, mean = X - model.centre, model.means[j] - model.centre
+                e += (d + 3) * U * (np.abs(row) + np.abs(mean)) @ np.abs(A)
+                norms = np.linalg.norm(row @ A, axis=1) + np.linalg.norm(mean @ A)
+                error[:, j] = 0.5 * (d + 6) * U * norms**2
             product = 2 * np.einsum("nd,nd->n", np.abs(z), e) + np.einsum("nd,nd->n", e, e)
-            error[:, j] = 0.5 * (factor + product + (d + 2) * U * q)
+            error[:, j] += 0.5 * (factor + product + (d + 2) * U * q)
             error[:, j] += constant + 0.5 * (d + 2) * U * (s @ np.abs(A @ A.T) @ s)
         error[:, j] += 4 * U * np.abs(log_prob[:, j])
     centre = logsumexp(log_prob, axis=1)

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from streamgmm.families.base import Accumulator, Layout, Parameters, inverse_roots
-from streamgmm.families.diag import diag_accumulator
+from streamgmm.families.base import Layout, Parameters, Recipe, inverse_roots
+from streamgmm.families.diag import diag_recipe
 from streamgmm.kernels import drivers
 from streamgmm.moments import Floats, Moments
 
@@ -52,14 +52,15 @@ class Spherical:
     def precisions_cholesky(self, covariances: Floats) -> Floats:
         return inverse_roots(covariances)
 
-    def accumulator(
-        self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None
-    ) -> Accumulator:
+    def scatter_centres(self, model: Parameters) -> Floats:
+        return model.means
+
+    def recipe(self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None) -> Recipe:
         k, d = model.means.shape
         if centres is not None:
             chol = np.broadcast_to(model.precisions_cholesky[:, None], (k, d))
-            accumulator = diag_accumulator(model, chol, dtype, centres)
-            return accumulator.then(
+            featurewise = diag_recipe(model, chol, dtype, centres)
+            return featurewise.then(
                 lambda m: Moments("spherical", m.weight, m.mean, m.scatter.sum(axis=1))
             )
         layout = Layout(k, d, dtype)
@@ -71,9 +72,9 @@ class Spherical:
             return Moments.about("spherical", about, weight, first, second / scale)
 
         kernel_model = (ref, means, scale, model.log_constants)
-        return Accumulator(layout, drivers.spherical_sums, kernel_model, k, finish)
+        return Recipe(layout, drivers.spherical_sums, kernel_model, k, finish)
 
     def posterior_args(self, model: Parameters, layout: Layout) -> tuple[Any, ...]:
         ref, means = layout.shifted(model, model.means)
         scale = (model.precisions_cholesky**2).astype(layout.dtype)
-        return drivers.SPHERICAL, ref, means, means, model.log_constants, scale
+        return drivers.SPHERICAL, ref, means, scale, model.log_constants

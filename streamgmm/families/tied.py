@@ -7,14 +7,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from streamgmm.families.base import Accumulator, Layout, Parameters, triangular_inverses
-from streamgmm.families.full import full_accumulator
+from streamgmm.families.base import (
+    NEAR,
+    Layout,
+    Parameters,
+    Recipe,
+    reach,
+    triangular_inverses,
+)
+from streamgmm.families.full import full_recipe
 from streamgmm.kernels import drivers
 from streamgmm.moments import Floats, Moments
-
-# Whitened distance from the mixture's mean up to which the shared forms are used. They lose
-# u·distance² of the scatter (Chan et al. 1983) and u·distance of a difference: 1e-10, 1e-13.
-_NEAR = 1e3
 
 
 @dataclass(frozen=True)
@@ -63,45 +66,50 @@ class Tied:
     def precisions_cholesky(self, covariances: Floats) -> Floats:
         return np.asarray(triangular_inverses(covariances[None])[0])
 
-    def accumulator(
-        self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None
-    ) -> Accumulator:
-        if centres is not None or self._far(model):
-            return self._apart(model, dtype, centres)
+    def scatter_centres(self, model: Parameters) -> Floats:
+        near = reach(model, _one_each(model)) <= NEAR
+        return np.where(near[:, None], model.centre, model.means)
+
+    def recipe(self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None) -> Recipe:
+        if centres is not None or not shares_products(model):
+            chol = _one_each(model)
+            apart = full_recipe(model, chol, dtype, centres)
+            return apart.then(lambda m: Moments("tied", m.weight, m.mean, m.scatter.sum(axis=0)))
         k, d = model.means.shape
         layout = Layout(k, d, dtype)
         ref = model.centre
-        chol = layout.pad_squares(model.precisions_cholesky[None])
-        nu = layout.pad_rows(self.whiten(model.precisions_cholesky, model.means - ref))
 
         def finish(weight: Floats, first: Floats, second: Floats) -> Moments:
             about = np.broadcast_to(ref, (k, d))
             return Moments.about("tied", about, weight, first, layout.squares(second)[0])
 
-        unit = np.ones(k, dtype)
-        origin = np.zeros((k + 1) * layout.D, dtype)
-        kernel_model = (ref, nu, chol, model.log_constants, unit, origin)
-        return Accumulator(layout, drivers.tied_sums, kernel_model, layout.D**2, finish)
+        return Recipe(
+            layout, drivers.tied_sums, self._products(model, layout), layout.D**2, finish
+        )
 
     def posterior_args(self, model: Parameters, layout: Layout) -> tuple[Any, ...]:
-        k, d = model.means.shape
-        if self._far(model):
+        if not shares_products(model):
             ref, means = layout.shifted(model, model.means)
-            chol = np.broadcast_to(model.precisions_cholesky, (k, d, d))
-            return drivers.FULL, ref, means, layout.pad_squares(chol), model.log_constants, means
-        nu = layout.pad_rows(self.whiten(model.precisions_cholesky, model.means - model.centre))
+            chol = _one_each(model)
+            return drivers.FULL, ref, means, layout.pad_squares(chol), model.log_constants
+        return drivers.TIED, *self._products(model, layout)
+
+    def _products(self, model: Parameters, layout: Layout) -> tuple[Any, ...]:
+        """|z - ν|² of whitened rows and means as z·(-2ν), with |ν|² in the constants."""
+        nu = self.whiten(model.precisions_cholesky, model.means - model.centre)
+        padded = np.zeros((layout.K4, layout.d))
+        padded[: layout.k] = -2.0 * nu
+        const = model.log_constants - 0.5 * np.einsum("kd,kd->k", nu, nu)
         chol = layout.pad_squares(model.precisions_cholesky[None])
-        return drivers.TIED, model.centre, nu, chol, model.log_constants, np.ones(k, layout.dtype)
+        return model.centre, layout.pad_rows(padded), chol, const
 
-    def _far(self, model: Parameters) -> bool:
-        shift = np.abs(model.means - model.centre)
-        reach = self.whiten(np.abs(model.precisions_cholesky), shift)
-        return bool(np.max(np.einsum("kd,kd->k", reach, reach)) > _NEAR**2)
 
-    def _apart(
-        self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None
-    ) -> Accumulator:
-        k, d = model.means.shape
-        chol = np.broadcast_to(model.precisions_cholesky, (k, d, d))
-        accumulator = full_accumulator(model, chol, dtype, centres)
-        return accumulator.then(lambda m: Moments("tied", m.weight, m.mean, m.scatter.sum(axis=0)))
+def shares_products(model: Parameters) -> bool:
+    """Whether all components are near enough to the mixture's mean for `Tied`'s shared forms."""
+    return bool(reach(model, _one_each(model)).max() <= NEAR)
+
+
+def _one_each(model: Parameters) -> Floats:
+    """The shared Cholesky factor as (K, D, D), a view."""
+    k, d = model.means.shape
+    return np.broadcast_to(model.precisions_cholesky, (k, d, d))

@@ -9,6 +9,7 @@ a few LLVM instructions; arrays are flat (one-dimensional, C-contiguous), offset
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,91 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     return a(a, a, a), codegen
 
 
+def _outer(needed: Callable[[int, int], bool], doc: str) -> Any:
+    def operation(typingctx: Any, z: Any, x: Any, y: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            sums, xs, ys = (cgutils.unpack_tuple(builder, arg) for arg in args)
+            for at, value in enumerate(sums):
+                if needed(*divmod(at, 4)):
+                    sums[at] = _fma(builder, xs[at // 4], ys[at % 4], value)
+            return cgutils.pack_array(builder, sums)
+
+        return z(z, x, y), codegen
+
+    operation.__doc__ = doc
+    return intrinsic(operation)
+
+
+add_outer = _outer(
+    lambda i, j: True,
+    "``z + x ⊗ y``: sixteen sums, four vectors and four vectors; ``z[4*i + j]`` has x_i y_j.",
+)
+add_lower = _outer(lambda i, j: j <= i, "The same where ``j <= i``; the others are left.")
+add_outer_1 = _outer(lambda i, j: i >= 1, "The same without the first x.")
+add_outer_2 = _outer(lambda i, j: i >= 2, "The same without the first two x.")
+add_outer_3 = _outer(lambda i, j: i >= 3, "The same with the last x only.")
+
+
+@intrinsic
+def sixteen(typingctx: Any, value: Any) -> Any:
+    """A vector, sixteen times."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return cgutils.pack_array(builder, [args[0]] * 16)
+
+    return types.UniTuple(value, 16)(value), codegen
+
+
+@intrinsic
+def load_four(typingctx: Any, array: Any, offset: Any, step: Any) -> Any:
+    """Four vectors, `step` elements apart."""
+    kind = _vector_of(array.dtype)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        llvm = context.get_value_type(kind)
+        values, offset = [], args[1]
+        for _ in range(4):
+            pointer = _pointer(context, builder, sig.args[0], args[0], offset, llvm)
+            values.append(builder.load(pointer, align=array.dtype.bitwidth // 8))
+            offset = builder.add(offset, args[2])
+        return cgutils.pack_array(builder, values)
+
+    return types.UniTuple(kind, 4)(array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def splat_four(typingctx: Any, array: Any, offset: Any, step: Any) -> Any:
+    """Four values, `step` elements apart, each in every lane of a vector."""
+    kind = _vector_of(array.dtype)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        scalar = context.get_value_type(array.dtype)
+        values, offset = [], args[1]
+        for _ in range(4):
+            pointer = _pointer(context, builder, sig.args[0], args[0], offset, scalar)
+            values.append(_splat(builder, builder.load(pointer), kind.lanes))
+            offset = builder.add(offset, args[2])
+        return cgutils.pack_array(builder, values)
+
+    return types.UniTuple(kind, 4)(array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store_four(typingctx: Any, array: Any, offset: Any, step: Any, values: Any) -> Any:
+    """Write four vectors, `step` elements apart."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        llvm = context.get_value_type(values.dtype)
+        offset = args[1]
+        for value in cgutils.unpack_tuple(builder, args[3]):
+            pointer = _pointer(context, builder, sig.args[0], args[0], offset, llvm)
+            builder.store(value, pointer, align=array.dtype.bitwidth // 8)
+            offset = builder.add(offset, args[2])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, values), codegen
+
+
 @intrinsic
 def sqrt(typingctx: Any, a: Any) -> Any:
     """Square root of each lane."""
@@ -251,19 +337,14 @@ def add_totals(typingctx: Any, array: Any, offset: Any, a: Any, b: Any, c: Any, 
     """Add the lane sums of four vectors to ``array[offset:offset + 4]`` (float64)."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        n = a.lanes
+        def folded(x: Any, y: Any, size: int) -> Any:
+            """Runs of `size` lanes: of x, of y, and so on, each plus its neighbour's."""
+            n = a.lanes
+            straight = [at + n * (at // size % 2) for at in range(n)]  # a blend, on any port
+            crossed = [at ^ size for at in straight]  # one shuffle
+            return builder.fadd(_pick(builder, x, y, straight), _pick(builder, x, y, crossed))
 
-        def pairs(x: Any, y: Any) -> Any:  # lane 2i: two lanes of x; lane 2i + 1: the same of y
-            even = [at for i in range(0, n, 2) for at in (i, n + i)]
-            return builder.fadd(
-                _pick(builder, x, y, even), _pick(builder, x, y, [at + 1 for at in even])
-            )
-
-        ab, cd = pairs(args[2], args[3]), pairs(args[4], args[5])
-        low = [at for i in range(0, n, 4) for at in (i, i + 1, n + i, n + i + 1)]
-        value = builder.fadd(
-            _pick(builder, ab, cd, low), _pick(builder, ab, cd, [at + 2 for at in low])
-        )
+        value = folded(folded(args[2], args[3], 1), folded(args[4], args[5], 1), 2)
         while value.type.count > 4:
             value = _halve(builder, value)
         four = ir.VectorType(_F64, 4)

@@ -215,6 +215,7 @@ def steps(
     K, D = m.shape
     size = P * P if wide else P
     ref = np.zeros(D)
+    near = np.zeros(K, np.bool_)
     bn = np.empty(K)
     bm = np.empty((K, D))
     bs = np.empty(K * D * (D if wide else 1))
@@ -230,7 +231,7 @@ def steps(
         second[:] = 0.0
         if wide:
             full_sums(
-                X[a:b], part, ref, means, chol, const, means,
+                X[a:b], part, ref, means, chol, const, means, near,
                 far, P, T, W, work, rows, totals, bn, first, second,
             )  # fmt: skip
         else:

@@ -8,7 +8,8 @@ multiple of four vectors (rows of weight 0). `W` is the number of lanes of the t
 Distances are always taken from ``x - mean``, formed first: the difference is exact to one
 rounding whatever the offset of the data, and it is the one form that has no accuracy to lose
 to cancellation. Because the loops exploit the triangle of the Cholesky factor, it costs the
-same multiplications as the product with all quadratic features would.
+same multiplications as the product with all quadratic features would. Sums of products, which
+forgive more, are about a centre that components near it share.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from numba.extending import overload
 
 from streamgmm.kernels.simd import (
     add,
+    add_lower,
+    add_outer,
+    add_outer_1,
+    add_outer_2,
+    add_outer_3,
     add_totals,
     at_least,
     at_most,
@@ -31,15 +37,19 @@ from streamgmm.kernels.simd import (
     high_half,
     load,
     load64,
+    load_four,
     load_turned,
     log,
     low_half,
     mul,
     narrow,
+    sixteen,
     splat,
+    splat_four,
     sqrt,
     store,
     store64,
+    store_four,
     sub,
     total,
     zero_below,
@@ -80,75 +90,74 @@ def load_tile(
 
 
 @njit(nogil=True)
-def full_distances(
-    xt: Any, D: int, T: int, means: Any, chol: Any, k: int, strip: Any, q: Any, far: Any, W: int
-) -> None:
-    """Squared Mahalanobis distances |(x - mean_k) A_k|² into ``q[k*T:(k+1)*T]``.
+def differences(xt: Any, at: int, means: Any, feature: int, strip: Any, to: int, W: int) -> Any:
+    """One feature of a strip of rows less its mean, which `strip` keeps."""
+    m = splat(means[feature])
+    x0, x1, x2, x3 = load_four(xt, at, W)
+    x = (sub(x0, m), sub(x1, m), sub(x2, m), sub(x3, m))
+    store_four(strip, to, W, x)
+    return x
 
-    `chol` holds the upper triangular A_k with A_k A_kᵀ the precision, row after row.
+
+@njit(nogil=True)
+def add_corner(z: Any, strip: Any, j: int, S: int, chol: Any, corner: int, D: int, W: int) -> Any:
+    """What features ``j:j + 4`` add to columns ``j:j + 4``: the factor is triangular there."""
+    z = add_outer(z, splat_four(chol, corner, 1), load_four(strip, j * S, W))
+    corner += D
+    z = add_outer_1(z, splat_four(chol, corner, 1), load_four(strip, j * S + S, W))
+    corner += D
+    z = add_outer_2(z, splat_four(chol, corner, 1), load_four(strip, j * S + 2 * S, W))
+    corner += D
+    return add_outer_3(z, splat_four(chol, corner, 1), load_four(strip, j * S + 3 * S, W))
+
+
+@njit(nogil=True)
+def add_squares(q: Any, z: Any) -> Any:
+    """``q[j] + Σ_i z[4*i + j]²``."""
+    return (
+        fma(z[12], z[12], fma(z[8], z[8], fma(z[4], z[4], fma(z[0], z[0], q[0])))),
+        fma(z[13], z[13], fma(z[9], z[9], fma(z[5], z[5], fma(z[1], z[1], q[1])))),
+        fma(z[14], z[14], fma(z[10], z[10], fma(z[6], z[6], fma(z[2], z[2], q[2])))),
+        fma(z[15], z[15], fma(z[11], z[11], fma(z[7], z[7], fma(z[3], z[3], q[3])))),
+    )
+
+
+@njit(nogil=True)
+def cap_four(q: Any, most: Any) -> Any:
+    """Four vectors of at most `most`."""
+    return at_most(q[0], most), at_most(q[1], most), at_most(q[2], most), at_most(q[3], most)
+
+
+@njit(nogil=True)
+def full_distances(
+    xt: Any, D: int, T: int, means: Any, chol: Any, k: int, strip: Any, out: Any, far: Any, W: int
+) -> None:
+    """Squared Mahalanobis distances |(x - mean_k) A_k|² into ``out[k*T:(k+1)*T]``.
+
+    `chol` holds the upper triangular A_k with A_k A_kᵀ the precision, row after row. The last
+    columns need every feature, so they come first and leave the differences in `strip`.
     """
     zero = zeros(xt)
     S = 4 * W
     ceiling = splat(far)
+    last = D - 4
     for i in range(0, T, S):
-        for d in range(D):
-            m = splat(means[k * D + d])
-            at = d * T + i
-            to = d * S
-            store(strip, to, sub(load(xt, at), m))
-            store(strip, to + W, sub(load(xt, at + W), m))
-            store(strip, to + 2 * W, sub(load(xt, at + 2 * W), m))
-            store(strip, to + 3 * W, sub(load(xt, at + 3 * W), m))
-        q0, q1, q2, q3 = zero, zero, zero, zero
-        for j in range(0, D, 4):
-            z00, z01, z02, z03 = zero, zero, zero, zero
-            z10, z11, z12, z13 = zero, zero, zero, zero
-            z20, z21, z22, z23 = zero, zero, zero, zero
-            z30, z31, z32, z33 = zero, zero, zero, zero
-            for d in range(j + 4):
-                at = d * S
-                x0 = load(strip, at)
-                x1 = load(strip, at + W)
-                x2 = load(strip, at + 2 * W)
-                x3 = load(strip, at + 3 * W)
-                c = (k * D + d) * D + j
-                a = splat(chol[c])
-                z00, z01, z02, z03 = (
-                    fma(x0, a, z00),
-                    fma(x1, a, z01),
-                    fma(x2, a, z02),
-                    fma(x3, a, z03),
-                )
-                a = splat(chol[c + 1])
-                z10, z11, z12, z13 = (
-                    fma(x0, a, z10),
-                    fma(x1, a, z11),
-                    fma(x2, a, z12),
-                    fma(x3, a, z13),
-                )
-                a = splat(chol[c + 2])
-                z20, z21, z22, z23 = (
-                    fma(x0, a, z20),
-                    fma(x1, a, z21),
-                    fma(x2, a, z22),
-                    fma(x3, a, z23),
-                )
-                a = splat(chol[c + 3])
-                z30, z31, z32, z33 = (
-                    fma(x0, a, z30),
-                    fma(x1, a, z31),
-                    fma(x2, a, z32),
-                    fma(x3, a, z33),
-                )
-            q0 = fma(z30, z30, fma(z20, z20, fma(z10, z10, fma(z00, z00, q0))))
-            q1 = fma(z31, z31, fma(z21, z21, fma(z11, z11, fma(z01, z01, q1))))
-            q2 = fma(z32, z32, fma(z22, z22, fma(z12, z12, fma(z02, z02, q2))))
-            q3 = fma(z33, z33, fma(z23, z23, fma(z13, z13, fma(z03, z03, q3))))
-        at = k * T + i
-        store(q, at, at_most(q0, ceiling))
-        store(q, at + W, at_most(q1, ceiling))
-        store(q, at + 2 * W, at_most(q2, ceiling))
-        store(q, at + 3 * W, at_most(q3, ceiling))
+        z = sixteen(zero)
+        for d in range(last):
+            x = differences(xt, d * T + i, means, k * D + d, strip, d * S, W)
+            z = add_outer(z, splat_four(chol, (k * D + d) * D + last, 1), x)
+        for d in range(last, D):
+            differences(xt, d * T + i, means, k * D + d, strip, d * S, W)
+        z = add_corner(z, strip, last, S, chol, (k * D + last) * D + last, D, W)
+        q = add_squares((zero, zero, zero, zero), z)
+        for j in range(0, last, 4):
+            z = sixteen(zero)
+            for d in range(j):
+                x = load_four(strip, d * S, W)
+                z = add_outer(z, splat_four(chol, (k * D + d) * D + j, 1), x)
+            z = add_corner(z, strip, j, S, chol, (k * D + j) * D + j, D, W)
+            q = add_squares(q, z)
+        store_four(out, k * T + i, W, cap_four(q, ceiling))
 
 
 @njit(nogil=True)
@@ -301,10 +310,14 @@ def _normalize_narrow(
 @njit(nogil=True)
 def row_sum(values: Any, base: int, T: int) -> float:
     """Sum of ``values[base:base + T]`` in float64."""
-    s = splat(0.0)
-    for i in range(0, T, 8):
-        s = add(s, load64(values, base + i))
-    return float(total(s))
+    zero = splat(0.0)
+    s0, s1, s2, s3 = zero, zero, zero, zero
+    for i in range(base, base + T, 32):
+        s0 = add(s0, load64(values, i))
+        s1 = add(s1, load64(values, i + 8))
+        s2 = add(s2, load64(values, i + 16))
+        s3 = add(s3, load64(values, i + 24))
+    return float(total(add(add(s0, s1), add(s2, s3))))
 
 
 @njit(nogil=True)
@@ -317,86 +330,49 @@ def dot(a: Any, base: int, b: Any, T: int) -> float:
 
 
 @njit(nogil=True)
-def full_moments(
-    xt: Any, D: int, T: int, centres: Any, k: int, resp: Any, t: Any, s1: Any, s2: Any, W: int
-) -> None:
-    """Add Σ r (x - c) to ``s1[k]`` and Σ r (x - c)(x - c)ᵀ to the lower 4×4 blocks of ``s2[k]``.
+def add_sixteen(array: Any, at: int, step: int, s: Any) -> None:
+    """Add the lane sums of sixteen vectors to a 4×4 block whose rows lie `step` apart."""
+    add_totals(array, at, s[0], s[1], s[2], s[3])
+    add_totals(array, at + step, s[4], s[5], s[6], s[7])
+    add_totals(array, at + 2 * step, s[8], s[9], s[10], s[11])
+    add_totals(array, at + 3 * step, s[12], s[13], s[14], s[15])
 
-    The product is that of t = √r (x - c) with itself: one array to keep in the first cache.
-    Leaves √r in `resp`.
+
+@njit(nogil=True)
+def subtract(xt: Any, D: int, T: int, centres: Any, k: int, out: Any, W: int) -> None:
+    """``x - centre_k`` of every row of a tile."""
+    for d in range(D):
+        c = splat(centres[k * D + d])
+        for i in range(d * T, d * T + T, W):
+            store(out, i, sub(load(xt, i), c))
+
+
+@njit(nogil=True)
+def full_moments(
+    xt: Any, D: int, T: int, k: int, resp: Any, base: int, y: Any, s1: Any, s2: Any, W: int
+) -> None:
+    """Add Σ r x to ``s1[k]`` and Σ r x xᵀ to the lower triangle of ``s2[k]``.
+
+    The r are ``resp[base:base + T]``; `y` is scratch for four features of r x.
     """
     zero = zeros(xt)
-    for i in range(k * T, k * T + T, W):
-        store(resp, i, sqrt(load(resp, i)))
-    for d in range(0, D, 4):
-        c = k * D + d
-        m0 = splat(centres[c])
-        m1 = splat(centres[c + 1])
-        m2 = splat(centres[c + 2])
-        m3 = splat(centres[c + 3])
-        a0, a1, a2, a3 = zero, zero, zero, zero
-        for i in range(0, T, W):
-            at = d * T + i
-            r = load(resp, k * T + i)
-            x0 = mul(r, sub(load(xt, at), m0))
-            x1 = mul(r, sub(load(xt, at + T), m1))
-            x2 = mul(r, sub(load(xt, at + 2 * T), m2))
-            x3 = mul(r, sub(load(xt, at + 3 * T), m3))
-            store(t, at, x0)
-            store(t, at + T, x1)
-            store(t, at + 2 * T, x2)
-            store(t, at + 3 * T, x3)
-            a0, a1, a2, a3 = fma(r, x0, a0), fma(r, x1, a1), fma(r, x2, a2), fma(r, x3, a3)
-        add_totals(s1, c, a0, a1, a2, a3)
     for a in range(0, D, 4):
-        for b in range(0, a + 4, 4):
-            s00, s01, s02, s03 = zero, zero, zero, zero
-            s10, s11, s12, s13 = zero, zero, zero, zero
-            s20, s21, s22, s23 = zero, zero, zero, zero
-            s30, s31, s32, s33 = zero, zero, zero, zero
-            p = a * T
-            c = b * T
+        a0, a1, a2, a3 = zero, zero, zero, zero
+        s = sixteen(zero)
+        for i in range(0, T, W):
+            r = load(resp, base + i)
+            x = load_four(xt, a * T + i, T)
+            y0, y1, y2, y3 = mul(r, x[0]), mul(r, x[1]), mul(r, x[2]), mul(r, x[3])
+            store_four(y, i, T, (y0, y1, y2, y3))
+            a0, a1, a2, a3 = add(a0, y0), add(a1, y1), add(a2, y2), add(a3, y3)
+            s = add_lower(s, (y0, y1, y2, y3), x)
+        add_totals(s1, k * D + a, a0, a1, a2, a3)
+        add_sixteen(s2, (k * D + a) * D + a, D, s)
+        for b in range(0, a, 4):
+            s = sixteen(zero)
             for i in range(0, T, W):
-                y0 = load(t, p + i)
-                y1 = load(t, p + T + i)
-                y2 = load(t, p + 2 * T + i)
-                y3 = load(t, p + 3 * T + i)
-                x = load(t, c + i)
-                s00, s10, s20, s30 = (
-                    fma(y0, x, s00),
-                    fma(y1, x, s10),
-                    fma(y2, x, s20),
-                    fma(y3, x, s30),
-                )
-                x = load(t, c + T + i)
-                s01, s11, s21, s31 = (
-                    fma(y0, x, s01),
-                    fma(y1, x, s11),
-                    fma(y2, x, s21),
-                    fma(y3, x, s31),
-                )
-                x = load(t, c + 2 * T + i)
-                s02, s12, s22, s32 = (
-                    fma(y0, x, s02),
-                    fma(y1, x, s12),
-                    fma(y2, x, s22),
-                    fma(y3, x, s32),
-                )
-                x = load(t, c + 3 * T + i)
-                s03, s13, s23, s33 = (
-                    fma(y0, x, s03),
-                    fma(y1, x, s13),
-                    fma(y2, x, s23),
-                    fma(y3, x, s33),
-                )
-            o = (k * D + a) * D + b
-            add_totals(s2, o, s00, s01, s02, s03)
-            o += D
-            add_totals(s2, o, s10, s11, s12, s13)
-            o += D
-            add_totals(s2, o, s20, s21, s22, s23)
-            o += D
-            add_totals(s2, o, s30, s31, s32, s33)
+                s = add_outer(s, load_four(y, i, T), load_four(xt, b * T + i, T))
+            add_sixteen(s2, (k * D + a) * D + b, D, s)
 
 
 @njit(nogil=True)
@@ -451,9 +427,56 @@ def weighted_sums(
 
 
 @njit(nogil=True)
-def whiten(xt: Any, D: int, T: int, chol: Any, out: Any, W: int) -> None:
-    """Multiply every row of a tile by the upper triangular `chol` (D, D)."""
+def shared_sums(xt: Any, D: int, T: int, K: int, resp: Any, s1: Any, W: int) -> None:
+    """Add Σ r x to ``s1[k]`` of every component; K is a multiple of 4."""
     zero = zeros(xt)
+    for k in range(0, K, 4):
+        for d in range(0, D, 4):
+            s = sixteen(zero)
+            for i in range(0, T, W):
+                s = add_outer(s, load_four(resp, k * T + i, T), load_four(xt, d * T + i, T))
+            add_sixteen(s1, k * D + d, D, s)
+
+
+@njit(nogil=True)
+def shared_products(z: Any, D: int, T: int, nu: Any, K: int, q: Any, W: int) -> None:
+    """``z·ν_k`` into ``q[k*T:(k+1)*T]`` for every component; K is a multiple of 4.
+
+    With a covariance that all share, |z - c|² is z·(-2c), |c|², and a |z|² in which no
+    component differs: a matrix product and nothing else, safe where |c| is moderate.
+    """
+    zero = zeros(z)
+    for k in range(0, K, 4):
+        for i in range(0, T, 4 * W):
+            s = sixteen(zero)
+            for d in range(D):
+                s = add_outer(s, splat_four(nu, k * D + d, D), load_four(z, d * T + i, W))
+            at = k * T + i
+            store_four(q, at, W, (s[0], s[1], s[2], s[3]))
+            store_four(q, at + T, W, (s[4], s[5], s[6], s[7]))
+            store_four(q, at + 2 * T, W, (s[8], s[9], s[10], s[11]))
+            store_four(q, at + 3 * T, W, (s[12], s[13], s[14], s[15]))
+
+
+@njit(nogil=True)
+def take_half_squares(z: Any, D: int, T: int, log_density: Any) -> None:
+    """Subtract ½|z|² from the log-density of every row, in float64."""
+    half = splat(-0.5)
+    for i in range(0, T, 8):
+        q = splat(0.0)
+        for d in range(D):
+            x = load64(z, d * T + i)
+            q = fma(x, x, q)
+        store(log_density, i, fma(q, half, load64(log_density, i)))
+
+
+@njit(nogil=True)
+def whiten(xt: Any, D: int, T: int, chol: Any, out: Any, far: Any, W: int) -> None:
+    """Multiply every row of a tile by the upper triangular `chol` (D, D), up to ±√far."""
+    zero = zeros(xt)
+    most = splat(far)
+    most = sqrt(most)
+    least = sub(zero, most)
     for i in range(0, T, 4 * W):
         for j in range(D):
             z0, z1, z2, z3 = zero, zero, zero, zero
@@ -465,7 +488,7 @@ def whiten(xt: Any, D: int, T: int, chol: Any, out: Any, W: int) -> None:
                 z2 = fma(load(xt, at + 2 * W), a, z2)
                 z3 = fma(load(xt, at + 3 * W), a, z3)
             at = j * T + i
-            store(out, at, z0)
-            store(out, at + W, z1)
-            store(out, at + 2 * W, z2)
-            store(out, at + 3 * W, z3)
+            store(out, at, at_least(at_most(z0, most), least))
+            store(out, at + W, at_least(at_most(z1, most), least))
+            store(out, at + 2 * W, at_least(at_most(z2, most), least))
+            store(out, at + 3 * W, at_least(at_most(z3, most), least))
