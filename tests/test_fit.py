@@ -164,7 +164,7 @@ def test_groups_are_spread_over_sorted_data():
     truth = random_mixture("full", 4, 3, 5, spread=8.0)
     X = draw(truth, 4000, 5)
     X = X[np.argsort(truth.posterior(X, labels=True).labels, kind="stable")]
-    result = run(X, algorithm="incremental", tol=1e-6)
+    result = run(X, algorithm="incremental", tol=1e-6, block_size=SMALL // 8)
     for group in result.seen.groups:
         assert np.all(group.components.weight > 5)
     assert deal(5, 2) == [range(0, 5, 2), range(1, 5, 2)]

@@ -86,7 +86,11 @@ class _WatchedBlock:
 
 
 class _Pass(Generic[C, M]):
-    """One pass under way: any number of threads work on it until no block is left."""
+    """One pass under way: any number of threads work on it until no block is left.
+
+    Blocks are begun in order. Where one fails none is begun any more, those after it stop, and
+    those before it go on: so the failure that is told is the first one in the data.
+    """
 
     def __init__(
         self, func: Callable[[C, Block], M], context: C, blocks: Sequence[Block], tree: Tree[M]
@@ -95,36 +99,53 @@ class _Pass(Generic[C, M]):
         self._left = iter(enumerate(blocks))
         self._lock = threading.Lock()
         self._rows_done: deque[int] = deque()
-        self.stop = threading.Event()
+        self._failed: dict[int, BaseException] = {}
+        self._end = len(blocks)
 
     def work(self, on_block: OnBlock | None = None) -> None:
         """Take block after block; the one thread that is given `on_block` reports for all."""
+        while True:
+            with self._lock:
+                i, block = next(self._left, (self._end, None))
+            if block is None or i >= self._end:
+                return
 
-        def between() -> None:
-            if self.stop.is_set():
-                raise _StoppedError
-            self.report(on_block)
-
-        try:
-            while not self.stop.is_set():
-                with self._lock:
-                    i, block = next(self._left, (-1, None))
-                if block is None:
-                    return
-                value = self._func(self._context, _WatchedBlock(block, between))
-                with self._lock:
-                    self._tree.add(i, value)
-                del value
-                self._rows_done.append(block.n_rows)
+            def between(i: int = i) -> None:
+                if i >= self._end:
+                    raise _StoppedError
                 self.report(on_block)
-        except BaseException:
-            self.stop.set()
-            raise
+
+            try:
+                value = self._func(self._context, _WatchedBlock(block, between))
+            except Exception as error:
+                self._fail(i, error)
+                return
+            with self._lock:
+                self._tree.add(i, value)
+            del value
+            self._rows_done.append(block.n_rows)
+            self.report(on_block)
 
     def report(self, on_block: OnBlock | None) -> None:
         """Tell of the blocks that have been finished since the last report."""
         while on_block is not None and self._rows_done:
             on_block(self._rows_done.popleft())
+
+    def stop(self) -> None:
+        """Let every thread end at its next piece."""
+        with self._lock:
+            self._end = 0
+
+    def check(self) -> None:
+        """Raise what the first of the failed blocks raised."""
+        if self._failed:
+            raise self._failed[min(self._failed)]
+
+    def _fail(self, i: int, error: Exception) -> None:
+        with self._lock:
+            if not isinstance(error, _StoppedError):
+                self._failed[i] = error
+                self._end = min(self._end, i)
 
 
 class ThreadsExecutor:
@@ -158,15 +179,13 @@ class ThreadsExecutor:
             try:
                 under_way.work(on_block)
                 wait(others)
-            except _StoppedError:
-                pass  # another thread failed
-            except BaseException:
-                under_way.stop.set()
+            except BaseException:  # from `on_block`, or an interrupt
+                under_way.stop()
                 wait(others)
                 raise
-            errors = [e for e in (other.exception() for other in others) if e is not None]
-            for error in sorted(errors, key=lambda e: isinstance(e, _StoppedError)):
-                raise error
+            under_way.check()
+            for other in others:
+                other.result()
             under_way.report(on_block)
         return tree.result()
 

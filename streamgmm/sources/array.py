@@ -23,8 +23,8 @@ from streamgmm.sources.base import (
 )
 from streamgmm.sources.weights import WeightPart, Weights
 
-_UNIT_ROWS = 1024
-"""Blocks of an array, which has no chunks, start at multiples of this where it fits."""
+_UNIT_ROWS = 8
+"""Blocks of an array, which has no chunks, start at multiples of this."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,8 @@ class ArraySource:
     def blocks(
         self, target_bytes: int, start: int = 0, stop: int | None = None
     ) -> Sequence[Block]:
-        """Cut the rows evenly at multiples of 1024 rows, or of fewer where rows are wide."""
+        """Cut the rows evenly at multiples of 8 rows."""
         row_bytes = self.n_features * self.dtype.itemsize
-        unit = _UNIT_ROWS
-        while unit > 8 and unit * row_bytes > target_bytes:
-            unit //= 2
         return [
             ArrayBlock(
                 a,
@@ -116,7 +113,11 @@ class ArraySource:
                 None if self.weights is None else self.weights.part(a, b),
             )
             for a, b in even_runs(
-                start, self.n_samples if stop is None else stop, unit, row_bytes, target_bytes
+                start,
+                self.n_samples if stop is None else stop,
+                _UNIT_ROWS,
+                row_bytes,
+                target_bytes,
             )
         ]
 

@@ -18,7 +18,7 @@ PIECE_BYTES = 8 * MIB
 
 AUTO_MIN_BYTES = 1 * MIB
 AUTO_MAX_BYTES = 128 * MIB
-AUTO_BLOCKS = 64
+AUTO_BLOCKS = 60
 
 
 class Piece(NamedTuple):
@@ -108,9 +108,10 @@ class Source(Protocol):
 def parse_block_size(block_size: int | str, source: Source) -> int:
     """Turn a block size as a person writes it into bytes.
 
-    ``"auto"`` depends on the data alone, never on who will read it: a 64th of the data, but
-    at least 1 MiB and at most 128 MiB. So an array under 1 MiB is one block, one of 64 MiB to
-    8 GiB is 64 blocks, and a larger one has blocks of 128 MiB.
+    ``"auto"`` depends on the data alone, never on who will read it: a 60th of the data, but
+    at least about 1 MiB and at most 128 MiB. So an array under 1 MiB is one block, one of 12 MiB
+    to 7.5 GiB is 12, 24, 36, 48 or 60 blocks, which many numbers of threads share evenly, and a
+    larger one has blocks of 128 MiB.
 
     Parameters
     ----------
@@ -138,7 +139,10 @@ def parse_block_size(block_size: int | str, source: Source) -> int:
     """
     if isinstance(block_size, str):
         if block_size == "auto":
-            return min(max(source.nbytes // AUTO_BLOCKS, AUTO_MIN_BYTES), AUTO_MAX_BYTES)
+            n = max(1, min(source.nbytes // AUTO_MIN_BYTES, AUTO_BLOCKS))
+            n -= n % 12 if n > 12 else 0
+            even = source.nbytes // n * 101 // 100  # whole units of rows shall not make one more
+            return min(max(even, AUTO_MIN_BYTES), AUTO_MAX_BYTES)
         from dask.utils import parse_bytes
 
         try:
