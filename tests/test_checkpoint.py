@@ -198,8 +198,10 @@ def test_litter_of_a_killed_writer_is_swept_up(tmp_path):
     run(path, max_iter=2)
     parts = sorted(file.name for file in (path / "parts").iterdir())
     Place.parse(path, None).write("parts/litter", np.ones(3))
+    (path / "zarr.0123456789abcdef.partial").write_text("{")
     run(path, max_iter=2)
     assert sorted(file.name for file in (path / "parts").iterdir()) == parts
+    assert not list(path.glob("*.partial"))
 
 
 @pytest.mark.parametrize("step", ["write", "commit"])

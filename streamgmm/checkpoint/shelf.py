@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,8 @@ from streamgmm.persist.place import Place, describe, digest
 FORMAT = "streamgmm checkpoint"
 FORMAT_VERSION = 1
 _OWN = {"lock", "parts", "zarr.json", "zarr.json.new"}
+_HALF_WRITTEN = re.compile(r"zarr\.[^/]*\.partial")
+"""What Zarr leaves of metadata when its process is killed before it can move them in place."""
 
 
 class Shelf:
@@ -41,7 +44,8 @@ class Shelf:
             raise self._wrong("is a file")
         self.meta()
         if folder is not None and folder.is_dir():
-            others = sorted({path.name for path in folder.iterdir()} - _OWN)
+            found = {path.name for path in folder.iterdir()} - _OWN
+            others = sorted(name for name in found if not _HALF_WRITTEN.fullmatch(name))
             if others:
                 raise self._wrong(f"is a directory that holds '{others[0]}'")
 
@@ -143,6 +147,9 @@ class Shelf:
     def _sweep_up(self) -> None:
         """Drop what a process left that was killed between writing and naming a part."""
         if self._place.directory is not None:
+            for path in self._place.directory.iterdir():
+                if _HALF_WRITTEN.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
             folder = self._place.directory / "parts"
             found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
             self._remove(found - self._parts.keys())
