@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from streamgmm.errors import StreamGMMError
+from streamgmm.errors import ParameterError, StreamGMMError
 
 
 class StateInUseError(StreamGMMError, BlockingIOError):
@@ -16,7 +16,19 @@ class StateInUseError(StreamGMMError, BlockingIOError):
 
 @contextmanager
 def only_follower(state: str) -> Iterator[None]:
-    """Hold the lock of a state, a file beside it; raises StateInUseError where another does."""
+    """Hold the lock of a state, a file beside it.
+
+    Raises
+    ------
+    StateInUseError
+        If another process holds it.
+    ParameterError
+        If the state is not at a local path.
+    """
+    if "://" in state:
+        raise ParameterError(
+            f"state '{state}' is a URL; a state needs a lock and a rename: give a local path"
+        )
     path = Path(f"{state.rstrip('/')}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -45,10 +45,6 @@ def open_state(path: str, model: OnlineGaussianMixture | None, kind: str) -> Fol
     ModelFileError
         If it is no state of a follower, or damaged.
     """
-    if "://" in path:
-        raise ParameterError(
-            f"state '{path}' is a URL; a state needs a lock and a rename: give a local path"
-        )
     try:
         unfinished = is_unfinished(Place.parse(path, None).meta())
     except ModelNotFoundError:
