@@ -7,7 +7,9 @@ to 10,000 workers and 10^12 rows (needs matplotlib), ``--curve -`` prints it.
 What is timed. A full pass of one candidate over an uncompressed Zarr array, on worker processes
 of one thread that share the processors of this machine with the scheduler. The plan is made
 anew before every round, so that it and the passes see the same machine; figures are medians
-over rounds. More workers than processors are there to see what oversubscription costs.
+over rounds. Beside them stands the processor time of the workers, measured and planned, which
+means something on a machine that does other things too. More workers than processors are
+there to see what oversubscription costs.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from rich.table import Table
 from streamgmm.mixture import Mixture, Statistics, e_step_pieces
 from streamgmm.passes import Executor
 from streamgmm.passes.cluster import ClusterExecutor
-from streamgmm.plan import plan, result_bytes
+from streamgmm.plan import calibrate, plan, result_bytes
 from streamgmm.simulate import Load, Rates, play, project
 from streamgmm.sources import Block, Source, open_source, parse_block_size
 
@@ -60,6 +62,18 @@ def model(source: Source) -> Mixture:
     return Mixture.of("full", np.full(K, 1 / K), piece[:K].astype(float), spread)
 
 
+def planned_processor(source: Source, blocks: list[Block]) -> float:
+    """Processor seconds that the workers are expected to need for a pass."""
+    rates, _ = calibrate(source, blocks, K, "full", clock=time.process_time)
+    row = rates.compute + rates.read + rates.decode
+    return source.n_samples * row + len(blocks) * (rates.merge + rates.worker_task)
+
+
+def used_processor(executor: Any) -> float:
+    """Processor seconds that the workers have used since they started."""
+    return float(sum(executor.client.run(time.process_time).values()))
+
+
 @contextmanager
 def workers(n: int, blocks: list[Block]) -> Iterator[Executor]:
     from distributed import Client, LocalCluster
@@ -83,6 +97,8 @@ def measure(source: Source, counts: list[int], rounds: int) -> tuple[Table, floa
     mixture = model(source)
     measured: dict[int, list[float]] = {n: [] for n in counts}
     planned: dict[int, list[float]] = {n: [] for n in counts}
+    used: dict[int, list[float]] = {n: [] for n in counts}
+    expected_use: dict[int, list[float]] = {n: [] for n in counts}
     with ExitStack() as stack:
         executors = {n: stack.enter_context(workers(n, blocks)) for n in counts}
         for executor in executors.values():
@@ -93,18 +109,30 @@ def measure(source: Source, counts: list[int], rounds: int) -> tuple[Table, floa
                     source, K, workers=n, processors=CPU_COUNT, n_candidates=1, check=False
                 )
                 planned[n].append(expected.projection.seconds)
+                expected_use[n].append(planned_processor(source, blocks))
+                before = used_processor(executor)
                 begin = time.perf_counter()
                 executor.run(read, mixture)
                 measured[n].append(time.perf_counter() - begin)
+                used[n].append(used_processor(executor) - before)
     table = Table(box=None)
-    for column in ("workers", "measured s", "planned s", "planned / measured", "speed-up"):
+    for column in (
+        "workers",
+        "measured s",
+        "planned s",
+        "planned / measured",
+        "speed-up",
+        "processor s",
+        "planned / used",
+    ):
         table.add_column(column, justify="right")
     for n in counts:
         ratio = median(p / m for p, m in zip(planned[n], measured[n], strict=True))
         faster = median(a / b for a, b in zip(measured[counts[0]], measured[n], strict=True))
         table.add_row(
             f"{n}", f"{median(measured[n]):.3f}", f"{median(planned[n]):.3f}",
-            f"{ratio:.2f}", f"{faster:.2f}×",
+            f"{ratio:.2f}", f"{faster:.2f}×", f"{median(used[n]):.3f}",
+            f"{median(p / u for p, u in zip(expected_use[n], used[n], strict=True)):.2f}",
         )  # fmt: skip
     two = 2 if 2 in counts else counts[-1]
     return table, median(a / b for a, b in zip(measured[counts[0]], measured[two], strict=True))

@@ -15,7 +15,7 @@ import numpy as np
 from streamgmm.errors import ParameterError, PlanError
 from streamgmm.families import FAMILIES
 from streamgmm.initialize import plan_sample
-from streamgmm.mixture import Mixture, Statistics, e_step
+from streamgmm.mixture import Mixture, Statistics, e_step_pieces
 from streamgmm.passes import default_threads, one_blas_thread
 from streamgmm.simulate import Load, Projection, Rates, project
 from streamgmm.sources import PIECE_BYTES, Block, Piece, Source, parse_block_size
@@ -377,6 +377,7 @@ def calibrate(
     covariance_type: str,
     n_candidates: int = 1,
     n_threads: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Rates, int]:
     """Measure on this machine what reading, decoding, computing and merging take.
 
@@ -389,6 +390,9 @@ def calibrate(
     n_threads : int, default=1
         Threads that do the same at the same time, as workers of this machine would: memory
         and caches are shared.
+    clock : callable, optional
+        ``time.process_time`` with one thread gives processor time, which what else the machine
+        does changes less.
 
     Returns
     -------
@@ -401,7 +405,10 @@ def calibrate(
     n_rows = sum(len(piece.rows) for piece in pieces)
     row_bytes = source.n_features * source.dtype.itemsize
     stored, fetch = _fetcher(block, pieces[0].start, n_rows)
-    X = np.nan_to_num(pieces[0].rows[: max(1, 2 * PIECE_BYTES // row_bytes)])
+    most = max(1, 2 * PIECE_BYTES // row_bytes)
+    parts = [np.nan_to_num(piece.rows[:most]) for piece in pieces]
+    X = parts[0]
+    del pieces
     mixture = _any_mixture(X, n_components, covariance_type)
     statistics: list[Statistics] = []
 
@@ -410,16 +417,16 @@ def calibrate(
             pass
 
     def compute() -> None:
-        statistics.append(e_step(mixture, X))
+        statistics.append(e_step_pieces(mixture, ((rows, None) for rows in parts)))
         del statistics[2:]
 
     with ThreadPoolExecutor(max(1, n_threads)) as pool, one_blas_thread():
         compute()  # compiles
-        whole = 0.0 if block.resident else _measure(read, pool, n_threads) / n_rows
-        bytes_alone = 0.0 if fetch is None else _measure(fetch, pool, n_threads) / n_rows
-        computing = _measure(compute, pool, n_threads) / len(X)
+        whole = 0.0 if block.resident else _measure(read, pool, n_threads, clock) / n_rows
+        bytes_alone = 0.0 if fetch is None else _measure(fetch, pool, n_threads, clock) / n_rows
+        computing = _measure(compute, pool, n_threads, clock) / sum(map(len, parts))
         a, b = statistics[:2]
-        merging = _measure(lambda: a.merge(b), pool, 1)
+        merging = _measure(lambda: a.merge(b), pool, 1, clock)
     reading = min(whole, bytes_alone) if fetch is not None else whole
     rates = Rates(
         read=reading,
@@ -430,14 +437,19 @@ def calibrate(
     return rates, round(stored / n_rows * source.n_samples)
 
 
-def _measure(work: Callable[[], object], pool: ThreadPoolExecutor, n_threads: int) -> float:
+def _measure(
+    work: Callable[[], object],
+    pool: ThreadPoolExecutor,
+    n_threads: int,
+    clock: Callable[[], float],
+) -> float:
     """Seconds of the median of a few repeats, each on all threads at once."""
     seconds: list[float] = []
     while len(seconds) < _REPEATS or (sum(seconds) < _TRIAL_SECONDS and len(seconds) < 100):
-        begin = time.perf_counter()
+        begin = clock()
         for future in [pool.submit(work) for _ in range(n_threads)]:
             future.result()
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(clock() - begin)
     return median(seconds)
 
 
