@@ -94,13 +94,17 @@ def merge_groups(groups: Sequence[Statistics]) -> Statistics:
 class Memory:
     """The last sweeps, and the safe state to return to from a jump.
 
-    `inputs` and `outputs` are the statistics of all groups before and after each sweep.
+    `inputs` and `outputs` are the statistics of all groups before and after each sweep. After
+    each jump that led down, twice as many sweeps as before pass until the next: a jump makes for
+    the nearest fixed point, and a climb that leaves a saddle has one behind it.
     """
 
     inputs: list[list[Statistics]] = field(default_factory=list)
     outputs: list[list[Statistics]] = field(default_factory=list)
     safe: tuple[Mixture, list[Statistics]] | None = None
     jumped: bool = False
+    failures: int = 0
+    rested: int = 0
 
     def forget(self) -> None:
         """Begin afresh."""
@@ -111,6 +115,8 @@ class Memory:
         assert self.safe is not None
         mixture, groups = self.safe
         self.forget()
+        self.failures += 1
+        self.rested = 0
         return mixture, list(groups)
 
     def propose(
@@ -121,12 +127,15 @@ class Memory:
         energies: Sequence[float],
     ) -> list[Statistics] | None:
         """Groups' statistics ahead of `after`, or None; `energies` are F of the last sweeps."""
+        if self.jumped:
+            self.failures = 0
         self.safe, self.jumped = None, False
+        self.rested += 1
         if not before or not np.all(mixture.weights > 0):
             return None
         self.inputs = [*self.inputs, before][-MEMORY - 1 :]
         self.outputs = [*self.outputs, list(after)][-MEMORY - 1 :]
-        if len(self.inputs) < 2 or not _steady(energies):
+        if len(self.inputs) < 2 or not _steady(energies) or self.rested < 2**self.failures:
             return None
         alphas = coefficients(
             [embed(mixture, merge_groups(groups)) for groups in self.inputs],
@@ -143,9 +152,9 @@ class Memory:
 
 
 def _steady(energies: Sequence[float]) -> bool:
-    """Whether gains shrink slowly enough for a jump to pay, and regularly."""
+    """Whether gains shrink, slowly enough for a jump to pay, and regularly."""
     gains = np.diff(energies)
     if len(gains) < 2 or np.any(gains <= 0):
         return False
     ratios = gains[1:] / gains[:-1]
-    return bool(np.all(ratios > 0.3) & np.all(ratios < 1.5))
+    return bool(np.all(ratios > 0.3) & np.all(ratios < 1.0))

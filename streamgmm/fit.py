@@ -236,12 +236,13 @@ def _regions(
 
 
 def _best(ascents: Sequence[Ascent]) -> Ascent:
-    """The highest bound; the earliest of equals, as in scikit-learn."""
-    best = ascents[0]
-    for ascent in ascents[1:]:
-        if ascent.bounds and ascent.bounds[-1] > best.bounds[-1]:
-            best = ascent
-    return best
+    """The highest bound; the earliest of equals, as in scikit-learn.
+
+    Incremental climbs to the same place end a hair apart.
+    """
+    hair = 1e-8 if len(ascents) > 1 and ascents[0].rules.n_groups > 1 else 0.0
+    ends = [ascent.bounds[-1] if ascent.bounds else -np.inf for ascent in ascents]
+    return next(a for a, end in zip(ascents, ends, strict=True) if end >= max(ends) - hair)
 
 
 def _plan(
