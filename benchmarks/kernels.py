@@ -11,6 +11,11 @@ iteration. Figures are medians over iterations. Before each of ours comes a pass
 timed: within a fit the processors are awake and at their pace, and a virtual one that has
 idled takes some ten milliseconds to be so, most of an iteration of ours.
 
+Where pomegranate, torchgmm or gmmx are installed (the extra ``peers``), each has a column with its
+seconds and their ratio to ours, from the same start and in the same turns, in a process of its
+own: "-" where it lacks the kind of covariances. Lines below the table say how near to our
+log-likelihood each must come, and why some need not come as near as scikit-learn, which is 1e-9.
+
 The rate beside it counts the multiplications and additions of two products with all quadratic
 features, (N × P)(P × K) and back, P = (D + 1)(D + 2) / 2, and compares it with BLAS on products
 of that shape and on square ones, in the same run.
@@ -20,7 +25,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from statistics import median
 
@@ -29,6 +35,7 @@ import numpy as np
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
+from benchmarks.peers import Library, Peer, installed
 from streamgmm.mixture import Mixture, Statistics, e_step_pieces, m_step
 from streamgmm.passes import Executor, open_executor
 from streamgmm.sources import Block, open_source, parse_block_size
@@ -69,6 +76,12 @@ HEADINGS = (
     "ns/row/K/core",
     "GF/s ours / product",
 )
+
+
+def table_line(cells: Sequence[str]) -> str:
+    """A line of the table; peers are what follows the columns that are always there."""
+    fixed, more = cells[: len(HEADINGS)], cells[len(HEADINGS) :]
+    return LINE.format(*fixed) + "".join(f" {cell:>18}" for cell in more)
 
 
 def rows(w: Workload, rng: np.random.Generator) -> np.ndarray:
@@ -142,8 +155,13 @@ def timed(call: Callable[[], float]) -> tuple[float, float]:
     return time.perf_counter() - begin, value
 
 
-def interleaved(calls: list[Callable[[], float]], repeats: int) -> list[list[float]]:
-    """Seconds of each call, in turn; they must agree on what they give, to rtol 1e-9."""
+def interleaved(
+    calls: list[Callable[[], float]], repeats: int, peers: Sequence[Peer] = ()
+) -> list[list[float]]:
+    """Seconds of each call, in turn; they must agree on what they give, to rtol 1e-9.
+
+    Peers have their turns too, for as long as they last, and keep their own times.
+    """
     seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
         values = []
@@ -152,6 +170,9 @@ def interleaved(calls: list[Callable[[], float]], repeats: int) -> list[list[flo
             times.append(elapsed)
             values.append(value)
         np.testing.assert_allclose(values, values[0], rtol=1e-9)
+        for peer in peers:
+            if not peer.failure:
+                peer.note(*timed(peer), values[0])
     return seconds
 
 
@@ -171,15 +192,23 @@ def blocks_of(X: np.ndarray) -> list[Block]:
     return list(source.blocks(parse_block_size("auto", source)))
 
 
-def one(w: Workload, threads: int, repeats: int) -> list[str]:
+def one(w: Workload, threads: int, repeats: int, libraries: Sequence[Library]) -> list[str]:
     """A row of the table."""
     rng = np.random.default_rng(0)
     X = rows(w, rng)
     mixture = start(w, X, rng)
-    with open_executor(blocks_of(X), n_threads=threads) as executor:
+    with ExitStack() as stack:
+        executor = stack.enter_context(open_executor(blocks_of(X), n_threads=threads))
         ours, theirs = Ours(mixture, executor), Theirs(mixture, X)
-        interleaved([ours, theirs], 1)  # compiles
-        our_times, their_times = interleaved([ours, theirs], repeats)
+        peers = {
+            library.name: stack.enter_context(closing(Peer(library, mixture, X, threads)))
+            for library in libraries
+            if w.kind in library.kinds
+        }
+        interleaved([ours, theirs], 1, list(peers.values()))  # compiles
+        for peer in peers.values():
+            peer.seconds.clear()
+        our_times, their_times = interleaved([ours, theirs], repeats, list(peers.values()))
         more = [timed(ours)[0] for _ in range(2 * repeats)]
     mine = median(our_times + more)
     ratio = median(their_times) / mine
@@ -195,6 +224,7 @@ def one(w: Workload, threads: int, repeats: int) -> list[str]:
         f"{w.target:g}×",
         f"{1e9 * mine * threads / (w.n * w.k):.1f}",
         f"{rate:.0f} / {same:.0f} = {rate / same:.0%}" if p else "",
+        *(peers[lib.name].cell(mine) if lib.name in peers else "-" for lib in libraries),
     ]
 
 
@@ -256,14 +286,17 @@ def small(repeats: int) -> str:
 @click.option("--repeats", default=3, show_default=True, help="Iterations timed.")
 @click.option("--threads", default=2, show_default=True)
 def main(quick: bool, only: tuple[str, ...], repeats: int, threads: int) -> None:
-    click.echo(LINE.format(*HEADINGS))
+    libraries = installed()
+    click.echo(table_line([*HEADINGS, *(library.name for library in libraries)]))
     with threadpool_limits(threads):
         for w in WORKLOADS:
             if only and w.name not in only:
                 continue
             if quick:
                 w = Workload(w.name, w.n // 10, w.d, w.k, w.kind, w.target)
-            click.echo(LINE.format(*one(w, threads, repeats)))
+            click.echo(table_line(one(w, threads, repeats, libraries)))
+        for library in libraries:
+            click.echo(str(library))
         if only:
             return
         square = product_rate(2048, 2048, 2048)

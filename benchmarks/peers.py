@@ -1,0 +1,245 @@
+"""EM of other libraries beside ours, for `benchmarks.kernels`: those of them that are installed.
+
+``pip install "streamgmm[peers]"`` brings them; none is needed by anything else.
+
+Each runs in a process of its own, so that its threads and its memory are not ours, and so that a
+library that runs out of memory, or would take for ever, is a word in a table and not its end.
+What it is told is when to iterate; what it answers is the log-likelihood before.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from streamgmm.mixture import Mixture
+
+REG_COVAR = 1e-6  # on the diagonal of covariances, as scikit-learn and we have it
+PATIENCE = 60.0  # seconds that an iteration may take
+
+Iteration = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Library:
+    """Another library: how to run it, and how near to our log-likelihood it must come.
+
+    `build` takes a start, rows and a number of threads. It is called in the process where the
+    library is to run, and nothing else there has imported it: some settings are read only then.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    rtol: float
+    note: str
+    build: Callable[[Mixture, np.ndarray, int], Iteration]
+
+    def __str__(self) -> str:
+        """For below the table."""
+        return f"{self.name} {version(self.name)}: {self.note}; to rtol {self.rtol:g}"
+
+
+def pomegranate(mixture: Mixture, X: np.ndarray, threads: int) -> Iteration:
+    """What an iteration of `GeneralMixtureModel.fit` does."""
+    import torch
+    from pomegranate.distributions import Normal
+    from pomegranate.gmm import GeneralMixtureModel
+
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(torch.float64)  # which the sums of responsibilities have
+    kind = mixture.family.name
+    covariances = mixture.covariances
+    if kind == "spherical":  # a variance for every feature is what it averages, and starts from
+        covariances = np.repeat(covariances[:, None], mixture.n_features, axis=1)
+    components = [
+        Normal(
+            torch.tensor(mean),
+            torch.tensor(covariance),
+            covariance_type="sphere" if kind == "spherical" else kind,
+            check_data=False,
+        )
+        for mean, covariance in zip(mixture.means, covariances, strict=True)
+    ]
+    model = GeneralMixtureModel(components, torch.tensor(mixture.weights), check_data=False)
+    rows = torch.from_numpy(X)
+
+    @torch.no_grad()
+    def iterate() -> float:
+        log_likelihood = float(model.summarize(rows))
+        model.from_summaries()
+        return log_likelihood
+
+    return iterate
+
+
+def torchgmm(mixture: Mixture, X: np.ndarray, threads: int) -> Iteration:
+    """What an epoch of `GaussianMixture.fit` does, all rows a batch, without its trainer."""
+    import torch
+    from torchgmm.bayes.gmm.lightning_module import GaussianMixtureLightningModule
+    from torchgmm.bayes.gmm.model import GaussianMixtureModel, GaussianMixtureModelConfig
+
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(torch.float64)  # which its sums keep, whatever the module is cast to
+    k, d = mixture.means.shape
+    model = GaussianMixtureModel(GaussianMixtureModelConfig(k, d, mixture.family.name))
+    model.component_probs.copy_(torch.tensor(mixture.weights))
+    model.means.copy_(torch.tensor(mixture.means))
+    model.precisions_cholesky.copy_(torch.tensor(mixture.precisions_cholesky))
+    module = GaussianMixtureLightningModule(model, covariance_regularization=REG_COVAR)
+    rows = torch.from_numpy(X)
+
+    @torch.no_grad()
+    def iterate() -> float:
+        module.metric_nll.reset()
+        module.on_train_epoch_start()
+        module.training_step(rows, 0)
+        module.on_train_epoch_end()
+        return -float(module.metric_nll.compute()) * len(rows)
+
+    return iterate
+
+
+def gmmx(mixture: Mixture, X: np.ndarray, threads: int) -> Iteration:
+    """The body of the loop in `EMFitter.fit`, compiled as that is."""
+    os.environ["NPROC"] = str(threads)  # no flag of XLA's bounds its threads on a processor
+    import jax
+    from gmmx import EMFitter, GaussianMixtureModelJax
+
+    start = (mixture.means, mixture.covariances, mixture.weights)
+    model = GaussianMixtureModelJax.from_squeezed(
+        *(np.asarray(parameter, np.float32) for parameter in start), mixture.family.name
+    )
+    fitter = EMFitter(reg_covar=REG_COVAR)
+    rows = jax.numpy.asarray(X.astype(np.float32))
+
+    @jax.jit
+    def em(model: GaussianMixtureModelJax) -> tuple[jax.Array, GaussianMixtureModelJax]:
+        mean, log_resp = fitter.e_step(rows, model)
+        return mean, fitter.m_step(rows, model, log_resp)
+
+    def iterate() -> float:
+        nonlocal model
+        mean, model = jax.block_until_ready(em(model))
+        return float(mean) * len(rows)
+
+    return iterate
+
+
+LIBRARIES = (
+    Library(
+        "pomegranate",
+        ("full", "diag", "spherical"),
+        1e-6,
+        "PyTorch, float64; nothing is added to covariances, where we add 1e-6",
+        pomegranate,
+    ),
+    Library(
+        "torchgmm",
+        ("full", "tied", "diag", "spherical"),
+        1e-9,
+        "PyTorch, float64",
+        torchgmm,
+    ),
+    Library(
+        "gmmx",
+        ("full", "diag"),
+        1e-4,
+        "JAX; float32 is all it takes, beside float64 of ours",
+        gmmx,
+    ),
+)
+
+
+def installed() -> list[Library]:
+    """Those that can be had here."""
+    return [library for library in LIBRARIES if find_spec(library.name)]
+
+
+def serve(
+    library: Library, mixture: Mixture, X: np.ndarray, threads: int, pipe: Connection
+) -> None:
+    """Iterate whenever asked; answer with the log-likelihood, or with words for what failed."""
+    with suppress(OSError):  # where memory runs out, this process is to go first
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    warnings.simplefilter("ignore")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    try:
+        iterate = library.build(mixture, X, threads)
+        pipe.send(math.nan)
+        while True:
+            pipe.recv()
+            pipe.send(iterate())
+    except (EOFError, KeyboardInterrupt):
+        return  # nobody will ask again
+    except Exception as error:
+        short = isinstance(error, MemoryError) or "memory" in str(error).lower()
+        pipe.send("out of memory" if short else f"{type(error).__name__}")
+
+
+class Peer:
+    """EM of another library, an iteration at a time; what it took, and why it stopped."""
+
+    def __init__(self, library: Library, mixture: Mixture, X: np.ndarray, threads: int) -> None:
+        self.library = library
+        self.seconds: list[float] = []
+        self.failure = ""
+        context = get_context("spawn")  # threads of ours do not survive a fork
+        self._pipe, end = context.Pipe()
+        self._process = context.Process(
+            target=serve, args=(library, mixture, X, threads, end), daemon=True
+        )
+        self._process.start()
+        end.close()
+        self._answer()
+
+    def close(self) -> None:
+        """End its process."""
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def __call__(self) -> float:
+        """Iterate once; the log-likelihood before, or NaN."""
+        with suppress(OSError):  # a process that is gone is noticed where it does not answer
+            self._pipe.send(None)
+        return self._answer()
+
+    def _answer(self) -> float:
+        if not self._pipe.poll(PATIENCE):
+            self.failure = f"over {PATIENCE:g} s"
+            self._process.kill()
+            return math.nan
+        try:
+            answer: float | str = self._pipe.recv()
+        except (EOFError, OSError):
+            answer = "killed"
+        if isinstance(answer, str):
+            self.failure = answer
+            return math.nan
+        return answer
+
+    def note(self, seconds: float, value: float, ours: float) -> None:
+        """Keep the time of an iteration, and notice a log-likelihood that is not ours."""
+        difference = abs(value / ours - 1)
+        if not self.failure and not difference <= self.library.rtol:
+            self.failure = f"differs by {difference:.0e}"
+        self.seconds.append(seconds)
+
+    def cell(self, ours: float) -> str:
+        """Seconds, and how often as long as ours."""
+        if self.failure:
+            return self.failure
+        seconds = median(self.seconds)
+        return f"{seconds:.3f} ({seconds / ours:.1f}×)"
