@@ -1,0 +1,101 @@
+"""A whole job on a store that speaks S3: a server of that protocol, on the loopback address."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import boto3
+import numpy as np
+import pytest
+import zarr
+from botocore.exceptions import BotoCoreError
+
+import streamgmm
+from streamgmm.errors import CheckpointError
+from tests.daemons import free_port, running, wait_until
+from tests.mixtures import draw, random_mixture
+
+X = draw(random_mixture("full", 4, 5, 1, spread=1.0), 60_000, 1)
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an empty bucket; the environment says where the store is, as for real ones."""
+    port = free_port()
+    log = tmp_path_factory.mktemp("s3") / "log"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    settings = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+    }
+    with running(*command, log=log), pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+
+        def there() -> bool:
+            with suppress(BotoCoreError):
+                boto3.client("s3").create_bucket(Bucket="jobs")
+                return True
+            return False
+
+        wait_until(there, "the store answers")
+        array = zarr.create_array("s3://jobs/x.zarr", shape=X.shape, chunks=(5000, 5), dtype="f8")
+        array[:] = X
+        yield "s3://jobs"
+
+
+def fitted(data: object, **settings: object) -> streamgmm.GaussianMixture:
+    chosen = {"algorithm": "incremental", "block_size": "200kB", "random_state": 0} | settings
+    return streamgmm.GaussianMixture(4, **chosen).fit(data)
+
+
+def same(a: streamgmm.GaussianMixture, b: streamgmm.GaussianMixture) -> None:
+    for name in ("weights_", "means_", "covariances_"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_fit_predict_and_save_on_a_cluster(bucket: str, tmp_path: Path) -> None:
+    from distributed import Client, LocalCluster
+
+    settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with LocalCluster(silence_logs=logging.CRITICAL, **settings) as cluster, Client(cluster):
+        model = fitted(f"{bucket}/x.zarr")
+        model.predict(f"{bucket}/x.zarr", out=f"{bucket}/labels.zarr")
+    here = zarr.create_array(str(tmp_path / "x.zarr"), data=X, chunks=(5000, 5))
+    same(model, fitted(here))
+    labels = zarr.open_array(f"{bucket}/labels.zarr", mode="r")[:]
+    np.testing.assert_array_equal(labels, model.predict(X))
+    model.save(f"{bucket}/model.zarr")
+    same(streamgmm.load(f"{bucket}/model.zarr"), model)
+
+
+def test_a_killed_job_goes_on_from_its_checkpoint(bucket: str) -> None:
+    data, place = f"{bucket}/x.zarr", f"{bucket}/run.zarr"
+    settings = {"tol": 0.0, "max_iter": 15}
+    code = (
+        "from tests.test_s3 import fitted\n"
+        f"fitted({data!r}, checkpoint={place!r}, **{settings!r})\n"
+    )
+
+    def begun() -> bool:
+        found = boto3.client("s3").list_objects_v2(Bucket="jobs", Prefix="run.zarr/parts/")
+        return int(found["KeyCount"]) > 3
+
+    job = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
+    wait_until(begun, "a checkpoint is there")
+    time.sleep(0.3)
+    assert job.poll() is None, "the fit was over before it could be killed"
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    with pytest.raises(CheckpointError, match="max_iter|tol"):
+        fitted(data, checkpoint=place, tol=0.5, max_iter=15)
+    same(fitted(data, checkpoint=place, **settings), fitted(data, **settings))
