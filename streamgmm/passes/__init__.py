@@ -15,6 +15,7 @@ from streamgmm.errors import ParameterError
 from streamgmm.passes.base import Executor, Mergeable, tree_levels
 from streamgmm.passes.blas import one_blas_thread, one_openmp_thread
 from streamgmm.passes.local import SerialExecutor, ThreadsExecutor
+from streamgmm.passes.memory import may_keep, memory_here, worker_here
 from streamgmm.passes.workers import check_workers, connect, make_ready
 from streamgmm.sources import Block
 
@@ -43,6 +44,7 @@ def open_executor(
     n_threads: int | None = None,
     client: Any = None,
     split_every: int = 8,
+    keep: int = 0,
 ) -> Iterator[Executor]:
     """Open whatever runs the passes over `blocks`: this thread, threads, or a cluster.
 
@@ -60,6 +62,11 @@ def open_executor(
     client : distributed.Client, optional
     split_every : int, default=8
         How many neighbours are merged at a time.
+    keep : int, default=0
+        Bytes that all blocks are when their rows are kept, from `streamgmm.sources.kept_bytes`.
+        They are kept where they were first read, until the executor closes, if all of them fit
+        in an eighth of the memory there (``passes.memory.KEPT_SHARE``): of this process, or of
+        the workers of a cluster. Otherwise, and for 0, none are.
 
     Yields
     ------
@@ -95,7 +102,7 @@ def open_executor(
     if client is not None and (len(blocks) > 1 or not blocks[0].resident):
         from streamgmm.passes.cluster import ClusterExecutor
 
-        cluster = ClusterExecutor(blocks, client, split_every)
+        cluster = ClusterExecutor(blocks, client, split_every, keep)
         make_ready(client, blocks)
         try:
             yield cluster
@@ -103,10 +110,11 @@ def open_executor(
             cluster.close()
         return
     n_threads = min(default_threads() if n_threads is None else n_threads, len(blocks))
+    keeps = may_keep(keep, memory_here())
     if n_threads == 1:
-        yield SerialExecutor(blocks, split_every)
+        yield SerialExecutor(blocks, split_every, keeps)
         return
-    threads = ThreadsExecutor(blocks, n_threads, split_every)
+    threads = ThreadsExecutor(blocks, n_threads, split_every, keeps)
     try:
         yield threads
     finally:
@@ -120,22 +128,10 @@ def _named_scheduler() -> str:
     return scheduler.lower() if isinstance(scheduler, str) else ""
 
 
-def _in_task() -> bool:
-    """Whether this is a task on a worker of a cluster."""
-    module = sys.modules.get("distributed.worker")
-    if module is None:
-        return False
-    try:
-        module.get_worker()
-    except ValueError:
-        return False
-    return True
-
-
 def active_client() -> Any:
     """Give the client that is active in this process, without importing distributed."""
     module = sys.modules.get("distributed")
-    if module is None or _in_task() or _named_scheduler() not in _CLUSTER_NAMES:
+    if module is None or worker_here() is not None or _named_scheduler() not in _CLUSTER_NAMES:
         return None
     try:
         return module.default_client()
@@ -153,6 +149,6 @@ def default_threads() -> int:
     from dask.system import CPU_COUNT
 
     serial = {"synchronous", "sync", "single-threaded"}
-    if _in_task() or _named_scheduler() in serial:
+    if worker_here() is not None or _named_scheduler() in serial:
         return 1
     return int(dask.config.get("num_workers", None) or CPU_COUNT)

@@ -23,7 +23,17 @@ OnBlock = Callable[[int], None]
 
 
 class Executor(Protocol):
-    """Something that runs passes over a fixed sequence of blocks."""
+    """Something that runs passes over a fixed sequence of blocks.
+
+    Attributes
+    ----------
+    rows_read : int
+        Rows that all passes so far have read; those that were kept from an earlier one are not
+        among them.
+    """
+
+    @property
+    def rows_read(self) -> int: ...  # noqa: D102
 
     def run(
         self,
@@ -32,6 +42,7 @@ class Executor(Protocol):
         *,
         on_block: OnBlock | None = None,
         blocks: Sequence[int] | None = None,
+        afresh: bool = False,
     ) -> M:
         """Map `func` over the blocks and merge the results, left to right in a fixed tree.
 
@@ -45,6 +56,8 @@ class Executor(Protocol):
             Called in the calling thread with the rows of each block as it finishes.
         blocks : sequence of int, optional
             Indices of the blocks to run on, in this order; all of them by default.
+        afresh : bool, default=False
+            Whether to read the data themselves, where rows are kept, and to keep none.
 
         Returns
         -------

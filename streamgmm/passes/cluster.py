@@ -17,8 +17,9 @@ import cloudpickle  # type: ignore[import-untyped]
 from streamgmm.errors import ParameterError, StreamGMMError, WorkerLostError
 from streamgmm.passes.base import C, M, OnBlock, merge_all, tree_levels
 from streamgmm.passes.blas import one_blas_thread
+from streamgmm.passes.memory import may_keep, memory_of
 from streamgmm.passes.watch import LOOK_SECONDS, Watch, lost_scheduler
-from streamgmm.sources import Block
+from streamgmm.sources import Block, hold, is_kept
 
 _SCATTER_BYTES = 256 << 20
 _LOST_TRIES = 4
@@ -56,6 +57,23 @@ class _Unpickler(pickle.Unpickler):
         return self.shared[pid]
 
 
+def _open(
+    block: Block | bytes, shared: Sequence[Any], waited: bytes, values: Sequence[Any]
+) -> Block:
+    """Make a block of what was sent, with the results that it waited for."""
+    here: Any = _Unpickler(block, shared).load() if isinstance(block, bytes) else block
+    if values:
+        here = here.fill(dict(zip(pickle.loads(waited), values, strict=True)))
+    opened: Block = here
+    return opened
+
+
+def _keep_block(block: Block | bytes, waited: bytes, values: list[Any]) -> Block:
+    """Read one block on a worker, which keeps it."""
+    with one_blas_thread():
+        return hold(_open(block, (), waited, values))
+
+
 def _map_block(
     work: tuple[Callable[[Any, Block], Any], Any, Sequence[Any]],
     block: Block | bytes,
@@ -64,12 +82,15 @@ def _map_block(
     topic: str,
     token: str,
     index: int,
-) -> Any:
-    """Run one block on a worker."""
+    first: bool,
+) -> tuple[Any, int]:
+    """Run one block on a worker; give the result, and how many rows were read for it.
+
+    Those that are kept count for the `first` pass over them.
+    """
     func, context, shared = work
-    here: Any = _Unpickler(block, shared).load() if isinstance(block, bytes) else block
-    if values:
-        here = here.fill(dict(zip(pickle.loads(waited), values, strict=True)))
+    here = _open(block, shared, waited, values)
+    n_rows = here.n_rows if first or not is_kept(here) else 0
     try:
         with one_blas_thread():
             value = func(context, here)
@@ -81,15 +102,15 @@ def _map_block(
         from distributed import get_worker
 
         get_worker().log_event(topic, (token, index))
-    return value
+    return value, n_rows
 
 
 def _nothing() -> None:
     return None
 
 
-def _merge_task(*values: Any) -> Any:
-    return merge_all(values)
+def _merge_task(*told: tuple[Any, int]) -> tuple[Any, int]:
+    return merge_all([value for value, _ in told]), sum(n_rows for _, n_rows in told)
 
 
 class _Progress:
@@ -120,9 +141,16 @@ class ClusterExecutor:
     are sent as they are where they are small. Those that hold rows are scattered when first
     used and kept by the workers until the executor closes; what a dying worker takes along is
     scattered again, and the pass repeated.
+
+    Where rows are to be kept, the first pass over a block is two tasks: one reads it, and its
+    result stays where it is; the other computes, as those of later passes do, which Dask sends
+    to where that result is. What a dying worker takes along is read again elsewhere. Before
+    each pass the workers that there are must have room for all blocks: if not, all are let go.
     """
 
-    def __init__(self, blocks: Sequence[Block], client: Any, split_every: int = 8) -> None:
+    def __init__(
+        self, blocks: Sequence[Block], client: Any, split_every: int = 8, keep: int = 0
+    ) -> None:
         if client.asynchronous:
             raise ParameterError(
                 "the client is asynchronous; pass one made with asynchronous=False"
@@ -136,6 +164,9 @@ class ClusterExecutor:
         self._shared: dict[int, Any] = {}
         self._scattered: dict[int, Any] = {}
         self._pins: dict[str, Any] = {}
+        self._keep = keep
+        self._kept: dict[int, Any] = {}
+        self.rows_read = 0
 
     def run(
         self,
@@ -144,6 +175,7 @@ class ClusterExecutor:
         *,
         on_block: OnBlock | None = None,
         blocks: Sequence[int] | None = None,
+        afresh: bool = False,
     ) -> M:
         """Map and merge; see `Executor`."""
         indices = range(len(self.blocks)) if blocks is None else list(blocks)
@@ -161,8 +193,9 @@ class ClusterExecutor:
 
         for attempt in range(1, _LOST_TRIES + 1):
             self._scatter(indices)
+            keeps = not afresh and self._has_room()
             try:
-                value = self._run_once(name, work, indices, report if on_block else None)
+                value = self._run_once(name, work, indices, report if on_block else None, keeps)
             except Exception as error:
                 self._explain(error, indices)
                 if isinstance(error, (CancelledError, OSError)) and self._is_lost(error):
@@ -187,6 +220,7 @@ class ClusterExecutor:
         work: bytes,
         indices: Sequence[int],
         report: Callable[[int], None] | None,
+        keeps: bool,
     ) -> Any:
         import dask
 
@@ -200,11 +234,12 @@ class ClusterExecutor:
                 progress = _progress[self.client] = _Progress(self.client)
             topic = progress.topic
             progress.queues[token] = finished
-        graph, root = self._graph(name, work, indices, topic, token)
+        graph, root, new = self._graph(name, work, indices, topic, token, keeps)
         future = None
+        loads: list[Any] = []
         try:
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):
-                future = self.client.get(graph, root, sync=False)
+                future, *loads = self.client.get(graph, [root, *new.values()], sync=False)
             future.add_done_callback(lambda _: finished.put(None))
             watch = Watch(self.client, self._token)
             while not future.done():
@@ -216,14 +251,18 @@ class ClusterExecutor:
                 watch.progress()
                 if i is not None and report is not None:
                     report(i)
-            return future.result()
+            value, n_rows = future.result()
+            self._kept.update(zip(new, loads, strict=True))
+            self.rows_read += n_rows
+            loads = []
+            return value
         except KeyboardInterrupt:
             if future is not None:
-                self.client.cancel([future], force=True)
+                self.client.cancel([future, *loads], force=True)
             raise
         finally:
-            if future is not None:
-                future.release()
+            for each in loads if future is None else [future, *loads]:
+                each.release()
             if progress is not None:
                 progress.queues.pop(token, None)
             self._forget_sent()
@@ -240,18 +279,27 @@ class ClusterExecutor:
             kept.clear()
 
     def _graph(
-        self, name: str, work: bytes, indices: Sequence[int], topic: str, token: str
-    ) -> tuple[dict[Any, Any], Any]:
-        """Make the graph of one pass; give it and the key of its root."""
+        self,
+        name: str,
+        work: bytes,
+        indices: Sequence[int],
+        topic: str,
+        token: str,
+        keeps: bool,
+    ) -> tuple[dict[Any, Any], Any, dict[int, Any]]:
+        """Make the graph of one pass; give it, the key of its root and those of what to keep."""
         from dask._task_spec import List, Task, TaskRef
 
-        groups = [f"streamgmm-{kind}-{self._token}" for kind in ("context", name, "merge")]
-        context_group, map_group, merge_group = groups
+        kinds = ("context", name, "merge", *(["keep"] if keeps else []))
+        groups = [f"streamgmm-{kind}-{self._token}" for kind in kinds]
+        context_group, map_group, merge_group, *keep_group = groups
         pass_id = self._n_passes
         work_key = (context_group, pass_id)
         graph: dict[Any, Any] = {work_key: Task(work_key, _load, work)}
         # Blocks that hold nothing are queued at the scheduler; others go to where their rows are.
-        queued = not any(index in self._scattered for index in indices)
+        scattered = any(index in self._scattered for index in indices)
+        queued = not scattered and not keeps
+        new: dict[int, Any] = {}
         nodes: list[Any] = []
         for i, index in enumerate(indices):
             key = (map_group, pass_id, i)
@@ -262,7 +310,16 @@ class ClusterExecutor:
             )
             waits = _futures(self.blocks[index])
             refs = [TaskRef(future.key) for future in waits.values()]
-            args = (block, pickle.dumps(list(waits)), List(*refs), topic, token, i)
+            sent: tuple[Any, ...] = (block, pickle.dumps(list(waits)), List(*refs))
+            if keeps and index not in self._kept:
+                new[index] = load = (*keep_group, pass_id, index)
+                if index in self._small:  # it is sent once, and must not need this pass's context
+                    sent = (pickle.dumps(self.blocks[index]), *sent[1:])
+                graph[load] = Task(load, _keep_block, *sent, _data_producer=not scattered)
+            if keeps:
+                held = TaskRef(new[index] if index in new else self._kept[index].key)
+                sent = (held, pickle.dumps([]), List())
+            args = (*sent, topic, token, i, index in new)
             graph[key] = Task(key, _map_block, TaskRef(work_key), *args, _data_producer=queued)
             nodes.append(key)
         for level, size in enumerate(tree_levels(len(nodes), self.split_every)[1:], start=1):
@@ -277,7 +334,7 @@ class ClusterExecutor:
                 parents.append(node)
             nodes = parents
         self._pin(groups)
-        return graph, nodes[0]
+        return graph, nodes[0], new
 
     def _pin(self, groups: list[str]) -> None:
         """Keep the task groups of this executor alive in the scheduler from pass to pass.
@@ -318,15 +375,28 @@ class ClusterExecutor:
         futures = self.client.scatter([self.blocks[i] for i in batch], hash=False)
         self._scattered.update(zip(batch, futures, strict=True))
 
+    def _has_room(self) -> bool:
+        """Whether the workers that there are can keep all blocks; if not they keep none."""
+        if self._keep and may_keep(self._keep, memory_of(self.client)):
+            return True
+        for future in self._kept.values():
+            future.release()
+        self._kept.clear()
+        return False
+
     def _forget_lost(self, error: Exception) -> bool:
-        """Whether `error` came of scattered blocks that a dead worker held; forget those."""
+        """Whether `error` came of scattered blocks that a dead worker held; forget those.
+
+        And what was read of blocks that were made of them.
+        """
         if not self._scattered or not isinstance(error, CancelledError):
             return False
         time.sleep(0.2)  # for the scheduler to tell of all that is lost
-        for index, future in list(self._scattered.items()):
-            if future.status != "finished":
-                future.release()
-                del self._scattered[index]
+        for held in (self._scattered, self._kept):
+            for index, future in list(held.items()):
+                if future.status != "finished":
+                    future.release()
+                    del held[index]
         return True
 
     def _is_lost(self, error: Exception) -> bool:
@@ -343,7 +413,8 @@ class ClusterExecutor:
         key: Any = error.task
         where = "a merge"
         if isinstance(key, tuple) and len(key) == 3:
-            block = self.blocks[indices[key[2]]]
+            reading = key[0].startswith("streamgmm-keep-")
+            block = self.blocks[key[2] if reading else indices[key[2]]]
             where = f"the block of rows {block.start}:{block.start + block.n_rows}"
         raise WorkerLostError(
             f"{where} ended its worker {error.allowed_failures + 1} times, {_ADVICE}"
@@ -351,10 +422,10 @@ class ClusterExecutor:
 
     def close(self) -> None:
         """Let the workers drop the blocks that they hold."""
-        for future in [*self._scattered.values(), *self._pins.values()]:
-            future.release()
-        self._scattered.clear()
-        self._pins.clear()
+        for held in (self._scattered, self._kept, self._pins):
+            for future in held.values():
+                future.release()
+            held.clear()
 
 
 def _futures(block: Block) -> Mapping[Any, Any]:

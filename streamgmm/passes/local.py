@@ -12,15 +12,30 @@ from typing import Any, Generic
 from streamgmm.errors import ParameterError
 from streamgmm.passes.base import C, M, OnBlock, Tree
 from streamgmm.passes.blas import one_blas_thread
-from streamgmm.sources import Block, Piece
+from streamgmm.sources import Block, KeptBlock, Piece, is_kept
 
 
-@dataclass(frozen=True)
-class SerialExecutor:
+class _Local:
+    """What executors of this process share: the blocks, kept or not."""
+
+    def __init__(self, blocks: Sequence[Block], split_every: int = 8, keeps: bool = False) -> None:
+        self.blocks = blocks
+        self.split_every = split_every
+        self.rows_read = 0
+        self._kept = [KeptBlock(block) for block in blocks] if keeps else []
+
+    def _choose(self, indices: Sequence[int] | None, afresh: bool) -> Sequence[Block]:
+        """Give the blocks of a pass, and count what it will read."""
+        if indices is not None and not len(indices):
+            raise ParameterError("there are no blocks to run on")
+        blocks = self.blocks if afresh or not self._kept else self._kept
+        chosen = blocks if indices is None else [blocks[i] for i in indices]
+        self.rows_read += sum(block.n_rows for block in chosen if not is_kept(block))
+        return chosen
+
+
+class SerialExecutor(_Local):
     """Runs block after block in the calling thread. The oracle for the others."""
-
-    blocks: Sequence[Block]
-    split_every: int = 8
 
     def run(
         self,
@@ -29,9 +44,10 @@ class SerialExecutor:
         *,
         on_block: OnBlock | None = None,
         blocks: Sequence[int] | None = None,
+        afresh: bool = False,
     ) -> M:
         """Map and merge; see `Executor`."""
-        chosen = _choose(self.blocks, blocks)
+        chosen = self._choose(blocks, afresh)
         tree: Tree[M] = Tree(len(chosen), self.split_every)
         with one_blas_thread():
             for i, block in enumerate(chosen):
@@ -39,14 +55,6 @@ class SerialExecutor:
                 if on_block is not None:
                     on_block(block.n_rows)
         return tree.result()
-
-
-def _choose(blocks: Sequence[Block], indices: Sequence[int] | None) -> Sequence[Block]:
-    if indices is None:
-        return blocks
-    if not len(indices):
-        raise ParameterError("there are no blocks to run on")
-    return [blocks[i] for i in indices]
 
 
 class _StoppedError(Exception):
@@ -148,17 +156,22 @@ class _Pass(Generic[C, M]):
                 self._end = min(self._end, i)
 
 
-class ThreadsExecutor:
+class ThreadsExecutor(_Local):
     """Runs blocks on this thread and others of this process.
 
     The calling thread works like the others: nobody waits to be handed a block, which would
     cost more than a small block does.
     """
 
-    def __init__(self, blocks: Sequence[Block], n_threads: int, split_every: int = 8) -> None:
-        self.blocks = blocks
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        n_threads: int,
+        split_every: int = 8,
+        keeps: bool = False,
+    ) -> None:
+        super().__init__(blocks, split_every, keeps)
         self.n_threads = n_threads
-        self.split_every = split_every
         self._pool = ThreadPoolExecutor(max(1, n_threads - 1), thread_name_prefix="streamgmm")
 
     def run(
@@ -168,9 +181,10 @@ class ThreadsExecutor:
         *,
         on_block: OnBlock | None = None,
         blocks: Sequence[int] | None = None,
+        afresh: bool = False,
     ) -> M:
         """Map and merge; see `Executor`."""
-        chosen = _choose(self.blocks, blocks)
+        chosen = self._choose(blocks, afresh)
         tree: Tree[M] = Tree(len(chosen), self.split_every)
         under_way = _Pass(func, context, chosen, tree)
         with one_blas_thread():
@@ -190,5 +204,6 @@ class ThreadsExecutor:
         return tree.result()
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and let go of what was kept."""
+        self._kept = []
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -21,15 +21,20 @@ from streamgmm.sources.base import (
     check_finite,
     parse_block_size,
 )
+from streamgmm.sources.keeping import KeptBlock, hold, is_kept, kept_bytes
 from streamgmm.sources.skipping import unreadable, without_rows
 from streamgmm.sources.weights import open_weights
 
 __all__ = [
     "PIECE_BYTES",
     "Block",
+    "KeptBlock",
     "Piece",
     "Source",
     "check_finite",
+    "hold",
+    "is_kept",
+    "kept_bytes",
     "open_source",
     "parse_block_size",
     "unreadable",

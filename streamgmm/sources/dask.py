@@ -124,6 +124,11 @@ class DaskBlock:
     resident = True
 
     @property
+    def in_memory(self) -> bool:
+        """Whether it is made of results that a cluster holds."""
+        return any(lazy.waiting for _, _, lazy in self.chunks)
+
+    @property
     def futures(self) -> Mapping[Any, Any]:
         """Results on a cluster that the graphs refer to."""
         found = {} if self.weights is None else dict(self.weights.futures)

@@ -229,6 +229,11 @@ class ZarrBlock:
         return self.ref.resident or (self.weights is not None and self.weights.resident)
 
     @property
+    def in_memory(self) -> bool:
+        """Whether its rows are in memory, so that keeping them would hold them twice."""
+        return self.ref.resident
+
+    @property
     def futures(self) -> Mapping[Any, Any]:
         """Results on a cluster that the weights wait for."""
         return {} if self.weights is None else self.weights.futures
