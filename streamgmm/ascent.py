@@ -66,12 +66,16 @@ class Rules:
 
 @dataclass
 class Step:
-    """What is known after one iteration (one read of the data): nats summed over rows."""
+    """What is known after one iteration (one read of the data): nats summed over rows.
+
+    `passes` over the rows so far, and in `read` how often these were really read.
+    """
 
     free_energy: float
     passes: float
     seconds: float = 0.0
     log_likelihood: float = float("nan")
+    read: float = 0.0
 
 
 @dataclass
@@ -107,6 +111,8 @@ class Ascent:
         What `groups` were when the sweep began.
     memory : Memory or None
         Of earlier sweeps, where the climb is accelerated.
+    read : float
+        How often the rows were read: less than `passes` where they were kept in between.
     """
 
     mixture: Mixture
@@ -127,6 +133,7 @@ class Ascent:
     centres: Floats | None = None
     before: list[Statistics] = field(default_factory=list)
     memory: Memory | None = None
+    read: float = 0.0
 
     def __post_init__(self) -> None:
         """Begin the first sweep, or the one that comes next."""
@@ -142,12 +149,13 @@ class Ascent:
         group = None if self.rules.n_groups == 1 else self.position
         return Request(self.mixture, group, self.centres)
 
-    def advance(self, statistics: Statistics, passes: float) -> None:
-        """Take what was asked for, read in the given share of a pass.
+    def advance(self, statistics: Statistics, passes: float, read: float = 0.0) -> None:
+        """Take what was asked for: a share of a pass, of which some may have been kept.
 
         Groups are renewed one after the other; the parameters follow as soon as all are known.
         """
         self.passes += passes
+        self.read += read
         self.groups[self.position : self.position + 1] = [statistics]
         if len(self.groups) == self.rules.n_groups:
             total = merge_groups(self.groups)
@@ -261,13 +269,13 @@ class Ascent:
             self.mixture, self.groups = self.memory.restore()
             self.before = []
             self.bounds.append(self.bounds[-1])
-            self.steps.append(Step(self.free_energy, self.passes))
+            self.steps.append(Step(self.free_energy, self.passes, read=self.read))
             return
         bound = (total.log_likelihood if rules.n_groups == 1 else energy) / total.weight
         if len(self.steps) > 0 and rules.n_groups == 1 and self.memory is None:
             self.steps[-1].log_likelihood = total.log_likelihood
         self.bounds.append(bound)
-        self.steps.append(Step(energy, self.passes))
+        self.steps.append(Step(energy, self.passes, read=self.read))
         if self._mend(total):
             self.memory = Memory() if rules.accelerate else None
             self.before = []

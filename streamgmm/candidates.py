@@ -101,7 +101,8 @@ def read_block(reading: Reading, block: Block) -> Bundle:
 class Reader:
     """Reads the data for candidates, and counts what it reads.
 
-    `groups` are the indices of the blocks of each group.
+    `groups` are the indices of the blocks of each group. `passes` counts passes over the rows;
+    `last_read` is the share of them that the last run really read, and did not find kept.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Reader:
         self._group_rows = [sum(blocks[i].n_rows for i in group) for group in groups]
         self.n_rows = sum(block.n_rows for block in blocks)
         self.passes = 0.0
+        self.last_read = 0.0
         self.quiet = False
         self.skipped: tuple[tuple[int, int], ...] = ()
 
@@ -129,6 +131,7 @@ class Reader:
         stage: str,
         iteration: int = 0,
         group: int | None = None,
+        afresh: bool = False,
     ) -> Any:
         """Run any function over one group of blocks (all, if None), and merge what it gives."""
         on_block = None
@@ -143,7 +146,9 @@ class Reader:
 
         blocks = None if group is None else self._groups[group]
         began = time.perf_counter()
-        result = self._executor.run(func, context, on_block=on_block, blocks=blocks)
+        before = self._executor.rows_read
+        result = self._executor.run(func, context, on_block=on_block, blocks=blocks, afresh=afresh)
+        self.last_read = (self._executor.rows_read - before) / self.n_rows
         if stage != "em" and not self.quiet:
             rows = round(self.share(group) * self.n_rows)
             seconds = time.perf_counter() - began
@@ -162,10 +167,14 @@ class Reader:
         group: int | None = None,
         stage: str = "em",
         iteration: int = 0,
+        afresh: bool = False,
     ) -> tuple[Statistics, ...]:
-        """Statistics for each request, from one read of a group of blocks (all, if None)."""
+        """Statistics for each request, from one read of a group of blocks (all, if None).
+
+        Where that is to be `afresh`, from the data themselves, whatever is kept of them.
+        """
         reading = self.reading(requests)
-        bundle: Bundle = self.run(read_block, reading, stage, iteration, group)
+        bundle: Bundle = self.run(read_block, reading, stage, iteration, group, afresh)
         return bundle.each
 
     def reading(self, requests: Sequence[Request]) -> Reading:
@@ -228,7 +237,7 @@ def climb(
             known = len(ascent.steps)
             try:
                 with one_blas_thread():
-                    ascent.advance(statistics, reader.share(group))
+                    ascent.advance(statistics, reader.share(group), reader.last_read)
             except StreamGMMError as error:
                 ascent.stop()
                 ascent.failed = True

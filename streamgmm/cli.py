@@ -19,7 +19,15 @@ from typing import Any
 import click
 
 from streamgmm import __version__
-from streamgmm.command import cluster, events, json_option, print_json, progress, running
+from streamgmm.command import (
+    cache_option,
+    cluster,
+    events,
+    json_option,
+    print_json,
+    progress,
+    running,
+)
 from streamgmm.errors import ParameterError, StreamGMMError
 from streamgmm.follow_command import follow_command
 from streamgmm.plan_command import plan_command
@@ -129,6 +137,7 @@ def commands() -> None:
     show_default=True,
     help="What to do about chunks that cannot be read.",
 )
+@cache_option
 @click.option("--json-events", is_flag=True, help="Tell of progress in lines of JSON.")
 @running
 def fit_command(
@@ -146,6 +155,7 @@ def fit_command(
     sample_weight: str | None,
     checkpoint: str | None,
     on_bad_chunk: str,
+    cache: bool,
     json_events: bool,
     workers: int | None,
     scheduler: str | None,
@@ -180,6 +190,7 @@ def fit_command(
         n_jobs=threads,
         checkpoint=checkpoint,
         on_bad_chunk=on_bad_chunk,
+        cache="auto" if cache else None,
     )
     started = time.perf_counter()
     with (

@@ -41,6 +41,13 @@ def running(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+cache_option = click.option(
+    "--cache/--no-cache",
+    default=True,
+    show_default=True,
+    help="Keep decoded rows between passes if they fit in an eighth of memory.",
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 

@@ -25,7 +25,7 @@ from streamgmm.passes import open_executor
 from streamgmm.plan import refuse_too_large
 from streamgmm.run import GLOBAL, Rows, Run, Seen, depends
 from streamgmm.settings import FitSettings
-from streamgmm.sources import Block, Source, parse_block_size
+from streamgmm.sources import Block, Source, kept_bytes, parse_block_size
 from streamgmm.starts import halve, starting_mixtures
 
 __all__ = ["MAX_GROUPS", "FitResult", "FitSettings", "Seen", "fit", "halve"]
@@ -128,7 +128,12 @@ def fit(
     )
     new = None if seen is None else len(groups) - 1
     with (
-        open_executor(blocks, n_threads=n_threads, client=client) as executor,
+        open_executor(
+            blocks,
+            n_threads=n_threads,
+            client=client,
+            keep=kept_bytes(source, blocks) if settings.cache else 0,
+        ) as executor,
         nullcontext() if checkpoint is None else Checkpoint(checkpoint) as book,
     ):
         refuse_too_large(
@@ -157,9 +162,12 @@ def fit(
             known = [] if seen is None else seen.groups
             pool = summary.reservoir[0] if settings.empty_components == "reseed" else None
             ascents = [
-                Ascent(each, rules, start_bound, passes=reader.passes, groups=[*known], pool=pool)
+                Ascent(
+                    each, rules, start_bound, passes=reader.passes, groups=[*known], pool=pool,
+                    read=reader.last_read,
+                )
                 for each in starts
-            ]
+            ]  # fmt: skip
             random = random_state.get_state(legacy=False)
             run = Run(source.name, overall, skipped, ascents, reader.passes, random)
         else:
@@ -182,7 +190,8 @@ def fit(
         climb(run.ascents, reader, after=put_down)
         best = _best([a for a in run.ascents if not a.failed])
         if run.final is None:
-            (run.final,) = reader.read([Request(best.mixture, None)], stage="score")
+            # Of rows that were kept this would not notice that the data have changed.
+            (run.final,) = reader.read([Request(best.mixture, None)], stage="score", afresh=True)
             _check_unchanged(source, run)
             put_down(wait=True)
         _warn(best, run, source)
@@ -349,11 +358,15 @@ def _warn(best: Ascent, run: Run, source: Source) -> None:
 
 
 def history(steps: Sequence[Step], source: Source) -> dict[str, NDArray[Any]]:
-    """A value an iteration of what is known; nats are summed over rows."""
+    """A value an iteration of what is known; nats are summed over rows.
+
+    ``rows`` are those that passes went over, ``bytes`` of those that were really read.
+    """
     log_likelihood = np.array([s.log_likelihood for s in steps])
     energy = np.array([s.free_energy for s in steps])
     passes = np.array([s.passes for s in steps])
     rows = np.round(passes * source.n_samples).astype(np.int64)
+    read = np.round(np.array([s.read for s in steps]) * source.n_samples).astype(np.int64)
     return {
         "iteration": np.arange(1, len(steps) + 1),
         "log_likelihood": log_likelihood,
@@ -361,6 +374,6 @@ def history(steps: Sequence[Step], source: Source) -> dict[str, NDArray[Any]]:
         "kl": log_likelihood - energy,
         "passes": passes,
         "rows": rows,
-        "bytes": rows * (source.nbytes // source.n_samples),
+        "bytes": read * (source.nbytes // source.n_samples),
         "seconds": np.array([s.seconds for s in steps]),
     }

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -17,8 +17,16 @@ from streamgmm.families import FAMILIES
 from streamgmm.initialize import plan_sample
 from streamgmm.mixture import Mixture, Statistics, e_step_pieces
 from streamgmm.passes import default_threads, one_blas_thread
+from streamgmm.passes.memory import may_keep, memory_here
 from streamgmm.simulate import Load, Projection, Rates, project
-from streamgmm.sources import PIECE_BYTES, Block, Piece, Source, parse_block_size
+from streamgmm.sources import (
+    PIECE_BYTES,
+    Block,
+    Piece,
+    Source,
+    kept_bytes,
+    parse_block_size,
+)
 
 MIB = 1 << 20
 
@@ -65,6 +73,9 @@ class Plan:
         Bytes that a worker has; 0 where that is not known.
     worker_peak, client_peak : int
         Bytes, projected; `worker_peak` is that of the one process where there are no workers.
+    kept_bytes : int
+        Of all rows, where they are kept decoded, so that only the first pass and the last read;
+        0 where every pass reads. A worker's part is in its peak.
     rates : Rates
     projection : Projection
         Of one full pass, seconds.
@@ -90,6 +101,7 @@ class Plan:
     rates: Rates
     projection: Projection
     advice: tuple[str, ...] = ()
+    kept_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values; what is infinite as None."""
@@ -127,6 +139,10 @@ class Plan:
             f"a pass     {_seconds(p.seconds)}: {', '.join(parts)}",
             f"limit      {p.limit}",
         ]
+        if self.kept_bytes:
+            lines.insert(
+                -2, f"kept       {_size(self.kept_bytes)}: the first pass and the last read"
+            )
         return "\n".join(lines + [f"advice     {line}" for line in self.advice])
 
     def __str__(self) -> str:
@@ -148,6 +164,7 @@ def plan(
     store_bandwidth: int | str | None = None,
     rates: Rates | None = None,
     check: bool = True,
+    cache: str | None = "auto",
 ) -> Plan:
     """Plan a fit: what it will read, hold and take.
 
@@ -177,6 +194,8 @@ def plan(
         Measured before, here or elsewhere.
     check : bool, default=True
         Whether a plan that cannot fit in memory is an error.
+    cache : "auto" or None, default="auto"
+        As for the estimator. On workers whose memory is not known nothing is planned to be kept.
 
     Returns
     -------
@@ -225,16 +244,20 @@ def plan(
         peak = client + n_threads * (_pieces_held(blocks, source) + RESULTS_HELD * result // 2)
     else:
         peak += _share_held(source, blocks, workers)
+    kept = kept_bytes(source, blocks) if cache else 0
+    if not may_keep(kept, memory_here() if workers is None else workers * (memory or 0)):
+        kept = 0
+    held = kept if workers is None else min(kept, 2 * kept // workers)
     row_bytes = source.n_features * source.dtype.itemsize
     found = Plan(
         source.name, source.n_samples, source.n_features, n_components, n_candidates,
         covariance_type, source.nbytes, int(load.stored_bytes), len(blocks),
         max(block.n_rows for block in blocks) * row_bytes, load.n_tasks if workers else 0,
-        result, workers or 0, memory or 0, peak, client, rates, projection,
-        tuple(_advise(load, rates, workers or 0, projection, row_bytes)),
+        result, workers or 0, memory or 0, peak + held, client, rates, projection,
+        tuple(_advise(load, rates, workers or 0, projection, row_bytes)), kept,
     )  # fmt: skip
-    if check and memory:
-        check_memory(found)
+    if check and memory:  # what is kept is no reason: it is little, and Dask can spill it
+        check_memory(replace(found, worker_peak=peak))
     return found
 
 
@@ -333,7 +356,7 @@ def refuse_too_large(
         return
     nothing = Rates(0.0, 0.0, 0.0, 0.0)
     settings: dict[str, Any] = {"n_candidates": n_candidates, "algorithm": algorithm}
-    workers, memory = None, _machine_memory()
+    workers, memory = None, memory_here()
     if client is not None:
         workers, memory = workers_of(client)
     if not memory:
@@ -359,15 +382,6 @@ def workers_of(client: Any) -> tuple[int, int]:
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     limits = [int(each["memory_limit"] or 0) for each in workers]
     return sum(int(each["nthreads"]) for each in workers), min(limits, default=0)
-
-
-def _machine_memory() -> int:
-    import os
-
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # not everywhere
-        return 0
 
 
 def calibrate(

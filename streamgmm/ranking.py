@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ from streamgmm.initialize import (
 from streamgmm.mixture import Mixture
 from streamgmm.moments import Floats
 from streamgmm.passes import one_blas_thread, open_executor
-from streamgmm.sources import Block, Source, parse_block_size
+from streamgmm.sources import Block, Source, kept_bytes, parse_block_size
 
 CRITERIA = ("bic", "aic", "icl", "holdout")
 STATISTICS_BYTES = 1 << 30  # candidates that together keep more than this are read for in turn
@@ -109,6 +109,7 @@ def rank(
     max_iter: int = 100,
     init_params: str = "kmeans",
     block_size: int | str = "auto",
+    cache: Literal["auto"] | None = "auto",
     client: Any = None,
     n_threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -134,7 +135,8 @@ def rank(
     apart = Holdout(holdout, seed ^ 0x5EED) if holdout > 0 else None
     plan = replace(plan, holdout=apart)
     n_groups = group_count(len(blocks))
-    with open_executor(blocks, n_threads=n_threads, client=client) as executor:
+    keep = kept_bytes(source, blocks) if cache else 0
+    with open_executor(blocks, n_threads=n_threads, client=client, keep=keep) as executor:
         reader = Reader(
             executor, blocks, source.name, deal(len(blocks), n_groups), on_progress, apart
         )
@@ -149,7 +151,7 @@ def rank(
                 for i in batch
             ]  # fmt: skip
             rules = Rules(tol, max_iter, reg_covar, n_groups, accelerate=True)
-            climbing = [Ascent(mixture, rules, passes=1.0) for mixture in starts]
+            climbing = [Ascent(mixture, rules, passes=1.0, read=1.0) for mixture in starts]
             climb(climbing, reader, leave=_leaver(climbing, criterion))
             ascents += climbing
         requests = [Request(ascent.mixture, None) for ascent in ascents]

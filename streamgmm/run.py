@@ -124,7 +124,7 @@ def depends(
 ) -> dict[str, Any]:
     """Everything but the rows that the result depends on, save `max_iter`, which may be raised."""
     found: dict[str, Any] = asdict(settings)
-    del found["max_iter"]
+    del found["max_iter"], found["cache"]
     if start is not None:
         arrays = (start.weights, start.means, start.covariances, np.array(start_bound))
         found["start"] = b"".join(array.tobytes() for array in arrays)

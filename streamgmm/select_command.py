@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from streamgmm.command import cluster, print_json, progress, running
+from streamgmm.command import cache_option, cluster, print_json, progress, running
 
 KINDS = ("full", "tied", "diag", "spherical")
 
@@ -66,6 +66,7 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes a selection repeatable.")
 @click.option("--sample-weight", metavar="PATH", help="A Zarr array of a weight for each row.")
 @click.option("--out", metavar="MODEL", help="Where to save the best model.")
+@cache_option
 @running
 def select_command(
     data: str,
@@ -79,6 +80,7 @@ def select_command(
     seed: int | None,
     sample_weight: str | None,
     out: str | None,
+    cache: bool,
     workers: int | None,
     scheduler: str | None,
     threads: int | None,
@@ -112,6 +114,7 @@ def select_command(
             random_state=seed,
             block_size=int(block_size) if block_size.isdigit() else block_size,
             n_jobs=threads,
+            cache="auto" if cache else None,
         )
     if out is not None:
         selection.best.save(out, overwrite=overwrite)

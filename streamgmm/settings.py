@@ -27,3 +27,4 @@ class FitSettings:
     block_size: int | str = "auto"
     empty_components: Literal["keep", "retire", "reseed"] = "keep"
     on_bad_chunk: Literal["raise", "skip"] = "raise"
+    cache: Literal["auto"] | None = "auto"

@@ -67,7 +67,7 @@ def fingerprint(
     """
     n = len(blocks)
     chosen = sorted({round(i * (n - 1) / (PROBES - 1)) for i in range(PROBES)})
-    probes: Digests = executor.run(probe_block, None, blocks=chosen)
+    probes: Digests = executor.run(probe_block, None, blocks=chosen, afresh=True)
     return {
         "shape": [source.n_samples, source.n_features],
         "dtype": source.dtype.name,

@@ -31,7 +31,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
     Parameters, attributes and methods are those of `sklearn.mixture.GaussianMixture`, with the
     same meaning and defaults, and a few more. X may be an array or table in memory, a Zarr
     array, its path or URL, a dask array, or a source from `streamgmm.sources.open_source`; what
-    is not in memory is read block by block, and never held.
+    is not in memory is read block by block, and kept only where it is small (`cache`).
 
     Parameters
     ----------
@@ -83,6 +83,12 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
     on_bad_chunk : {"raise", "skip"}, default="raise"
         What to do about stored chunks that cannot be read or decoded: stop, or fit the rest and
         name the rows in `skipped_rows_`. Storage that does not answer is always an error.
+    cache : "auto" or None, default="auto"
+        Whether rows are kept, decoded, where they were first read, so that later passes of the
+        same `fit` need not read them: all, where they fit in an eighth of the memory that there
+        is (of this process, or of the workers together, each taken for the smallest), or none.
+        The result is the same to the last bit. The last pass reads the data again in any case,
+        and notices if they have changed.
 
     Attributes
     ----------
@@ -102,7 +108,9 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
     history_ : dict of str to ndarray
         Of the latest `fit`, a value an iteration: ``iteration``; ``log_likelihood``,
         ``free_energy`` and ``kl`` (nats, NaN where no read was made at one model); ``rows`` and
-        ``passes`` read so far; ``bytes``; ``seconds``.
+        ``passes`` over the data so far, kept or not; ``bytes`` of rows that were really read for
+        them, decoded; ``seconds``. A fit that goes on from a checkpoint reads again what was
+        kept, which is in its ``bytes``.
     data_seen_ : dict
         What the model was fitted to: ``name`` and ``n_samples`` of the array and, after
         incremental EM, the statistics from which ``warm_start`` goes on when rows have been
@@ -148,6 +156,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         "n_jobs": [Integral, None],
         "checkpoint": [str, os.PathLike, None],
         "on_bad_chunk": [StrOptions({"raise", "skip"})],
+        "cache": [StrOptions({"auto"}), None],
     }
 
     converged_: bool
@@ -182,6 +191,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         n_jobs: int | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         on_bad_chunk: str = "raise",
+        cache: str | None = "auto",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -204,6 +214,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.checkpoint = checkpoint
         self.on_bad_chunk = on_bad_chunk
+        self.cache = cache
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -369,6 +380,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
             worker_memory=worker_memory,
             block_size=self.block_size,
             algorithm=self.algorithm,
+            cache=self.cache,
             **settings,
         )
 
@@ -394,6 +406,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
             self.block_size,
             self.empty_components,  # type: ignore[arg-type]
             self.on_bad_chunk,  # type: ignore[arg-type]
+            self.cache,  # type: ignore[arg-type]
         )
 
     def _teller(self) -> Listener | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,7 @@ def select(
     random_state: Any = None,
     block_size: int | str = "auto",
     n_jobs: int | None = None,
+    cache: Literal["auto"] | None = "auto",
 ) -> Selection:
     """Fit every number of components with every covariance type, and take the best.
 
@@ -75,7 +76,7 @@ def select(
     criterion : {"bic", "aic", "icl", "holdout"}, default="bic"
     holdout : float, default=0.03
         Share of the rows, chosen by a hash of their index, that no candidate is fitted to.
-    sample_weight, tol, reg_covar, max_iter, init_params, random_state, block_size, n_jobs
+    sample_weight, tol, reg_covar, max_iter, init_params, random_state, block_size, n_jobs, cache
         As for `GaussianMixture`; tol is of the gain that is still to come.
 
     Returns
@@ -106,6 +107,8 @@ def select(
             raise ParameterError(f"covariance type {kind!r}: one of {', '.join(FAMILIES)}")
     if any(k != int(k) or k < 1 for k in ks):
         raise ParameterError(f"n_components={ks}: whole numbers from 1 up")
+    if cache not in ("auto", None):
+        raise ParameterError(f"cache={cache!r} must be 'auto' or None")
     candidates = [Candidate(int(k), kind) for kind in kinds for k in ks]
     model = GaussianMixture(
         tol=tol,
@@ -116,6 +119,7 @@ def select(
         random_state=random_state,
         block_size=block_size,
         n_jobs=n_jobs,
+        cache=cache,
     )
     source = open_rows(model, X, sample_weight, fitting=True)
     ranking = rank(
@@ -130,6 +134,7 @@ def select(
         max_iter=max_iter,
         init_params=init_params,
         block_size=block_size,
+        cache=cache,
         n_threads=model._n_threads(),
         on_progress=listener(),
     )
