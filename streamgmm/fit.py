@@ -26,9 +26,9 @@ from streamgmm.plan import refuse_too_large
 from streamgmm.run import GLOBAL, Rows, Run, Seen, depends
 from streamgmm.settings import FitSettings
 from streamgmm.sources import Block, Source, kept_bytes, parse_block_size
-from streamgmm.starts import halve, starting_mixtures
+from streamgmm.starts import starting_mixtures
 
-__all__ = ["MAX_GROUPS", "FitResult", "FitSettings", "Seen", "fit", "halve"]
+__all__ = ["MAX_GROUPS", "FitResult", "FitSettings", "Seen", "fit"]
 
 MAX_GROUPS = 12  # a pass over B groups is worth at most 2B/(B+1) passes of batch EM
 _log = logging.getLogger("streamgmm")

@@ -21,7 +21,7 @@ from streamgmm.ascent import Ascent, Request, Rules
 from streamgmm.candidates import Bundle, Progress, Reader, Reading, climb, deal, read_block
 from streamgmm.errors import DataError, ParameterError, StreamGMMError
 from streamgmm.families import FAMILIES
-from streamgmm.fit import group_count, halve
+from streamgmm.fit import group_count
 from streamgmm.initialize import (
     ROWS_PER_PARAMETER,
     Holdout,
@@ -34,6 +34,7 @@ from streamgmm.mixture import Mixture
 from streamgmm.moments import Floats
 from streamgmm.passes import one_blas_thread, open_executor
 from streamgmm.sources import Block, Source, kept_bytes, parse_block_size
+from streamgmm.starts import draw_starts, halve
 
 CRITERIA = ("bic", "aic", "icl", "holdout")
 STATISTICS_BYTES = 1 << 30  # candidates that together keep more than this are read for in turn
@@ -211,14 +212,16 @@ def _start(
     """The best of several climbs on as many rows of the sample as the candidate needs."""
     size = max(ROWS_PER_PARAMETER * n_parameters, 2 * candidate.n_components)
     X, weight = summary.trimmed(size).reservoir
+
+    def draw(how: str) -> Mixture:
+        return initial_mixture(
+            X, weight, candidate.covariance_type, candidate.n_components, how, reg_covar,
+            random_state,
+        )  # fmt: skip
+
     with one_blas_thread():
-        starts = [
-            initial_mixture(
-                X, weight, candidate.covariance_type, candidate.n_components, init_params,
-                reg_covar, random_state,
-            )
-            for _ in range(1 if candidate.n_components == 1 else max(_STARTS, n_init))
-        ]  # fmt: skip
+        n = 1 if candidate.n_components == 1 else max(_STARTS, n_init)
+        starts = draw_starts(draw, n, init_params)
     return halve(X, weight, starts, reg_covar, n_threads, keep=1)[0]
 
 

@@ -295,7 +295,7 @@ def test_the_sample_depends_on_the_seed_alone():
     for size in (1 << 10, 1 << 12, 1 << 20):
         source = open_source(X)
         plan = plan_sample(source, 2, whole=False, seed=7)
-        assert plan.size == 100
+        assert plan.size == 400
         parts = [summarize(plan, block) for block in source.blocks(size)]
         whole = parts[0]
         for part in parts[1:]:
@@ -304,10 +304,10 @@ def test_the_sample_depends_on_the_seed_alone():
         assert whole.n_rows == 6000
         np.testing.assert_allclose(whole.moments.mean, [[X.mean()]])
         np.testing.assert_allclose(whole.moments.scatter, [[6000 * X.var()]])
-    assert len(samples[0]) == 100
+    assert len(samples[0]) == 400
     np.testing.assert_array_equal(samples[0], samples[1])
     np.testing.assert_array_equal(samples[0], samples[2])
-    assert abs(samples[0].mean() - 3000) < 4 * 1732 / 10
+    assert abs(samples[0].mean() - 3000) < 4 * 1732 / 20
 
 
 def test_keys_are_uniform():
@@ -345,3 +345,11 @@ def test_a_mixture_on_its_own():
     np.testing.assert_array_equal(again.means[1], [50, 50])
     assert isinstance(again, Mixture)
     np.testing.assert_allclose(again.weights[1], 1 / 3)
+
+
+def test_the_sample_is_a_quarter_at_most_unless_that_is_too_few():
+    sizes = {
+        n: plan_sample(open_source(np.zeros((n, 2))), 10, whole=False, seed=0).size
+        for n in (400, 1000, 4000, 10_000)
+    }
+    assert sizes == {400: 400, 1000: 500, 4000: 1000, 10_000: 2000}

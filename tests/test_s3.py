@@ -96,6 +96,6 @@ def test_a_killed_job_goes_on_from_its_checkpoint(bucket: str) -> None:
     assert job.poll() is None, "the fit was over before it could be killed"
     job.send_signal(signal.SIGKILL)
     job.wait()
-    with pytest.raises(CheckpointError, match="max_iter|tol"):
+    with pytest.raises(CheckpointError, match="tol is"):
         fitted(data, checkpoint=place, tol=0.5, max_iter=15)
     same(fitted(data, checkpoint=place, **settings), fitted(data, **settings))
