@@ -88,7 +88,8 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         same `fit` need not read them: all, where they fit in an eighth of the memory that there
         is (of this process, or of the workers together, each taken for the smallest), or none.
         The result is the same to the last bit. The last pass reads the data again in any case,
-        and notices if they have changed.
+        and notices if they have changed. Processes that fit side by side on one machine do not
+        know of each other: there, None.
 
     Attributes
     ----------
