@@ -19,7 +19,7 @@ from streamgmm.passes import default_threads, one_blas_thread, open_executor
 from streamgmm.settings import FitSettings
 from streamgmm.sources import open_source, parse_block_size
 
-N_STARTS = 16
+N_STARTS = 24
 
 
 def starting_mixtures(
@@ -62,7 +62,7 @@ def starting_mixtures(
 
 
 def draw_starts(draw: Callable[[str], Mixture], n: int, init_params: str) -> list[Mixture]:
-    """Starts that are worth comparing: every other one from the rows nearest to random rows.
+    """Starts that are worth comparing: every third one from the rows nearest to random rows.
 
     k-means finds much the same clusters each time, and where they overlap those may be the
     wrong ones. A random row may have too few neighbours for a covariance; there is then one
@@ -71,9 +71,9 @@ def draw_starts(draw: Callable[[str], Mixture], n: int, init_params: str) -> lis
     starts = []
     for i in range(n):
         try:
-            starts.append(draw("nearest" if i % 2 else init_params))
+            starts.append(draw("nearest" if i % 3 == 2 else init_params))
         except SingularCovarianceError:
-            if i % 2 == 0:
+            if i % 3 != 2:
                 raise
     return starts
 
