@@ -56,15 +56,15 @@ def stored(folder: str, n_rows: int) -> Source:
     return open_source(f"{folder}/x.zarr")
 
 
-def model(source: Source) -> Mixture:
+def model(source: Source, k: int = K) -> Mixture:
     piece = next(iter(source.blocks(1 << 20)[0].pieces())).rows
-    spread = np.broadcast_to(np.eye(D), (K, D, D)).copy()
-    return Mixture.of("full", np.full(K, 1 / K), piece[:K].astype(float), spread)
+    spread = np.broadcast_to(np.eye(D), (k, D, D)).copy()
+    return Mixture.of("full", np.full(k, 1 / k), piece[:k].astype(float), spread)
 
 
-def planned_processor(source: Source, blocks: list[Block]) -> float:
+def planned_processor(source: Source, blocks: list[Block], k: int) -> float:
     """Processor seconds that the workers are expected to need for a pass."""
-    rates, _ = calibrate(source, blocks, K, "full", clock=time.process_time)
+    rates, _ = calibrate(source, blocks, k, "full", clock=time.process_time)
     row = rates.compute + rates.read + rates.decode
     return source.n_samples * row + len(blocks) * (rates.merge + rates.worker_task)
 
@@ -91,10 +91,10 @@ def workers(n: int, blocks: list[Block]) -> Iterator[Executor]:
             executor.close()
 
 
-def measure(source: Source, counts: list[int], rounds: int) -> tuple[Table, float]:
+def measure(source: Source, k: int, counts: list[int], rounds: int) -> tuple[Table, float]:
     """Rows of the table, and how many times faster two workers are than one."""
     blocks = list(source.blocks(parse_block_size("auto", source)))
-    mixture = model(source)
+    mixture = model(source, k)
     measured: dict[int, list[float]] = {n: [] for n in counts}
     planned: dict[int, list[float]] = {n: [] for n in counts}
     used: dict[int, list[float]] = {n: [] for n in counts}
@@ -106,10 +106,10 @@ def measure(source: Source, counts: list[int], rounds: int) -> tuple[Table, floa
         for _ in range(rounds):
             for n, executor in executors.items():
                 expected = plan(
-                    source, K, workers=n, processors=CPU_COUNT, n_candidates=1, check=False
+                    source, k, workers=n, processors=CPU_COUNT, n_candidates=1, check=False
                 )
                 planned[n].append(expected.projection.seconds)
-                expected_use[n].append(planned_processor(source, blocks))
+                expected_use[n].append(planned_processor(source, blocks, k))
                 before = used_processor(executor)
                 begin = time.perf_counter()
                 executor.run(read, mixture)
@@ -197,9 +197,10 @@ def draw_curve(path: str, n_rows: float) -> None:
 @click.command(help=__doc__)
 @click.option("--quick", is_flag=True, help="An eighth of the rows, fewer rounds.")
 @click.option("--rounds", default=7, show_default=True)
+@click.option("--components", default=K, show_default=True)
 @click.option("--curve", "curve_path", help="Draw the curve to a file, or print it (-).")
 @click.option("--rows", default=1e12, show_default=True, help="Of the curve.")
-def main(quick: bool, rounds: int, curve_path: str | None, rows: float) -> None:
+def main(quick: bool, rounds: int, components: int, curve_path: str | None, rows: float) -> None:
     console = Console(width=110)
     if curve_path == "-":
         print_curve(console, rows)
@@ -210,10 +211,10 @@ def main(quick: bool, rounds: int, curve_path: str | None, rows: float) -> None:
     folder = tempfile.mkdtemp()
     try:
         source = stored(folder, (1 if quick else 8) << 20)
-        table, faster = measure(source, [1, 2, 4], min(rounds, 3) if quick else rounds)
+        table, faster = measure(source, components, [1, 2, 4], min(rounds, 3) if quick else rounds)
     finally:
         shutil.rmtree(folder)
-    console.print(f"{source.n_samples:,} rows × {D}, K={K} full, {CPU_COUNT} processors")
+    console.print(f"{source.n_samples:,} rows × {D}, K={components} full, {CPU_COUNT} processors")
     console.print(table)
     console.print(f"two workers are {faster:.2f}× one (target 1.85×)")
 
