@@ -22,7 +22,8 @@ PACKAGE = ROOT / "streamgmm"
 # A room imports from rooms on floors below its own, and from its own floor without going round.
 FLOORS = [
     {"errors"},
-    {"moments", "kernels", "sources", "progress"},
+    {"kernels", "sources", "progress"},
+    {"moments"},
     {"families"},
     {"mixture"},
     {"passes"},
