@@ -298,7 +298,8 @@ def _responsibilities(
         p = None if weight is None else weight / weight.sum()
         chosen = random_state.choice(n, size=k, replace=False, p=p)
         if how == "nearest":
-            return np.asarray(pairwise_distances_argmin(X, X[chosen]), dtype=np.intp)
+            with one_openmp_thread():  # in a process that was forked, more would wait for ever
+                return np.asarray(pairwise_distances_argmin(X, X[chosen]), dtype=np.intp)
     else:
         _, chosen = kmeans_plusplus(X, k, sample_weight=weight, random_state=random_state)
     labels = np.full(n, -1, np.intp)
