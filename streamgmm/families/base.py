@@ -26,6 +26,9 @@ That loses u·NEAR² = 1e-12 of its scatter (Chan, Golub & LeVeque 1983), and u�
 whitened difference.
 """
 
+NEAR_NARROW = 4.0
+"""The same for full scatters in float32 tiles: u·NEAR_NARROW² = 1e-6, as the rows themselves."""
+
 
 @dataclass(frozen=True, eq=False)
 class BlockSums:

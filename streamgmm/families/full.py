@@ -9,6 +9,7 @@ import numpy as np
 
 from streamgmm.families.base import (
     NEAR,
+    NEAR_NARROW,
     Layout,
     Parameters,
     Recipe,
@@ -86,7 +87,7 @@ def full_recipe(
     ref, means = layout.shifted(model, model.means)
     near = np.zeros(k, np.bool_)
     if centres is None:
-        near |= reach(model, chol) <= NEAR
+        near |= reach(model, chol) <= (NEAR if dtype.itemsize == 8 else NEAR_NARROW)
         centres = np.where(near[:, None], model.centre, model.means)
     about = layout.shifted(model, centres)[1]
     restored = layout.restored(ref, about)
