@@ -87,13 +87,10 @@ class Bench:
 
 
 def digest(result: FitResult) -> str:
-    """Of everything that a fit gives but what it cost: seconds, and bytes really read.
-
-    A fit that goes on from a checkpoint reads again what the one that was killed had kept.
-    """
+    """Of everything that a fit gives but the seconds that it took."""
     found = hashlib.sha256()
     mixture = result.mixture
-    history = {k: v for k, v in result.history.items() if k not in ("seconds", "bytes")}
+    history = {k: v for k, v in result.history.items() if k != "seconds"}
     for array in (
         mixture.weights,
         mixture.means,

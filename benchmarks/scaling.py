@@ -1,15 +1,17 @@
 """Seconds of a pass on 1, 2 and 4 workers, measured beside planned; and the curve beyond.
 
-Run ``python -m benchmarks.scaling`` from the root of the repository; ``--quick`` takes an
-eighth of the rows. ``--curve FILE.png`` draws what `streamgmm.simulate` expects of clusters up
-to 10,000 workers and 10^12 rows (needs matplotlib), ``--curve -`` prints it.
+Run ``python -m benchmarks.scaling`` from the root of the repository; ``--rows 67108864`` takes
+8 GiB, in blocks of 128 MiB, and ``--kept`` times passes over rows that an earlier one has kept.
+``--curve FILE.png`` draws what `streamgmm.simulate` expects of clusters up to 10,000 workers and
+10^12 rows (needs matplotlib), ``--curve -`` prints it.
 
 What is timed. A full pass of one candidate over an uncompressed Zarr array, on worker processes
-of one thread that share the processors of this machine with the scheduler. The plan is made
-anew before every round, so that it and the passes see the same machine; figures are medians
-over rounds. Beside them stands the processor time of the workers, measured and planned, which
-means something on a machine that does other things too. More workers than processors are
-there to see what oversubscription costs.
+of one thread that share the processors of this machine with the scheduler; one cluster after
+another, since idle ones cost too. Passes follow one another, as in a fit: after each plan, which
+is made anew so that it sees the same machine, one that is not timed and two that are. Figures
+are medians over rounds. Beside them stands the processor time of the workers, measured and
+planned, which means something on a machine that does other things too. More workers than
+processors are there to see what oversubscription costs.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
@@ -29,12 +31,13 @@ from dask.system import CPU_COUNT
 from rich.console import Console
 from rich.table import Table
 
+from streamgmm.calibrate import calibrate
 from streamgmm.mixture import Mixture, Statistics, e_step_pieces
 from streamgmm.passes import Executor
 from streamgmm.passes.cluster import ClusterExecutor
-from streamgmm.plan import calibrate, plan, result_bytes
+from streamgmm.plan import plan, result_bytes
 from streamgmm.simulate import Load, Rates, play, project
-from streamgmm.sources import Block, Source, open_source, parse_block_size
+from streamgmm.sources import Block, Source, kept_bytes, open_source, parse_block_size
 
 D, K = 16, 16
 
@@ -62,10 +65,10 @@ def model(source: Source, k: int = K) -> Mixture:
     return Mixture.of("full", np.full(k, 1 / k), piece[:k].astype(float), spread)
 
 
-def planned_processor(source: Source, blocks: list[Block], k: int) -> float:
+def planned_processor(source: Source, blocks: list[Block], k: int, kept: bool) -> float:
     """Processor seconds that the workers are expected to need for a pass."""
     rates, _ = calibrate(source, blocks, k, "full", clock=time.process_time)
-    row = rates.compute + rates.read + rates.decode
+    row = rates.compute + (0 if kept else rates.read + rates.decode)
     return source.n_samples * row + len(blocks) * (rates.merge + rates.worker_task)
 
 
@@ -75,46 +78,28 @@ def used_processor(executor: Any) -> float:
 
 
 @contextmanager
-def workers(n: int, blocks: list[Block]) -> Iterator[Executor]:
+def workers(n: int, blocks: list[Block], keep: int = 0) -> Iterator[Executor]:
     from distributed import Client, LocalCluster
 
     with (
         LocalCluster(
-            n_workers=n, threads_per_worker=1, dashboard_address=":0", memory_limit="2GiB"
+            n_workers=n, threads_per_worker=1, dashboard_address=":0", memory_limit="12GiB"
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        executor: Any = ClusterExecutor(blocks, client)
+        executor: Any = ClusterExecutor(blocks, client, keep=keep)
         try:
             yield executor
         finally:
             executor.close()
 
 
-def measure(source: Source, k: int, counts: list[int], rounds: int) -> tuple[Table, float]:
+def measure(
+    source: Source, k: int, counts: list[int], rounds: int, kept: bool
+) -> tuple[Table, float]:
     """Rows of the table, and how many times faster two workers are than one."""
     blocks = list(source.blocks(parse_block_size("auto", source)))
     mixture = model(source, k)
-    measured: dict[int, list[float]] = {n: [] for n in counts}
-    planned: dict[int, list[float]] = {n: [] for n in counts}
-    used: dict[int, list[float]] = {n: [] for n in counts}
-    expected_use: dict[int, list[float]] = {n: [] for n in counts}
-    with ExitStack() as stack:
-        executors = {n: stack.enter_context(workers(n, blocks)) for n in counts}
-        for executor in executors.values():
-            executor.run(read, mixture)  # compiles
-        for _ in range(rounds):
-            for n, executor in executors.items():
-                expected = plan(
-                    source, k, workers=n, processors=CPU_COUNT, n_candidates=1, check=False
-                )
-                planned[n].append(expected.projection.seconds)
-                expected_use[n].append(planned_processor(source, blocks, k))
-                before = used_processor(executor)
-                begin = time.perf_counter()
-                executor.run(read, mixture)
-                measured[n].append(time.perf_counter() - begin)
-                used[n].append(used_processor(executor) - before)
     table = Table(box=None)
     for column in (
         "workers",
@@ -126,16 +111,32 @@ def measure(source: Source, k: int, counts: list[int], rounds: int) -> tuple[Tab
         "planned / used",
     ):
         table.add_column(column, justify="right")
+    seconds: dict[int, float] = {}
     for n in counts:
-        ratio = median(p / m for p, m in zip(planned[n], measured[n], strict=True))
-        faster = median(a / b for a, b in zip(measured[counts[0]], measured[n], strict=True))
+        measured, planned, used, expected_use = [], [], [], []
+        with workers(n, blocks, kept_bytes(source, blocks) if kept else 0) as executor:
+            executor.run(read, mixture)  # compiles
+            for _ in range(rounds):
+                expected = plan(
+                    source, k, workers=n, processors=CPU_COUNT, n_candidates=1, check=False
+                )
+                planned.append((expected.later if kept else expected.projection).seconds)
+                expected_use.append(planned_processor(source, blocks, k, kept))
+                executor.run(read, mixture)
+                before = used_processor(executor)
+                begin = time.perf_counter()
+                for _ in range(2):
+                    executor.run(read, mixture)
+                measured.append((time.perf_counter() - begin) / 2)
+                used.append((used_processor(executor) - before) / 2)
+        seconds[n] = median(measured)
         table.add_row(
-            f"{n}", f"{median(measured[n]):.3f}", f"{median(planned[n]):.3f}",
-            f"{ratio:.2f}", f"{faster:.2f}×", f"{median(used[n]):.3f}",
-            f"{median(p / u for p, u in zip(expected_use[n], used[n], strict=True)):.2f}",
+            f"{n}", f"{seconds[n]:.3f}", f"{median(planned):.3f}",
+            f"{median(p / m for p, m in zip(planned, measured, strict=True)):.2f}",
+            f"{seconds[counts[0]] / seconds[n]:.2f}×", f"{median(used):.3f}",
+            f"{median(p / u for p, u in zip(expected_use, used, strict=True)):.2f}",
         )  # fmt: skip
-    two = 2 if 2 in counts else counts[-1]
-    return table, median(a / b for a, b in zip(measured[counts[0]], measured[two], strict=True))
+    return table, seconds[1] / seconds[2]
 
 
 REFERENCE = Rates(read=1.4e-8, decode=1.4e-7, compute=3.5e-7, merge=4e-5)
@@ -195,23 +196,26 @@ def draw_curve(path: str, n_rows: float) -> None:
 
 
 @click.command(help=__doc__)
-@click.option("--quick", is_flag=True, help="An eighth of the rows, fewer rounds.")
-@click.option("--rounds", default=7, show_default=True)
+@click.option("--rows", default=8 << 20, show_default=True, help="Of the passes.")
+@click.option("--rounds", default=5, show_default=True)
 @click.option("--components", default=K, show_default=True)
+@click.option("--kept", is_flag=True, help="Over rows that are kept.")
 @click.option("--curve", "curve_path", help="Draw the curve to a file, or print it (-).")
-@click.option("--rows", default=1e12, show_default=True, help="Of the curve.")
-def main(quick: bool, rounds: int, components: int, curve_path: str | None, rows: float) -> None:
+@click.option("--curve-rows", default=1e12, show_default=True)
+def main(
+    rows: int, rounds: int, components: int, kept: bool, curve_path: str | None, curve_rows: float
+) -> None:
     console = Console(width=110)
     if curve_path == "-":
-        print_curve(console, rows)
+        print_curve(console, curve_rows)
         return
     if curve_path:
-        draw_curve(curve_path, rows)
+        draw_curve(curve_path, curve_rows)
         return
     folder = tempfile.mkdtemp()
     try:
-        source = stored(folder, (1 if quick else 8) << 20)
-        table, faster = measure(source, components, [1, 2, 4], min(rounds, 3) if quick else rounds)
+        source = stored(folder, rows)
+        table, faster = measure(source, components, [1, 2, 4], rounds, kept)
     finally:
         shutil.rmtree(folder)
     console.print(f"{source.n_samples:,} rows × {D}, K={components} full, {CPU_COUNT} processors")

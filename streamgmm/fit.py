@@ -177,13 +177,14 @@ def fit(
             if random_state is not GLOBAL:
                 random_state.set_state(run.random)
             reader.passes = run.passes
+            executor.known.update(i for known in run.known for i in range(*known))
             made = max(len(ascent.steps) for ascent in run.ascents)
             _log.info("going on from the checkpoint '%s' after iteration %d", checkpoint, made)
         reader.skipped = run.skipped
 
         def put_down(whole: bool = True, wait: bool = False) -> None:
             if book is not None:
-                run.passes = reader.passes
+                run.passes, run.known = reader.passes, _runs(executor.known)
                 book.save(run.state(), whole=whole, wait=wait)
 
         put_down()
@@ -221,6 +222,17 @@ def _grown(seen: Seen | None, source: Source) -> bool:
         and 1 < len(seen.groups) < 3 * MAX_GROUPS
         and sum(region[2] for region in seen.regions) == len(seen.groups)
     )
+
+
+def _runs(indices: set[int]) -> tuple[tuple[int, int], ...]:
+    """Write a set as runs (start, stop).
+
+    >>> _runs({0, 1, 2, 5})
+    ((0, 3), (5, 6))
+    """
+    starts = sorted(i for i in indices if i - 1 not in indices)
+    stops = sorted(i + 1 for i in indices if i + 1 not in indices)
+    return tuple(zip(starts, stops, strict=True))
 
 
 def _regions(

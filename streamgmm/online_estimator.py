@@ -45,7 +45,7 @@ from streamgmm.online_state import (
     to_values,
     unpack,
 )
-from streamgmm.passes import SerialExecutor, ThreadsExecutor, open_executor
+from streamgmm.passes import LocalExecutor, open_executor
 from streamgmm.sources import Block, Piece, Source, check_finite, parse_block_size
 
 BATCH_ROWS = 10_000  # rows of a source that are learned as one batch
@@ -529,7 +529,7 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):  # type
         blocks = source.blocks(parse_block_size(self.block_size, source))
         warm = self._started() and self._online.chain is not None
         with open_executor(blocks) as executor:
-            if warm and not isinstance(executor, (SerialExecutor, ThreadsExecutor)):
+            if warm and not isinstance(executor, LocalExecutor):
                 settings = copy._settings(source.n_features)
                 state = copy._online
                 context = (source.name, chain_mixture(settings, state))

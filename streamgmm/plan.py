@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from statistics import median
 from typing import Any
 
-import numpy as np
-
+from streamgmm.calibrate import calibrate
 from streamgmm.errors import ParameterError, PlanError
 from streamgmm.families import FAMILIES
 from streamgmm.initialize import plan_sample
-from streamgmm.mixture import Mixture, Statistics, e_step_pieces
-from streamgmm.passes import default_threads, one_blas_thread
+from streamgmm.passes import blocks_in_task, default_threads
 from streamgmm.passes.memory import may_keep, memory_here
 from streamgmm.simulate import Load, Projection, Rates, project
-from streamgmm.sources import (
-    PIECE_BYTES,
-    Block,
-    Piece,
-    Source,
-    kept_bytes,
-    parse_block_size,
-)
+from streamgmm.sources import PIECE_BYTES, Source, kept_bytes, parse_block_size
 
 MIB = 1 << 20
 
@@ -45,10 +33,6 @@ USABLE = 0.8
 
 HOPELESS = 0.95
 """The share beyond which Dask ends it: fits that nobody planned are refused from here on."""
-
-_TRIAL_BYTES = 4 * PIECE_BYTES
-_REPEATS = 3
-_TRIAL_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -78,7 +62,9 @@ class Plan:
         0 where every pass reads. A worker's part is in its peak.
     rates : Rates
     projection : Projection
-        Of one full pass, seconds.
+        Of one full pass that reads, seconds.
+    later : Projection
+        Of one full pass over rows that are kept; where none are, the same.
     advice : tuple of str
     """
 
@@ -100,6 +86,7 @@ class Plan:
     client_peak: int
     rates: Rates
     projection: Projection
+    later: Projection
     advice: tuple[str, ...] = ()
     kept_bytes: int = 0
 
@@ -141,7 +128,9 @@ class Plan:
         ]
         if self.kept_bytes:
             lines.insert(
-                -2, f"kept       {_size(self.kept_bytes)}: the first pass and the last read"
+                -1,
+                f"kept       {_size(self.kept_bytes)}: the first pass and the last read, "
+                f"those between take {_seconds(self.later.seconds)}",
             )
         return "\n".join(lines + [f"advice     {line}" for line in self.advice])
 
@@ -210,6 +199,7 @@ def plan(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from streamgmm.sources import open_source
     >>> source = open_source(np.random.default_rng(0).normal(size=(5000, 3)))
     >>> p = plan(source, 4, workers=2, worker_memory="1GiB")
@@ -234,26 +224,33 @@ def plan(
     if bandwidth:
         rates = Rates(**{**asdict(rates), "store": float(bandwidth)})
     result = result_bytes(n_components, source.n_features, covariance_type, n_candidates)
-    load = Load(source.n_samples, len(blocks), stored or source.nbytes, result, 3 * result)
+    row_bytes = source.n_features * source.dtype.itemsize
+    kept = kept_bytes(source, blocks) if cache else 0
+    if not may_keep(kept, memory_here() if workers is None else workers * (memory or 0)):
+        kept = 0
+    whole = bool(kept) or blocks[0].resident
+    load = Load(
+        source.n_samples, len(blocks), stored or source.nbytes, result, 3 * result,
+        task_blocks=1 if whole else blocks_in_task(len(blocks), workers or 0),
+        piece_rows=_piece_bytes(blocks, row_bytes) / row_bytes,
+    )  # fmt: skip
     if workers is None:
-        projection = project(load, rates, 0, processors=processors or n_threads)
-    else:
-        projection = project(load, rates, workers, processors=processors)
+        processors = processors or n_threads
+    projection = later = project(load, rates, workers or 0, processors=processors)
+    if kept:
+        load, computing = replace(load, stored_bytes=0), replace(rates, read=0.0, decode=0.0)
+        later = project(load, computing, workers or 0, processors=processors)
     peak, client = peaks(source, blocks, n_components, covariance_type, n_candidates, algorithm)
     if workers is None:
         peak = client + n_threads * (_pieces_held(blocks, source) + RESULTS_HELD * result // 2)
     else:
         peak += _share_held(source, blocks, workers)
-    kept = kept_bytes(source, blocks) if cache else 0
-    if not may_keep(kept, memory_here() if workers is None else workers * (memory or 0)):
-        kept = 0
     held = kept if workers is None else min(kept, 2 * kept // workers)
-    row_bytes = source.n_features * source.dtype.itemsize
     found = Plan(
         source.name, source.n_samples, source.n_features, n_components, n_candidates,
-        covariance_type, source.nbytes, int(load.stored_bytes), len(blocks),
+        covariance_type, source.nbytes, stored or source.nbytes, len(blocks),
         max(block.n_rows for block in blocks) * row_bytes, load.n_tasks if workers else 0,
-        result, workers or 0, memory or 0, peak + held, client, rates, projection,
+        result, workers or 0, memory or 0, peak + held, client, rates, projection, later,
         tuple(_advise(load, rates, workers or 0, projection, row_bytes)), kept,
     )  # fmt: skip
     if check and memory:  # what is kept is no reason: it is little, and Dask can spill it
@@ -354,7 +351,7 @@ def refuse_too_large(
     result = result_bytes(n_components, d, covariance_type, n_candidates)
     if RESULTS_HELD * result + _pieces_held(blocks, source) < 256 * MIB and client is None:
         return
-    nothing = Rates(0.0, 0.0, 0.0, 0.0)
+    nothing, no_time = Rates(0.0, 0.0, 0.0, 0.0), Projection(0, 0, 0, 0, 0, 0, "", {})
     settings: dict[str, Any] = {"n_candidates": n_candidates, "algorithm": algorithm}
     workers, memory = None, memory_here()
     if client is not None:
@@ -368,7 +365,7 @@ def refuse_too_large(
         Plan(
             source.name, source.n_samples, d, n_components, n_candidates, covariance_type,
             source.nbytes, 0, len(blocks), 0, 0, result, workers or 0, memory, peak, in_client,
-            nothing, Projection(0, 0, 0, 0, 0, 0, "", {}),
+            nothing, no_time, no_time,
         ),
         HOPELESS,
     )  # fmt: skip
@@ -384,133 +381,18 @@ def workers_of(client: Any) -> tuple[int, int]:
     return sum(int(each["nthreads"]) for each in workers), min(limits, default=0)
 
 
-def calibrate(
-    source: Source,
-    blocks: Any,
-    n_components: int,
-    covariance_type: str,
-    n_candidates: int = 1,
-    n_threads: int = 1,
-    clock: Callable[[], float] = time.perf_counter,
-) -> tuple[Rates, int]:
-    """Measure on this machine what reading, decoding, computing and merging take.
-
-    Parameters
-    ----------
-    source : Source
-    blocks : sequence of Block
-    n_components, covariance_type, n_candidates
-        What is computed.
-    n_threads : int, default=1
-        Threads that do the same at the same time, as workers of this machine would: memory
-        and caches are shared.
-    clock : callable, optional
-        ``time.process_time`` with one thread gives processor time, which what else the machine
-        does changes less.
-
-    Returns
-    -------
-    Rates
-    stored_bytes : int
-        Of the whole array, estimated from the chunks that were read; 0 where that is not known.
-    """
-    block = blocks[len(blocks) // 2]
-    pieces = list(_trial(block))
-    n_rows = sum(len(piece.rows) for piece in pieces)
-    row_bytes = source.n_features * source.dtype.itemsize
-    stored, fetch = _fetcher(block, pieces[0].start, n_rows)
-    most = max(1, 2 * PIECE_BYTES // row_bytes)
-    parts = [np.nan_to_num(piece.rows[:most]) for piece in pieces]
-    X = parts[0]
-    del pieces
-    mixture = _any_mixture(X, n_components, covariance_type)
-    statistics: list[Statistics] = []
-
-    def read() -> None:
-        for _ in _trial(block):
-            pass
-
-    def compute() -> None:
-        statistics.append(e_step_pieces(mixture, ((rows, None) for rows in parts)))
-        del statistics[2:]
-
-    with ThreadPoolExecutor(max(1, n_threads)) as pool, one_blas_thread():
-        compute()  # compiles
-        whole = 0.0 if block.resident else _measure(read, pool, n_threads, clock) / n_rows
-        bytes_alone = 0.0 if fetch is None else _measure(fetch, pool, n_threads, clock) / n_rows
-        computing = _measure(compute, pool, n_threads, clock) / sum(map(len, parts))
-        a, b = statistics[:2]
-        merging = _measure(lambda: a.merge(b), pool, 1, clock)
-    reading = min(whole, bytes_alone) if fetch is not None else whole
-    rates = Rates(
-        read=reading,
-        decode=whole - reading,
-        compute=computing * n_candidates,
-        merge=merging * n_candidates,
-    )
-    return rates, round(stored / n_rows * source.n_samples)
-
-
-def _measure(
-    work: Callable[[], object],
-    pool: ThreadPoolExecutor,
-    n_threads: int,
-    clock: Callable[[], float],
-) -> float:
-    """Seconds of the median of a few repeats, each on all threads at once."""
-    seconds: list[float] = []
-    while len(seconds) < _REPEATS or (sum(seconds) < _TRIAL_SECONDS and len(seconds) < 100):
-        begin = clock()
-        for future in [pool.submit(work) for _ in range(n_threads)]:
-            future.result()
-        seconds.append(clock() - begin)
-    return median(seconds)
-
-
-def _trial(block: Block) -> Iterator[Piece]:
-    n_bytes = 0
-    for piece in block.pieces():
-        yield piece
-        n_bytes += piece.rows.nbytes
-        if n_bytes >= _TRIAL_BYTES:
-            return
-
-
-def _fetcher(block: Block, start: int, n_rows: int) -> tuple[int, Callable[[], object] | None]:
-    """Stored bytes of some rows, and what fetches them without decoding; (0, None) if unknown."""
-    fetch: Any = getattr(block, "fetch", None)
-    if fetch is None:
-        return 0, None
-    return int(fetch(start, start + n_rows)), lambda: fetch(start, start + n_rows)
-
-
-def _any_mixture(X: Any, k: int, covariance_type: str) -> Mixture:
-    """Components of the spread of the rows, about rows of it."""
-    rng = np.random.default_rng(0)
-    d = X.shape[1]
-    rows = X.astype(np.float64)
-    variance = rows.var(axis=0) + 1e-6 * (1 + np.abs(rows).max())
-    means = rows[rng.integers(len(rows), size=k)]
-    means = means + 0.1 * np.sqrt(variance) * rng.standard_normal((k, d))
-    covariances: Any = {
-        "full": np.broadcast_to(np.diag(variance), (k, d, d)).copy(),
-        "tied": np.diag(variance),
-        "diag": np.broadcast_to(variance, (k, d)).copy(),
-        "spherical": np.full(k, variance.mean()),
-    }[covariance_type]
-    return Mixture.of(covariance_type, np.full(k, 1 / k), means, covariances)
+def _piece_bytes(blocks: Any, row_bytes: int) -> int:
+    """Bytes of rows that a block gives at a time."""
+    piece = min(max(block.n_rows for block in blocks) * row_bytes, PIECE_BYTES)
+    array: Any = getattr(getattr(blocks[0], "ref", None), "array", None)
+    return int(piece if array is None else max(piece, array.chunks[0] * row_bytes))
 
 
 def _pieces_held(blocks: Any, source: Source) -> int:
     """Bytes of rows that a task holds: the piece in use, the next, and one being decoded."""
-    row_bytes = source.n_features * source.dtype.itemsize
-    piece = min(max(block.n_rows for block in blocks) * row_bytes, PIECE_BYTES)
-    array: Any = getattr(getattr(blocks[0], "ref", None), "array", None)
-    ahead = 2
-    if array is not None:
-        piece = max(piece, array.chunks[0] * row_bytes)
-        ahead = 2 if blocks[0].ref.local else 5
-    return int(32 * MIB + (ahead + 1) * piece)
+    ref: Any = getattr(blocks[0], "ref", None)
+    ahead = 2 if ref is None or ref.local else 5
+    return 32 * MIB + (ahead + 1) * _piece_bytes(blocks, source.n_features * source.dtype.itemsize)
 
 
 def _share_held(source: Source, blocks: Any, workers: int) -> int:

@@ -6,6 +6,8 @@ import json
 
 import click
 
+from streamgmm.command import cache_option, json_option
+
 
 @click.command("plan")
 @click.argument("data")
@@ -42,7 +44,8 @@ import click
     metavar="SIZE",
     help="Bytes of rows that a task reads, such as 64MiB.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@cache_option
+@json_option
 def plan_command(
     data: str,
     n_components: int,
@@ -53,6 +56,7 @@ def plan_command(
     store_bandwidth: str | None,
     candidates: int,
     block_size: str,
+    cache: bool,
     as_json: bool,
 ) -> None:
     """Say what a fit to DATA will read, hold and take; refuse one that cannot fit in memory.
@@ -74,5 +78,6 @@ def plan_command(
         store_bandwidth=store_bandwidth,
         n_candidates=candidates,
         block_size=int(block_size) if block_size.isdigit() else block_size,
+        cache="auto" if cache else None,
     )
     print(json.dumps(found.to_dict()) if as_json else found.render())

@@ -61,6 +61,8 @@ class Run:
         State of the random generator after the starts, which were the last to draw from it.
     final : Statistics or None
         At the parameters that are returned, once that is known.
+    known : tuple of (start, stop)
+        Runs of blocks whose rows were kept, and so were read but once.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Run:
     passes: float
     random: Any
     final: Statistics | None = None
+    known: Rows = ()
 
     def state(self) -> dict[str, Any]:
         """Values that later reads do not change."""
@@ -81,6 +84,7 @@ class Run:
             "passes": self.passes,
             "random": self.random,
             "final": self.final,
+            "known": self.known,
         }
 
     @classmethod
@@ -95,7 +99,8 @@ class Run:
                 f"{rules.max_iter}; raise max_iter, or give another path"
             )
         ascents = [Ascent.restored(each, rules) for each in state["ascents"]]
-        run = cls(**state | {"ascents": ascents, "skipped": tuple(map(tuple, state["skipped"]))})
+        skipped, known = (tuple(map(tuple, state.get(name, ()))) for name in ("skipped", "known"))
+        run = cls(**state | {"ascents": ascents, "skipped": skipped, "known": known})
         if any(ascent.request is not None for ascent in ascents):
             run.final = None
         return run

@@ -24,6 +24,9 @@ of the scheduler's own time. Run ``python -m benchmarks.pass_overhead --only das
 WORKER_TASK_SECONDS = 1.6e-3
 """Processor time of a worker for a task beyond what the task does, measured likewise."""
 
+PASS_SECONDS = 3e-2
+"""From asking for a pass to its first task, and from its last to the answer, measured."""
+
 LATENCY_SECONDS = 5e-3
 """From a task's end to the start of one that waits for it, on another worker."""
 
@@ -64,7 +67,8 @@ class Rates:
 class Load:
     """A pass: `n_blocks` blocks of `n_rows` rows in all, `stored_bytes` of them in the store.
 
-    `result_bytes` is what a block leaves, `model_bytes` what every worker is sent.
+    `result_bytes` is what a block leaves, `model_bytes` what every worker is sent. A task reads
+    `task_blocks` neighbouring blocks, and `piece_rows` rows before it can compute.
     """
 
     n_rows: float
@@ -73,16 +77,18 @@ class Load:
     result_bytes: float
     model_bytes: float
     split_every: int = 8
+    task_blocks: int = 1
+    piece_rows: float = 0.0
 
     @property
-    def n_merges(self) -> int:
-        """Nodes of the tree above the blocks."""
-        return sum(tree_levels(self.n_blocks, self.split_every)[1:])
+    def levels(self) -> list[int]:
+        """Tasks that read, and those of each level of the tree above them."""
+        return tree_levels(math.ceil(self.n_blocks / self.task_blocks), self.split_every)
 
     @property
     def n_tasks(self) -> int:
-        """Tasks of a pass: the model, the blocks and the merges."""
-        return 1 + self.n_blocks + self.n_merges
+        """Tasks of a pass: the model, those that read and those that merge."""
+        return 1 + sum(self.levels)
 
 
 @dataclass(frozen=True)
@@ -146,33 +152,35 @@ def project(
     reading = rates.read + rates.decode
     # A worker with a processor to spare overlaps reading and computing; one without adds them.
     row = max(rates.compute, reading, (rates.compute + reading) / own)
+    n_reads = load.levels[0]
     rounds = (
-        math.ceil(load.n_blocks / n_workers)
-        if load.n_blocks < 8 * n_workers
-        else (load.n_blocks / n_workers + 0.5)
+        math.ceil(n_reads / n_workers) if n_reads < 8 * n_workers else (n_reads / n_workers + 0.5)
     )
-    block_rows = load.n_rows / load.n_blocks
+    task_rows = load.n_rows / n_reads
     overhead = rates.worker_task if dask else 0.0
-    merges = load.n_blocks * (rates.merge + (overhead / load.split_every)) / n_workers
-    work = rounds * (block_rows * row + overhead) + merges / min(1.0, own)
+    merges = (load.n_blocks * rates.merge + n_reads * overhead / load.split_every) / n_workers
+    both = task_rows * (rates.compute + reading) / min(1.0, own)
+    task = min(both, task_rows * row + load.piece_rows * min(reading, rates.compute))
+    work = rounds * (task + overhead) + merges / min(1.0, own)
     scheduling = load.n_tasks * rates.task if dask else 0.0
     if shared:
-        busy = load.n_rows * (rates.compute + reading) + load.n_blocks * (rates.merge + overhead)
+        busy = load.n_rows * (rates.compute + reading)
+        busy += load.n_blocks * rates.merge + n_reads * overhead
         work = max(work, (busy + scheduling) / (processors or 1.0))
     store = load.stored_bytes / rates.store
-    depth = len(tree_levels(load.n_blocks, load.split_every)) - 1
+    depth = len(load.levels) - 1
     per_level = load.split_every * (rates.merge + load.result_bytes / rates.network)
     tree = depth * (per_level + rates.latency) if dask else 0.0
     spread = math.log2(n_workers + 1) * (load.model_bytes / rates.network + rates.latency)
-    tail = tree + (spread if dask else 0.0)
+    tail = tree + (PASS_SECONDS + spread if dask else 0.0)
     needs = {
-        "compute": rounds * block_rows * rates.compute / min(1.0, own),
-        "reading": rounds * block_rows * reading / min(1.0, own),
+        "compute": rounds * task_rows * rates.compute / min(1.0, own),
+        "reading": rounds * task_rows * reading / min(1.0, own),
         "store": store,
         "scheduler": scheduling,
         "merge tree": tail + merges,
     }
-    last = load.n_blocks * rates.task + block_rows * row if dask and not shared else 0.0
+    last = n_reads * rates.task + task if dask and not shared else 0.0
     seconds = max(work, scheduling, last, store) + tail
     return _split(seconds, work, rates, needs, tail + merges)
 
@@ -222,19 +230,19 @@ def play(load: Load, rates: Rates, n_workers: int) -> float:
     -------
     float
     """
+    n_reads = load.levels[0]
     row = rates.compute + rates.read + rates.decode
-    block = load.n_rows / load.n_blocks * row + rates.worker_task
-    block = max(block, load.stored_bytes / load.n_blocks / rates.store * n_workers)
+    task = load.n_rows / n_reads * row + rates.worker_task
+    task = max(task, load.stored_bytes / n_reads / rates.store * n_workers)
     start = math.log2(n_workers + 1) * (load.model_bytes / rates.network + rates.latency)
     scheduler = rates.task
-    free = [start] * n_workers
+    free = [PASS_SECONDS + start] * n_workers
     heapq.heapify(free)
     done = []
-    for _ in range(load.n_blocks):
+    for _ in range(n_reads):
         scheduler += rates.task
-        done.append(max(heapq.heappop(free), scheduler) + block)
+        done.append(max(heapq.heappop(free), scheduler) + task)
         heapq.heappush(free, done[-1])
-    scheduler = max(scheduler, 0.0)
     move = load.result_bytes / rates.network
     while len(done) > 1:
         parents = []

@@ -26,7 +26,7 @@ from streamgmm.errors import (
     WorkerLostError,
 )
 from streamgmm.fit import FitSettings, fit
-from streamgmm.passes import SerialExecutor, open_executor
+from streamgmm.passes import LocalExecutor, open_executor
 from streamgmm.passes import memory as memories
 from streamgmm.plan import plan
 from streamgmm.simulate import Rates
@@ -183,8 +183,8 @@ def test_passes_over_kept_rows(kind: str, where: Any, tmp_path: Path, request: A
     source = make(kind, tmp_path)
     blocks = source.blocks(TARGET)
     keep = kept_bytes(source, blocks)
-    expected = SerialExecutor(blocks).run(weighted_sum, 1.5)
-    some = SerialExecutor([blocks[i] for i in (1, 2, 5)]).run(weighted_sum, 1.5)
+    expected = LocalExecutor(blocks).run(weighted_sum, 1.5)
+    some = LocalExecutor([blocks[i] for i in (1, 2, 5)]).run(weighted_sum, 1.5)
     options = (
         {"client": request.getfixturevalue("client")}
         if where == "cluster"
@@ -262,7 +262,7 @@ def test_dask_knows_what_is_kept_and_lets_it_go(
 def test_a_worker_that_keeps_rows_is_killed(kind: str, client: Any, tmp_path: Path) -> None:
     source = make(kind, tmp_path)
     blocks = source.blocks(TARGET)
-    expected = SerialExecutor(blocks).run(weighted_sum, 1.0)
+    expected = LocalExecutor(blocks).run(weighted_sum, 1.0)
     with open_executor(blocks, keep=kept_bytes(source, blocks)) as executor:
         first = executor.run(die_once, str(tmp_path / "first"))
         assert (tmp_path / "first").exists()
@@ -282,7 +282,7 @@ def test_errors_come_as_they_were(client: Any, tmp_path: Path) -> None:
         for _ in range(2):
             with pytest.raises(ValueError, match=r"^row 1000 is bad$"):
                 executor.run(fail_at, 1000)
-        assert same(executor.run(weighted_sum, 1.0), SerialExecutor(blocks).run(weighted_sum, 1.0))
+        assert same(executor.run(weighted_sum, 1.0), LocalExecutor(blocks).run(weighted_sum, 1.0))
         with pytest.raises(WorkerLostError, match=r"the block of rows 0:\d+ ended its worker"):
             executor.run(die_always, 0)
 
@@ -359,8 +359,9 @@ def test_a_checkpoint_does_not_mind(tmp_path: Path) -> None:
         given = {"max_iter": max_iter, "cache": cache, "checkpoint": tmp_path / "run.zarr"}
         result = run(path, tol=0, n_threads=1, **given)
     same_fit(result, expected)
-    # Read: pass 0 and none of 2 iterations; 2 iterations; and each time once more what was kept.
-    np.testing.assert_array_equal(result.history["bytes"] / X.nbytes, [1, 1, 2, 3, 4, 4, 5, 5])
+    # Read: pass 0 and, without a cache, 2 iterations. What a job reads again of what another one
+    # kept is not counted: the history is that of a fit that nothing ended.
+    np.testing.assert_array_equal(result.history["bytes"] / X.nbytes, [1, 1, 2, 3, 3, 3, 3, 3])
 
 
 @pytest.mark.parametrize("where", ["here", "cluster"])

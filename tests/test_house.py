@@ -31,6 +31,7 @@ FLOORS = [
         "acceleration",
         "adapt",
         "ascent",
+        "calibrate",
         "candidates",
         "checkpoint",
         "drift",

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 
 from streamgmm.errors import ParameterError
 from streamgmm.passes import (
-    SerialExecutor,
-    ThreadsExecutor,
+    LocalExecutor,
     one_blas_thread,
     open_executor,
     tree_levels,
@@ -90,7 +89,7 @@ def test_in_order_a_tree_holds_few_values(n: int, arity: int) -> None:
 @given(n=st.integers(1, 40), arity=st.integers(2, 9), n_threads=st.integers(2, 5))
 def test_threads_give_the_bits_of_the_serial_oracle(n: int, arity: int, n_threads: int) -> None:
     blocks = blocks_of(n)
-    expected = SerialExecutor(blocks, arity).run(weighted_sum, 1.5)
+    expected = LocalExecutor(blocks, split_every=arity).run(weighted_sum, 1.5)
     with open_executor(blocks, n_threads=n_threads, split_every=arity) as executor:
         assert same(executor.run(weighted_sum, 1.5), expected)
         assert same(executor.run(weighted_sum, 1.5), expected)
@@ -102,7 +101,7 @@ def test_a_subset_of_the_blocks_and_the_progress(n_threads: int) -> None:
     rows: list[int] = []
     with open_executor(blocks, n_threads=n_threads) as executor:
         some = executor.run(weighted_sum, 2.0, on_block=rows.append, blocks=[3, 4, 7])
-        assert same(some, SerialExecutor([blocks[i] for i in (3, 4, 7)]).run(weighted_sum, 2.0))
+        assert same(some, LocalExecutor([blocks[i] for i in (3, 4, 7)]).run(weighted_sum, 2.0))
         assert rows == [8, 8, 8]
         one = executor.run(weighted_sum, 2.0, on_block=rows.append, blocks=[5])
         assert same(one, weighted_sum(2.0, blocks[5]))
@@ -123,7 +122,7 @@ def test_an_error_reaches_the_caller_as_it_was(n_threads: int) -> None:
     with open_executor(blocks, n_threads=n_threads) as executor:
         with pytest.raises(ValueError, match=r"^row 100 is bad$"):
             executor.run(fail_at, 100)
-        expected = SerialExecutor(blocks).run(weighted_sum, 1.0)
+        expected = LocalExecutor(blocks).run(weighted_sum, 1.0)
         assert same(executor.run(weighted_sum, 1.0), expected)
 
 
@@ -165,6 +164,50 @@ def test_results_do_not_pile_up() -> None:
     assert watch.most <= 3 * 7 + 2 * (3 + 1) + 10
 
 
+@dataclass
+class ToldBlock:
+    """A block of two pieces that tells when they are asked for."""
+
+    told: list[tuple[str, int]]
+    start: int
+    n_rows: int = 2
+    resident: bool = False
+
+    def pieces(self) -> Iterator[Piece]:
+        self.told.append(("opened", self.start))
+        return (Piece(self.start + i, np.ones((1, 1)), None) for i in range(2))
+
+
+def tell_pieces(told: list[tuple[str, int]], block: Block) -> Sum:
+    n = 0
+    for piece in block.pieces():
+        told.append(("used", piece.start))
+        n += 1
+    told.append(("done", block.start))
+    return Sum(n, np.zeros(()))
+
+
+def test_the_next_block_is_opened_with_the_last_piece_of_one() -> None:
+    told: list[tuple[str, int]] = []
+    blocks = [ToldBlock(told, start) for start in (0, 2, 4)]
+    assert LocalExecutor(blocks).run(tell_pieces, told).n_rows == 6
+    assert told == [
+        ("opened", 0), ("used", 0), ("opened", 2), ("used", 1), ("done", 0),
+        ("used", 2), ("opened", 4), ("used", 3), ("done", 2),
+        ("used", 4), ("used", 5), ("done", 4),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_each_block_is_opened_once(n_threads: int) -> None:
+    told: list[tuple[str, int]] = []
+    blocks = [ToldBlock(told, 2 * i) for i in range(50)]
+    with open_executor(blocks, n_threads=n_threads) as executor:
+        assert executor.run(tell_pieces, told).n_rows == 100
+    for what in ("opened", "done"):
+        assert sorted(start for said, start in told if said == what) == list(range(0, 100, 2))
+
+
 @dataclass(frozen=True)
 class EndlessBlock:
     """A block that would never end, to see whether anything stops it."""
@@ -201,7 +244,7 @@ def test_ctrl_c_in_the_progress_stops_the_pass() -> None:
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
-    executor = ThreadsExecutor(blocks, 2)
+    executor = LocalExecutor(blocks, 2)
     with pytest.raises(KeyboardInterrupt):
         executor.run(weighted_sum, 1.0, on_block=interrupt)
     executor.close()
@@ -226,20 +269,19 @@ def test_one_blas_thread_in_every_block_and_restored_after() -> None:
         assert count() == 2
 
 
-def test_which_executor_is_opened() -> None:
+def test_how_many_threads_are_taken() -> None:
     blocks = blocks_of(9)
-    with open_executor(blocks, n_threads=1) as executor:
-        assert isinstance(executor, SerialExecutor)
-    with open_executor(blocks[:1], n_threads=4) as executor:
-        assert isinstance(executor, SerialExecutor)
-    with open_executor(blocks, n_threads=4) as executor:
-        assert isinstance(executor, ThreadsExecutor)
-        assert executor.n_threads == 4
-    with dask.config.set(scheduler="synchronous"), open_executor(blocks) as executor:
-        assert isinstance(executor, SerialExecutor)
-    with dask.config.set(num_workers=3), open_executor(blocks) as executor:
-        assert isinstance(executor, ThreadsExecutor)
-        assert executor.n_threads == 3
+
+    def taken(some: list[Block], n_threads: int | None = None) -> int:
+        with open_executor(some, n_threads=n_threads) as executor:
+            assert isinstance(executor, LocalExecutor)
+            return executor.n_threads
+
+    assert [taken(blocks, 1), taken(blocks[:1], 4), taken(blocks, 4)] == [1, 1, 4]
+    with dask.config.set(scheduler="synchronous"):
+        assert taken(blocks) == 1
+    with dask.config.set(num_workers=3):
+        assert taken(blocks) == 3
 
 
 @pytest.mark.parametrize(

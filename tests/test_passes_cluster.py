@@ -13,8 +13,8 @@ import pytest
 import zarr
 
 from streamgmm.errors import NonFiniteError, ParameterError, SourceError, WorkerLostError
-from streamgmm.passes import SerialExecutor, ThreadsExecutor, open_executor
-from streamgmm.passes.cluster import ClusterExecutor
+from streamgmm.passes import LocalExecutor, open_executor
+from streamgmm.passes.cluster import ClusterExecutor, _Result
 from streamgmm.sources import Block, check_finite, open_source
 from tests.passes_work import (
     Sum,
@@ -66,7 +66,7 @@ def test_the_cluster_gives_the_bits_of_the_serial_oracle(
 ) -> None:
     blocks = make(kind, tmp_path).blocks(TARGET)
     assert len(blocks) > 9
-    expected = SerialExecutor(blocks).run(weighted_sum, 1.5)
+    expected = LocalExecutor(blocks).run(weighted_sum, 1.5)
     rows: list[int] = []
     threads = set()
 
@@ -79,15 +79,51 @@ def test_the_cluster_gives_the_bits_of_the_serial_oracle(
         assert same(executor.run(weighted_sum, 1.5), expected)
         assert same(executor.run(weighted_sum, 1.5, on_block=on_block), expected)
         some = executor.run(weighted_sum, 1.5, blocks=[1, 2, 5])
-        assert same(some, SerialExecutor([blocks[i] for i in (1, 2, 5)]).run(weighted_sum, 1.5))
+        assert same(some, LocalExecutor([blocks[i] for i in (1, 2, 5)]).run(weighted_sum, 1.5))
     assert sorted(rows) == sorted(block.n_rows for block in blocks)
     assert threads == {threading.get_ident()}
+
+
+def test_dask_knows_how_large_a_result_is() -> None:
+    from dask.sizeof import sizeof
+
+    assert 80_000 < sizeof(_Result(Sum(1, np.zeros(10_000)), 1)) < 82_000
+
+
+def many_blocks(path: Path) -> list[Block]:
+    """So many that a task is a branch of the tree."""
+    zarr.create_array(str(path / "many.zarr"), data=X[:3000], chunks=(5, 3))
+    blocks = list(open_source(str(path / "many.zarr")).blocks(1))
+    assert len(blocks) == 600
+    return blocks
+
+
+def test_branches_of_many_blocks(client: Any, tmp_path: Path) -> None:
+    blocks = many_blocks(tmp_path)
+    expected = LocalExecutor(blocks).run(weighted_sum, 1.5)
+    rows: list[int] = []
+    with open_executor(blocks) as executor:
+        assert same(executor.run(weighted_sum, 1.5, on_block=rows.append), expected)
+        assert rows == [5] * 600
+        assert executor.rows_read == 3000
+        few = range(1, 600, 7)
+        some = executor.run(weighted_sum, 1.5, blocks=few)
+        assert same(some, LocalExecutor([blocks[i] for i in few]).run(weighted_sum, 1.5))
+        with pytest.raises(ValueError, match=r"^row 1000 is bad$"):
+            executor.run(fail_at, 1000)
+        flag = tmp_path / "killed"
+        assert same(
+            executor.run(die_once, str(flag)), LocalExecutor(blocks).run(weighted_sum, 1.0)
+        )
+        assert flag.exists()
+        with pytest.raises(WorkerLostError, match=r"one of 8 blocks of rows 40:80 ended its wor"):
+            executor.run(die_always, 41)
 
 
 @pytest.mark.parametrize("kind", ["zarr", "numpy", "persisted"])
 def test_a_worker_killed_in_the_middle_of_a_pass(kind: str, client: Any, tmp_path: Path) -> None:
     blocks = make(kind, tmp_path).blocks(TARGET)
-    expected = SerialExecutor(blocks).run(weighted_sum, 1.0)
+    expected = LocalExecutor(blocks).run(weighted_sum, 1.0)
     rows: list[int] = []
     flag = tmp_path / "killed"
     with open_executor(blocks) as executor:
@@ -204,20 +240,21 @@ def test_ctrl_c_cancels_the_pass(cluster: Any, client: Any, tmp_path: Path) -> N
         with pytest.raises(KeyboardInterrupt):
             executor.run(slow_sum, 0.2, on_block=interrupt)
         begun = time.monotonic()
-        expected = SerialExecutor(blocks).run(weighted_sum, 1.0)
+        expected = LocalExecutor(blocks).run(weighted_sum, 1.0)
         assert same(executor.run(weighted_sum, 1.0), expected)
         assert time.monotonic() - begun < 0.2 * len(blocks)
 
 
-def fit_inside(_: int) -> tuple[str, Sum]:
+def fit_inside(_: int) -> tuple[int, Sum]:
     with open_executor(open_source(X).blocks(TARGET)) as executor:
-        return type(executor).__name__, executor.run(weighted_sum, 1.0)
+        assert isinstance(executor, LocalExecutor)
+        return executor.n_threads, executor.run(weighted_sum, 1.0)
 
 
 def test_inside_a_task_a_pass_stays_on_its_worker(client: Any) -> None:
-    name, value = client.submit(fit_inside, 0).result()
-    assert name == "SerialExecutor"
-    assert same(value, SerialExecutor(open_source(X).blocks(TARGET)).run(weighted_sum, 1.0))
+    n_threads, value = client.submit(fit_inside, 0).result()
+    assert n_threads == 1
+    assert same(value, LocalExecutor(open_source(X).blocks(TARGET)).run(weighted_sum, 1.0))
 
 
 def test_which_executor_a_client_gives(client: Any) -> None:
@@ -225,9 +262,9 @@ def test_which_executor_a_client_gives(client: Any) -> None:
 
     blocks = open_source(X).blocks(TARGET)
     with open_executor(blocks[:1]) as executor:
-        assert isinstance(executor, SerialExecutor)
+        assert isinstance(executor, LocalExecutor)
     with open_executor(blocks, n_threads=2) as executor:
-        assert isinstance(executor, ThreadsExecutor)
+        assert isinstance(executor, LocalExecutor)
     with open_executor(blocks, n_threads=2, client=client) as executor:
         assert isinstance(executor, ClusterExecutor)
     with dask.config.set(scheduler="threads"), open_executor(blocks) as executor:

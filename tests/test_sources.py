@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -18,12 +19,13 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamgmm.errors import DataError, ParameterError, SourceError
+from streamgmm.errors import ChunkError, DataError, ParameterError, SourceError
 from streamgmm.sources import (
     PIECE_BYTES,
     Block,
     Piece,
     Source,
+    alone,
     check_finite,
     open_source,
     parse_block_size,
@@ -284,6 +286,63 @@ def test_shards_of_blosc_chunks_with_the_index_first(tmp_path: Path) -> None:
 def test_a_missing_chunk_is_the_fill_value(tmp_path: Path) -> None:
     zarr.create_array(str(tmp_path / "x"), shape=(10, 2), chunks=(5, 2), dtype="f4", fill_value=7)
     np.testing.assert_array_equal(read(open_source(tmp_path / "x"), 10)[0], np.full((10, 2), 7))
+
+
+@pytest.mark.parametrize("compressors", [None, "auto"])
+@pytest.mark.parametrize("by_itself", [False, True])
+def test_memory_of_pieces_is_lent_again_only_when_nobody_looks(
+    by_itself: bool, compressors: Any, tmp_path: Path
+) -> None:
+    n = PIECE_BYTES // 64
+    X = np.arange(12.0 * n * 8).reshape(-1, 8)
+    path = str(tmp_path / "x")
+    zarr.create_array(path, data=X, chunks=(n // 2, 8), compressors=compressors)
+    (block,) = open_source(path).blocks(1 << 30)
+
+    def addresses(held: int) -> set[int]:
+        found, latest = set(), []
+        for piece in block.pieces():
+            latest = [*latest, piece.rows[1:, 2:]][-held:]  # a view of it is enough
+            found.add(piece.rows.ctypes.data)
+        return found
+
+    with alone(by_itself):
+        pieces = list(block.pieces())
+        np.testing.assert_array_equal(np.concatenate([piece.rows for piece in pieces]), X)
+        for piece in block.pieces():
+            np.testing.assert_array_equal(
+                piece.rows, X[piece.start : piece.start + len(piece.rows)]
+            )
+        assert len(addresses(held=1)) <= 4
+        assert len(addresses(held=12)) == 12
+        np.testing.assert_array_equal(np.concatenate([piece.rows for piece in pieces]), X)
+    assert len(pickle.dumps(block)) < 2500
+
+
+def test_a_thread_that_is_alone_reads_by_itself(tmp_path: Path) -> None:
+    X = table(100, 3)
+    path = str(tmp_path / "x")
+    zarr.create_array(path, data=X, chunks=(10, 3), fill_value=7.0)
+    (tmp_path / "x/c/3/0").unlink()
+    readers: list[int] = []
+
+    def read_here(i: int) -> int:
+        readers.append(threading.get_ident())
+        return i
+
+    warmed: list[int] = []
+    with alone():
+        rows = read(open_source(path), 240)[0]
+        assert list(read_ahead(read_here, range(5), warm=warmed.append)) == list(range(5))
+    assert readers == [threading.get_ident()] * 5
+    assert warmed == list(range(5))
+    np.testing.assert_array_equal(rows[30:40], 7.0)
+    np.testing.assert_array_equal(
+        np.delete(rows, range(30, 40), 0), np.delete(X, range(30, 40), 0)
+    )
+    (tmp_path / "x/c/5/0").write_bytes(b"no chunk of anything")
+    with alone(), pytest.raises(ChunkError, match=r"chunk 'c/5/0' \(rows 50:60\)"):
+        read(open_source(path), 240)
 
 
 def test_a_large_piece_is_split_into_views() -> None:

@@ -12,19 +12,19 @@ from contextlib import contextmanager
 from typing import Any
 
 from streamgmm.errors import ParameterError
-from streamgmm.passes.base import Executor, Mergeable, tree_levels
+from streamgmm.passes.base import Executor, Mergeable, blocks_in_task, tree_levels
 from streamgmm.passes.blas import one_blas_thread, one_openmp_thread
-from streamgmm.passes.local import SerialExecutor, ThreadsExecutor
+from streamgmm.passes.local import LocalExecutor
 from streamgmm.passes.memory import may_keep, memory_here, worker_here
 from streamgmm.passes.workers import check_workers, connect, make_ready
 from streamgmm.sources import Block
 
 __all__ = [
     "Executor",
+    "LocalExecutor",
     "Mergeable",
-    "SerialExecutor",
-    "ThreadsExecutor",
     "active_client",
+    "blocks_in_task",
     "check_workers",
     "connect",
     "default_threads",
@@ -110,15 +110,14 @@ def open_executor(
             cluster.close()
         return
     n_threads = min(default_threads() if n_threads is None else n_threads, len(blocks))
+    from dask.system import CPU_COUNT
+
     keeps = may_keep(keep, memory_here())
-    if n_threads == 1:
-        yield SerialExecutor(blocks, split_every, keeps)
-        return
-    threads = ThreadsExecutor(blocks, n_threads, split_every, keeps)
+    local = LocalExecutor(blocks, n_threads, split_every, keeps, alone=n_threads >= CPU_COUNT)
     try:
-        yield threads
+        yield local
     finally:
-        threads.close()
+        local.close()
 
 
 def _named_scheduler() -> str:

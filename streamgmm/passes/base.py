@@ -30,7 +30,12 @@ class Executor(Protocol):
     rows_read : int
         Rows that all passes so far have read; those that were kept from an earlier one are not
         among them.
+    known : set of int
+        Blocks that were read by passes that keep rows. Whoever takes up what another process
+        began adds those that it had read, so that the same rows are counted in the end.
     """
+
+    known: set[int]
 
     @property
     def rows_read(self) -> int: ...  # noqa: D102
@@ -84,6 +89,18 @@ def tree_levels(n_leaves: int, arity: int) -> list[int]:
     while levels[-1] > 1:
         levels.append(-(-levels[-1] // arity))
     return levels
+
+
+def blocks_in_task(n_blocks: int, n_threads: int, arity: int = 8) -> int:
+    """Give how many neighbouring blocks one task of a cluster reads and merges.
+
+    `arity`, where that leaves 64 tasks and 16 for every thread of the workers, so that they
+    share them evenly; else one.
+
+    >>> blocks_in_task(1000, 2, 8), blocks_in_task(1000, 20, 8), blocks_in_task(10**6, 5000, 8)
+    (8, 1, 8)
+    """
+    return arity if n_blocks >= arity * max(64, 16 * n_threads) else 1
 
 
 def merge_all(values: Sequence[M]) -> M:

@@ -3,34 +3,72 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import queue
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
-from typing import Any
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import cloudpickle  # type: ignore[import-untyped]
+from dask.system import CPU_COUNT
+from distributed.comm.addressing import get_address_host
 
 from streamgmm.errors import ParameterError, StreamGMMError, WorkerLostError
-from streamgmm.passes.base import C, M, OnBlock, merge_all, tree_levels
+from streamgmm.passes.base import C, M, OnBlock, blocks_in_task, merge_all
 from streamgmm.passes.blas import one_blas_thread
+from streamgmm.passes.local import LocalExecutor
 from streamgmm.passes.memory import may_keep, memory_of
 from streamgmm.passes.watch import LOOK_SECONDS, Watch, lost_scheduler
 from streamgmm.sources import Block, hold, is_kept
 
 _SCATTER_BYTES = 256 << 20
 _LOST_TRIES = 4
+_AROUND_SECONDS = 10.0
 _ADVICE = (
     "most likely for want of memory; use a smaller block_size, smaller chunks, or workers with "
     "more memory"
 )
 
 
-def _load(payload: bytes) -> Any:
-    return pickle.loads(payload)
+@dataclass(frozen=True)
+class _Work:
+    """What every task of a pass needs.
+
+    `shared` is what many blocks share; `hosts` says how many threads the workers on each machine
+    have.
+    """
+
+    func: Callable[[Any, Block], Any]
+    context: Any
+    shared: Sequence[Any]
+    split_every: int
+    hosts: Mapping[str, int]
+    topic: str
+    token: str
+
+
+class _Result(NamedTuple):
+    """What blocks gave, and how many rows were read for it."""
+
+    value: Any
+    n_rows: int
+
+    def __sizeof__(self) -> int:
+        """Count the arrays too, so that Dask knows what it costs to hold and to send."""
+        buffers: list[pickle.PickleBuffer] = []
+        frame = pickle.dumps(tuple(self), protocol=5, buffer_callback=buffers.append)
+        return len(frame) + sum(buffer.raw().nbytes for buffer in buffers)
+
+
+def _load(payload: bytes) -> _Work:
+    work: _Work = pickle.loads(payload)
+    return work
 
 
 class _Pickler(pickle.Pickler):
@@ -58,59 +96,67 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _open(
-    block: Block | bytes, shared: Sequence[Any], waited: bytes, values: Sequence[Any]
-) -> Block:
-    """Make a block of what was sent, with the results that it waited for."""
-    here: Any = _Unpickler(block, shared).load() if isinstance(block, bytes) else block
-    if values:
-        here = here.fill(dict(zip(pickle.loads(waited), values, strict=True)))
-    opened: Block = here
-    return opened
+    sent: Block | tuple[bytes, ...], shared: Sequence[Any], waited: bytes, values: Sequence[Any]
+) -> list[Any]:
+    """Make blocks of what was sent, with the results that they waited for."""
+    blocks: list[Any]
+    if isinstance(sent, tuple):
+        blocks = [_Unpickler(each, shared).load() for each in sent]
+    else:
+        blocks = [sent]
+    if not values:
+        return blocks
+    found = dict(zip(pickle.loads(waited), values, strict=True))
+    return [block.fill(found) for block in blocks]
 
 
-def _keep_block(block: Block | bytes, waited: bytes, values: list[Any]) -> Block:
+def _keep_block(sent: Block | tuple[bytes, ...], waited: bytes = b"", *values: Any) -> Block:
     """Read one block on a worker, which keeps it."""
+    (block,) = _open(sent, (), waited, values)
     with one_blas_thread():
-        return hold(_open(block, (), waited, values))
+        return hold(block)
 
 
-def _map_block(
-    work: tuple[Callable[[Any, Block], Any], Any, Sequence[Any]],
-    block: Block | bytes,
-    waited: bytes,
-    values: list[Any],
-    topic: str,
-    token: str,
-    index: int,
-    first: bool,
-) -> tuple[Any, int]:
-    """Run one block on a worker; give the result, and how many rows were read for it.
+def _map_blocks(
+    work: _Work,
+    sent: Block | tuple[bytes, ...],
+    at: int,
+    first: bool = True,
+    waited: bytes = b"",
+    *values: Any,
+) -> _Result:
+    """Run blocks on a worker; in the pass the first of them is the one `at` this index.
 
-    Those that are kept count for the `first` pass over them.
+    Rows that are kept count as read for the `first` pass over them.
     """
-    func, context, shared = work
-    here = _open(block, shared, waited, values)
-    n_rows = here.n_rows if first or not is_kept(here) else 0
+    from distributed import get_worker
+
+    blocks = _open(sent, work.shared, waited, values)
+    n_rows = sum(block.n_rows for block in blocks if first or not is_kept(block))
+    worker = get_worker()
+    n_here = work.hosts.get(get_address_host(worker.address), 0)
+    executor = LocalExecutor(blocks, 1, work.split_every, alone=n_here >= CPU_COUNT)
+    indices = count(at)
+
+    def report(_: int) -> None:
+        worker.log_event(work.topic, (work.token, next(indices)))
+
     try:
-        with one_blas_thread():
-            value = func(context, here)
+        value = executor.run(work.func, work.context, on_block=report if work.topic else None)
     except StreamGMMError as error:
         # Its message tells the cause, which might not pickle; then the error would not either.
         error.__cause__ = error.__context__ = None
         raise
-    if topic:
-        from distributed import get_worker
-
-        get_worker().log_event(topic, (token, index))
-    return value, n_rows
+    return _Result(value, n_rows)
 
 
 def _nothing() -> None:
     return None
 
 
-def _merge_task(*told: tuple[Any, int]) -> tuple[Any, int]:
-    return merge_all([value for value, _ in told]), sum(n_rows for _, n_rows in told)
+def _merge_task(*told: _Result) -> _Result:
+    values, n_rows = zip(*told, strict=True)
+    return _Result(merge_all(values), sum(n_rows))
 
 
 class _Progress:
@@ -138,9 +184,10 @@ class ClusterExecutor:
     """Runs each pass as one graph on a Dask cluster: a task a block, and the tree.
 
     The graph carries `func` and its context once, as a task that the blocks depend on. Blocks
-    are sent as they are where they are small. Those that hold rows are scattered when first
-    used and kept by the workers until the executor closes; what a dying worker takes along is
-    scattered again, and the pass repeated.
+    are sent as they are where they are small; where there are many for each worker, a task is a
+    whole branch of the tree, which merges the same values in the same order. Those that hold
+    rows are scattered when first used and kept by the workers until the executor closes; what a
+    dying worker takes along is scattered again, and the pass repeated.
 
     Where rows are to be kept, the first pass over a block is two tasks: one reads it, and its
     result stays where it is; the other computes, as those of later passes do, which Dask sends
@@ -160,6 +207,9 @@ class ClusterExecutor:
         self.split_every = split_every
         self._token = uuid.uuid4().hex[:12]
         self._n_passes = 0
+        self._leaf = 1
+        self._hosts: dict[str, int] = {}
+        self._looked = -math.inf
         self._small: dict[int, bytes] = {}
         self._shared: dict[int, Any] = {}
         self._scattered: dict[int, Any] = {}
@@ -167,6 +217,7 @@ class ClusterExecutor:
         self._keep = keep
         self._kept: dict[int, Any] = {}
         self.rows_read = 0
+        self.known: set[int] = set()
 
     def run(
         self,
@@ -182,7 +233,6 @@ class ClusterExecutor:
         if not len(indices):
             raise ParameterError("there are no blocks to run on")
         self._scatter(indices)
-        work = cloudpickle.dumps((func, context, tuple(self._shared.values())))
         name = getattr(func, "__name__", "pass").strip("_<>") or "pass"
         reported: set[int] = set()
 
@@ -195,7 +245,9 @@ class ClusterExecutor:
             self._scatter(indices)
             keeps = not afresh and self._has_room()
             try:
-                value = self._run_once(name, work, indices, report if on_block else None, keeps)
+                value = self._run_once(
+                    name, (func, context), indices, report if on_block else None, keeps
+                )
             except Exception as error:
                 self._explain(error, indices)
                 if isinstance(error, (CancelledError, OSError)) and self._is_lost(error):
@@ -217,7 +269,7 @@ class ClusterExecutor:
     def _run_once(
         self,
         name: str,
-        work: bytes,
+        what: tuple[Callable[[Any, Block], Any], Any],
         indices: Sequence[int],
         report: Callable[[int], None] | None,
         keeps: bool,
@@ -234,7 +286,9 @@ class ClusterExecutor:
                 progress = _progress[self.client] = _Progress(self.client)
             topic = progress.topic
             progress.queues[token] = finished
-        graph, root, new = self._graph(name, work, indices, topic, token, keeps)
+        shared = tuple(self._shared.values())
+        work = _Work(*what, shared, self.split_every, self._look_around(), topic, token)
+        graph, root, new = self._graph(name, cloudpickle.dumps(work), indices, keeps)
         future = None
         loads: list[Any] = []
         try:
@@ -253,6 +307,7 @@ class ClusterExecutor:
                     report(i)
             value, n_rows = future.result()
             self._kept.update(zip(new, loads, strict=True))
+            self.known.update(indices if keeps else ())
             self.rows_read += n_rows
             loads = []
             return value
@@ -278,17 +333,20 @@ class ClusterExecutor:
         if kept is not None:
             kept.clear()
 
+    def _look_around(self) -> dict[str, int]:
+        """Threads of workers on each machine, as they lately were."""
+        if time.monotonic() - self._looked > _AROUND_SECONDS:
+            self._looked = time.monotonic()
+            self._hosts = {}
+            for each in self.client.scheduler_info(n_workers=-1)["workers"].values():
+                self._hosts[each["host"]] = self._hosts.get(each["host"], 0) + each["nthreads"]
+        return self._hosts
+
     def _graph(
-        self,
-        name: str,
-        work: bytes,
-        indices: Sequence[int],
-        topic: str,
-        token: str,
-        keeps: bool,
+        self, name: str, work: bytes, indices: Sequence[int], keeps: bool
     ) -> tuple[dict[Any, Any], Any, dict[int, Any]]:
         """Make the graph of one pass; give it, the key of its root and those of what to keep."""
-        from dask._task_spec import List, Task, TaskRef
+        from dask._task_spec import Task, TaskRef
 
         kinds = ("context", name, "merge", *(["keep"] if keeps else []))
         groups = [f"streamgmm-{kind}-{self._token}" for kind in kinds]
@@ -299,33 +357,42 @@ class ClusterExecutor:
         # Blocks that hold nothing are queued at the scheduler; others go to where their rows are.
         scattered = any(index in self._scattered for index in indices)
         queued = not scattered and not keeps
+        waits = [_futures(self.blocks[index]) for index in indices]
+        free = queued and not any(waits)
+        n_threads = sum(self._hosts.values())
+        leaf = blocks_in_task(len(indices), n_threads, self.split_every) if free else 1
+        self._leaf = leaf
         new: dict[int, Any] = {}
         nodes: list[Any] = []
-        for i, index in enumerate(indices):
-            key = (map_group, pass_id, i)
-            block = (
-                TaskRef(self._scattered[index].key)
-                if index in self._scattered
-                else self._small[index]
-            )
-            waits = _futures(self.blocks[index])
-            refs = [TaskRef(future.key) for future in waits.values()]
-            sent: tuple[Any, ...] = (block, pickle.dumps(list(waits)), List(*refs))
+        for at in range(0, len(indices), leaf):
+            key = (map_group, pass_id, at)
+            index = indices[at]
+            sent: tuple[Any, ...] = ()
+            if waits[at]:
+                refs = (TaskRef(future.key) for future in waits[at].values())
+                sent = (pickle.dumps(list(waits[at])), *refs)
+            if index in self._scattered:
+                block: Any = TaskRef(self._scattered[index].key)
+            else:
+                block = tuple(self._small[i] for i in indices[at : at + leaf])
             if keeps and index not in self._kept:
                 new[index] = load = (*keep_group, pass_id, index)
                 if index in self._small:  # it is sent once, and must not need this pass's context
-                    sent = (pickle.dumps(self.blocks[index]), *sent[1:])
-                graph[load] = Task(load, _keep_block, *sent, _data_producer=not scattered)
+                    block = (pickle.dumps(self.blocks[index]),)
+                graph[load] = Task(load, _keep_block, block, *sent, _data_producer=not scattered)
             if keeps:
-                held = TaskRef(new[index] if index in new else self._kept[index].key)
-                sent = (held, pickle.dumps([]), List())
-            args = (*sent, topic, token, i, index in new)
-            graph[key] = Task(key, _map_block, TaskRef(work_key), *args, _data_producer=queued)
+                block = TaskRef(new[index] if index in new else self._kept[index].key)
+                sent = ()
+            first = not keeps or index not in self.known
+            args = (block, at, first, *sent)
+            graph[key] = Task(key, _map_blocks, TaskRef(work_key), *args, _data_producer=queued)
             nodes.append(key)
-        for level, size in enumerate(tree_levels(len(nodes), self.split_every)[1:], start=1):
+        level = 0
+        while len(nodes) > 1:
+            level += 1
             parents: list[Any] = []
-            for i in range(size):
-                children = nodes[i * self.split_every : (i + 1) * self.split_every]
+            for i in range(0, len(nodes), self.split_every):
+                children = nodes[i : i + self.split_every]
                 if len(children) == 1:
                     parents.append(children[0])
                     continue
@@ -382,6 +449,7 @@ class ClusterExecutor:
         for future in self._kept.values():
             future.release()
         self._kept.clear()
+        self.known.clear()
         return False
 
     def _forget_lost(self, error: Exception) -> bool:
@@ -414,8 +482,10 @@ class ClusterExecutor:
         where = "a merge"
         if isinstance(key, tuple) and len(key) == 3:
             reading = key[0].startswith("streamgmm-keep-")
-            block = self.blocks[key[2] if reading else indices[key[2]]]
-            where = f"the block of rows {block.start}:{block.start + block.n_rows}"
+            run = [key[2]] if reading else indices[key[2] : key[2] + self._leaf]
+            first, last = self.blocks[run[0]], self.blocks[run[-1]]
+            where = "the block" if len(run) == 1 else f"one of {len(run)} blocks"
+            where += f" of rows {first.start}:{last.start + last.n_rows}"
         raise WorkerLostError(
             f"{where} ended its worker {error.allowed_failures + 1} times, {_ADVICE}"
         ) from error

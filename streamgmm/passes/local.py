@@ -7,66 +7,27 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic
 
 from streamgmm.errors import ParameterError
 from streamgmm.passes.base import C, M, OnBlock, Tree
 from streamgmm.passes.blas import one_blas_thread
-from streamgmm.sources import Block, KeptBlock, Piece, is_kept
-
-
-class _Local:
-    """What executors of this process share: the blocks, kept or not."""
-
-    def __init__(self, blocks: Sequence[Block], split_every: int = 8, keeps: bool = False) -> None:
-        self.blocks = blocks
-        self.split_every = split_every
-        self.rows_read = 0
-        self._kept = [KeptBlock(block) for block in blocks] if keeps else []
-
-    def _choose(self, indices: Sequence[int] | None, afresh: bool) -> Sequence[Block]:
-        """Give the blocks of a pass, and count what it will read."""
-        if indices is not None and not len(indices):
-            raise ParameterError("there are no blocks to run on")
-        blocks = self.blocks if afresh or not self._kept else self._kept
-        chosen = blocks if indices is None else [blocks[i] for i in indices]
-        self.rows_read += sum(block.n_rows for block in chosen if not is_kept(block))
-        return chosen
-
-
-class SerialExecutor(_Local):
-    """Runs block after block in the calling thread. The oracle for the others."""
-
-    def run(
-        self,
-        func: Callable[[C, Block], M],
-        context: C,
-        *,
-        on_block: OnBlock | None = None,
-        blocks: Sequence[int] | None = None,
-        afresh: bool = False,
-    ) -> M:
-        """Map and merge; see `Executor`."""
-        chosen = self._choose(blocks, afresh)
-        tree: Tree[M] = Tree(len(chosen), self.split_every)
-        with one_blas_thread():
-            for i, block in enumerate(chosen):
-                tree.add(i, func(context, block))
-                if on_block is not None:
-                    on_block(block.n_rows)
-        return tree.result()
+from streamgmm.sources import Block, KeptBlock, Piece, alone, is_kept
 
 
 class _StoppedError(Exception):
     """A block that was not read to its end because another one failed."""
 
 
-@dataclass(frozen=True)
-class _WatchedBlock:
-    """A block that calls `between` before each piece: to stop, or to report."""
+@dataclass
+class _OpenBlock:
+    """A block that calls `between` before each piece, and `ending` when it has its last."""
 
     block: Block
+    opened: Iterator[Piece] | None
     between: Callable[[], None]
+    ending: Callable[[], None]
 
     @property
     def start(self) -> int:
@@ -83,12 +44,17 @@ class _WatchedBlock:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.block, name)  # what only some kinds of block have
 
-    def part(self, start: int, stop: int) -> _WatchedBlock:
+    def part(self, start: int, stop: int) -> _OpenBlock:
         block: Any = self.block
-        return _WatchedBlock(block.part(start, stop), self.between)
+        return _OpenBlock(block.part(start, stop), None, self.between, lambda: None)
 
     def pieces(self) -> Iterator[Piece]:
-        for piece in self.block.pieces():
+        pieces, self.opened = self.opened or self.block.pieces(), None
+        left = self.n_rows
+        for piece in pieces:
+            left -= len(piece.rows)
+            if not left:
+                self.ending()
             self.between()
             yield piece
 
@@ -97,7 +63,8 @@ class _Pass(Generic[C, M]):
     """One pass under way: any number of threads work on it until no block is left.
 
     Blocks are begun in order. Where one fails none is begun any more, those after it stop, and
-    those before it go on: so the failure that is told is the first one in the data.
+    those before it go on: so the failure that is told is the first one in the data. Whoever
+    computes on the last piece of a block has the first of the next one read meanwhile.
     """
 
     def __init__(
@@ -105,6 +72,7 @@ class _Pass(Generic[C, M]):
     ) -> None:
         self._func, self._context, self._tree = func, context, tree
         self._left = iter(enumerate(blocks))
+        self._opened: deque[tuple[int, Block, Iterator[Piece] | None]] = deque()
         self._lock = threading.Lock()
         self._rows_done: deque[int] = deque()
         self._failed: dict[int, BaseException] = {}
@@ -114,9 +82,11 @@ class _Pass(Generic[C, M]):
         """Take block after block; the one thread that is given `on_block` reports for all."""
         while True:
             with self._lock:
-                i, block = next(self._left, (self._end, None))
-            if block is None or i >= self._end:
-                return
+                if not self._opened:
+                    self._open(read=False)
+                if not self._opened or self._opened[0][0] >= self._end:
+                    return
+                i, block, opened = self._opened.popleft()
 
             def between(i: int = i) -> None:
                 if i >= self._end:
@@ -124,13 +94,14 @@ class _Pass(Generic[C, M]):
                 self.report(on_block)
 
             try:
-                value = self._func(self._context, _WatchedBlock(block, between))
+                here = _OpenBlock(block, opened, between, self._open_next)
+                value = self._func(self._context, here)
             except Exception as error:
                 self._fail(i, error)
                 return
             with self._lock:
                 self._tree.add(i, value)
-            del value
+            del value, here, opened
             self._rows_done.append(block.n_rows)
             self.report(on_block)
 
@@ -149,6 +120,15 @@ class _Pass(Generic[C, M]):
         if self._failed:
             raise self._failed[min(self._failed)]
 
+    def _open_next(self) -> None:
+        with self._lock:
+            self._open(read=True)
+
+    def _open(self, read: bool) -> None:
+        """Take the next block that nobody has; have its first piece `read` from now on."""
+        for i, block in islice(self._left, 1):
+            self._opened.append((i, block, block.pieces() if read else None))
+
     def _fail(self, i: int, error: Exception) -> None:
         with self._lock:
             if not isinstance(error, _StoppedError):
@@ -156,22 +136,29 @@ class _Pass(Generic[C, M]):
                 self._end = min(self._end, i)
 
 
-class ThreadsExecutor(_Local):
-    """Runs blocks on this thread and others of this process.
+class LocalExecutor:
+    """Runs blocks on the calling thread, and on others of this process beside it.
 
     The calling thread works like the others: nobody waits to be handed a block, which would
-    cost more than a small block does.
+    cost more than a small block does. On one thread it is the oracle for all else. Where there
+    is a processor for each of the threads and no more, they read `alone`.
     """
 
     def __init__(
         self,
         blocks: Sequence[Block],
-        n_threads: int,
+        n_threads: int = 1,
         split_every: int = 8,
         keeps: bool = False,
+        alone: bool = False,
     ) -> None:
-        super().__init__(blocks, split_every, keeps)
         self.n_threads = n_threads
+        self._alone = alone
+        self.rows_read = 0
+        self.known: set[int] = set()
+        self._blocks = blocks
+        self._split_every = split_every
+        self._kept = [KeptBlock(block) for block in blocks] if keeps else []
         self._pool = ThreadPoolExecutor(max(1, n_threads - 1), thread_name_prefix="streamgmm")
 
     def run(
@@ -184,14 +171,23 @@ class ThreadsExecutor(_Local):
         afresh: bool = False,
     ) -> M:
         """Map and merge; see `Executor`."""
-        chosen = self._choose(blocks, afresh)
-        tree: Tree[M] = Tree(len(chosen), self.split_every)
+        indices = range(len(self._blocks)) if blocks is None else blocks
+        if not len(indices):
+            raise ParameterError("there are no blocks to run on")
+        keeps = bool(self._kept) and not afresh
+        chosen = [(self._kept if keeps else self._blocks)[i] for i in indices]
+        tree: Tree[M] = Tree(len(chosen), self._split_every)
         under_way = _Pass(func, context, chosen, tree)
+
+        def work(on_block: OnBlock | None = None) -> None:
+            with alone(self._alone):
+                under_way.work(on_block)
+
         with one_blas_thread():
             n_others = min(self.n_threads, len(chosen)) - 1
-            others = [self._pool.submit(under_way.work) for _ in range(n_others)]
+            others = [self._pool.submit(work) for _ in range(n_others)]
             try:
-                under_way.work(on_block)
+                work(on_block)
                 wait(others)
             except BaseException:  # from `on_block`, or an interrupt
                 under_way.stop()
@@ -201,6 +197,12 @@ class ThreadsExecutor(_Local):
             for other in others:
                 other.result()
             under_way.report(on_block)
+        new = (not keeps or i not in self.known or not is_kept(self._kept[i]) for i in indices)
+        self.rows_read += sum(
+            block.n_rows for block, read in zip(chosen, new, strict=True) if read
+        )
+        if keeps:
+            self.known.update(indices)
         return tree.result()
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from streamgmm.sources.base import (
     parse_block_size,
 )
 from streamgmm.sources.keeping import KeptBlock, hold, is_kept, kept_bytes
+from streamgmm.sources.readahead import alone
 from streamgmm.sources.skipping import unreadable, without_rows
 from streamgmm.sources.weights import open_weights
 
@@ -31,6 +32,7 @@ __all__ = [
     "KeptBlock",
     "Piece",
     "Source",
+    "alone",
     "check_finite",
     "hold",
     "is_kept",

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -160,8 +161,7 @@ class DaskBlock:
             weight = None if read_weight is None else read_weight(a, b)
             return Piece(a, as_rows(rows, self.dtype), weight)
 
-        for piece in read_ahead(read, self.chunks):
-            yield from split_piece(piece)
+        return chain.from_iterable(map(split_piece, read_ahead(read, self.chunks)))
 
 
 @dataclass(frozen=True)

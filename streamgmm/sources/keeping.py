@@ -56,11 +56,11 @@ class KeptBlock:
 
     def pieces(self) -> Iterator[Piece]:
         """Give the pieces that are kept, or read them and keep them as they go by."""
-        if self._pieces is not None:
-            yield from self._pieces
-            return
+        return self._keep(self.block.pieces()) if self._pieces is None else iter(self._pieces)
+
+    def _keep(self, given: Iterator[Piece]) -> Iterator[Piece]:
         pieces = []
-        for piece in self.block.pieces():
+        for piece in given:
             weight = piece.sample_weight
             kept = Piece(piece.start, _own(piece.rows), None if weight is None else _own(weight))
             pieces.append(kept)

@@ -1,4 +1,4 @@
-"""Read the next item in the background while this one is in use."""
+"""Read in the background what will be wanted next."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -99,8 +101,15 @@ def run_here(start: Callable[[], Coroutine[Any, Any, R]]) -> R:
     return future.result()
 
 
-def read_ahead(read: Callable[[T], R], items: Sequence[T], depth: int = 1) -> Iterator[R]:
+def read_ahead(
+    read: Callable[[T], R],
+    items: Sequence[T],
+    depth: int = 1,
+    warm: Callable[[T], object] | None = None,
+) -> Iterator[R]:
     """Give ``read(item)`` for every item in order, with `depth` more under way meanwhile.
+
+    The first are begun at once, before anything is asked for.
 
     Parameters
     ----------
@@ -108,27 +117,61 @@ def read_ahead(read: Callable[[T], R], items: Sequence[T], depth: int = 1) -> It
         Runs in reader threads.
     items : sequence
     depth : int
-        How many items are read, or held read, beyond the one in use.
+        How many items are read at once, or held read beyond the one in use.
+    warm : callable, optional
+        Has the system fetch what an item needs, without waiting. Where it is given, the thread
+        that asks reads by itself what no other has begun to; and one that is `alone` reads all,
+        and warms the next item while one is in use.
 
-    Yields
-    ------
-    What `read` returned. An error of `read` is raised in the place of its item.
+    Returns
+    -------
+    iterator of what `read` returned
+        An error of `read` is raised in the place of its item.
     """
+    if warm is not None and getattr(_here, "alone", False):
+        for item in items[:1]:
+            warm(item)
+        return _read_alone(read, items, warm)
     pool = _get_readers().pool
-    under_way: deque[Future[R]] = deque()
     rest = iter(items)
+    under_way = deque((item, pool.submit(read, item)) for item in islice(rest, depth))
+
+    def give() -> Iterator[R]:
+        try:
+            while under_way:
+                item, future = under_way.popleft()
+                value = read(item) if warm and future.cancel() else future.result()
+                del future
+                under_way.extend((item, pool.submit(read, item)) for item in islice(rest, 1))
+                yield value
+                del value
+        finally:
+            for _, future in under_way:
+                future.cancel()
+
+    return give()
+
+
+def _read_alone(
+    read: Callable[[T], R], items: Sequence[T], warm: Callable[[T], object]
+) -> Iterator[R]:
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        value = read(item)
+        if following is not None:
+            warm(following)
+        yield value
+        del value
+
+
+_here = threading.local()
+
+
+@contextmanager
+def alone(whether: bool = True) -> Iterator[None]:
+    """Let this thread read by itself: there is no processor that another could read on."""
+    before = getattr(_here, "alone", False)
+    _here.alone = whether
     try:
-        while True:
-            while len(under_way) <= depth:
-                try:
-                    under_way.append(pool.submit(read, next(rest)))
-                except StopIteration:
-                    break
-            if not under_way:
-                return
-            value = under_way.popleft().result()
-            yield value
-            del value
+        yield
     finally:
-        for future in under_way:
-            future.cancel()
+        _here.alone = before

@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
@@ -299,8 +299,9 @@ class ZarrBlock:
             return Piece(a, rows, None if read_weight is None else read_weight(a, b))
 
         runs = fixed_runs(self.start, self.start + self.n_rows, step)
-        for piece in read_ahead(read, runs, 1 if self.ref.local else _REMOTE_DEPTH):
-            yield from split_piece(piece)
+        depth = 1 if self.ref.local else _REMOTE_DEPTH
+        warm = None if self.ref.chunks is None else self.ref.chunks.warm
+        return chain.from_iterable(map(split_piece, read_ahead(read, runs, depth, warm)))
 
 
 @dataclass(frozen=True)
