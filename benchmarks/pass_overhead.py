@@ -12,7 +12,9 @@ stream  The same pass, D = 16, K = 16 full, over rows in memory and in Zarr on t
 dask    1,000 blocks that give real statistics and read nothing, on two workers: scheduling,
         merging and sending, as a share of a pass over 1,000 blocks of the default size
         (128 MiB), whose computing is measured on one block.
-growth  Memory of scheduler, workers and client over 100 passes (``--passes``).
+growth  Memory of scheduler, workers and client over 100 passes (``--passes``). Dask's scheduler
+        keeps its last 1,000 messages to each worker, and as many transitions; ``--log-length``
+        sets ``distributed.admin.low-level-log-length``.
 peak    Highest memory of workers that fit 1 GiB and 4 GiB, beside the plan's; each size in
         processes of its own.
 """
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -175,8 +178,9 @@ def resident() -> float:
     return float(psutil.Process().memory_info().rss / MIB)
 
 
-def growth(console: Console, folder: str, quick: bool, passes: int) -> None:
+def growth(console: Console, folder: str, quick: bool, passes: int, log_length: int) -> None:
     """Scheduler and client have processes of their own, so that each is seen alone."""
+    os.environ["DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH"] = str(log_length)
     from distributed import Client
 
     from tests.daemons import dask_cluster
@@ -261,13 +265,17 @@ def peak(console: Console, folder: str, quick: bool) -> None:
 @click.option("--quick", is_flag=True, help="An eighth of the rows.")
 @click.option("--only", type=click.Choice(["stream", "dask", "growth", "peak"]))
 @click.option("--passes", default=100, show_default=True, help="Of growth.")
+@click.option("--log-length", default=1000, show_default=True, help="Of growth.")
 @click.option("--one-peak", hidden=True)
-def main(quick: bool, only: str | None, passes: int, one_peak: str | None) -> None:
+def main(
+    quick: bool, only: str | None, passes: int, log_length: int, one_peak: str | None
+) -> None:
     if one_peak:
         globals()["one_peak"](one_peak)
         return
     console = Console(width=130)
-    parts = {"stream": stream, "dask": dask, "growth": partial(growth, passes=passes)}
+    grow = partial(growth, passes=passes, log_length=log_length)
+    parts = {"stream": stream, "dask": dask, "growth": grow}
     for name, part in {**parts, "peak": peak}.items():
         if only in (None, name):
             with tempfile.TemporaryDirectory() as folder:
