@@ -228,10 +228,10 @@ def plan(
     kept = kept_bytes(source, blocks) if cache else 0
     if not may_keep(kept, memory_here() if workers is None else workers * (memory or 0)):
         kept = 0
-    whole = bool(kept) or blocks[0].resident
+    whole = workers is None or bool(kept) or blocks[0].resident
     load = Load(
         source.n_samples, len(blocks), stored or source.nbytes, result, 3 * result,
-        task_blocks=1 if whole else blocks_in_task(len(blocks), workers or 0),
+        task_blocks=1 if whole else blocks_in_task(len(blocks), workers or 1),
         piece_rows=_piece_bytes(blocks, row_bytes) / row_bytes,
     )  # fmt: skip
     if workers is None:

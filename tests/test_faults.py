@@ -148,9 +148,9 @@ class FakeClient:
         self.restarted += workers
 
 
-def looks(client, n):
+def looks(client, n, n_blocks=1):
     with dask.config.set({"streamgmm.stall-timeout": "10ms"}):
-        watch = Watch(client, "token")
+        watch = Watch(client, "token", n_blocks)
     for _ in range(n):
         time.sleep(0.02)
         watch.look()
@@ -162,6 +162,12 @@ def test_workers_that_hang_are_restarted_and_then_given_up():
     assert set(client.restarted) == {"tcp://a", "tcp://b"}
     with pytest.raises(WorkerLostError, match="after 3 restarts; look at their storage"):
         looks(client, 150)
+
+
+def test_tasks_of_many_blocks_may_take_longer():
+    client = FakeClient("tcp://a")
+    looks(client, 20, n_blocks=1000)
+    assert not client.restarted
 
 
 def test_workers_that_nobody_replaces():

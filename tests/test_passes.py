@@ -198,6 +198,51 @@ def test_the_next_block_is_opened_with_the_last_piece_of_one() -> None:
     ]  # fmt: skip
 
 
+def test_blocks_that_cannot_be_opened_are_met_by_their_owner() -> None:
+    @dataclass
+    class Broken(ToldBlock):
+        def pieces(self) -> Iterator[Piece]:
+            if self.start == 4:
+                raise ValueError("block 4")
+            return super().pieces()
+
+    told: list[tuple[str, int]] = []
+    blocks = [Broken(told, 2 * i) for i in range(9)]
+    for n_threads in (1, 3):
+        with (
+            open_executor(blocks, n_threads=n_threads) as executor,
+            pytest.raises(ValueError, match="block 4"),
+        ):
+            executor.run(tell_pieces, told)
+        assert ("done", 0) in told
+        assert ("done", 2) in told
+        assert ("done", 4) not in told
+
+
+@dataclass
+class PartlyRead(ToldBlock):
+    """A block that is not read as a whole, as those with chunks that are skipped."""
+
+    def part(self, start: int, stop: int) -> ToldBlock:
+        return ToldBlock([], start, stop - start)
+
+
+def skip(told: list[tuple[str, int]], block: Block) -> Sum:
+    if block.start != 4:
+        return tell_pieces(told, block)
+    whole: Any = block
+    return tell_pieces(told, whole.part(4, 6))
+
+
+def test_a_block_that_is_read_otherwise_is_opened_in_vain_but_once() -> None:
+    told: list[tuple[str, int]] = []
+    executor = LocalExecutor([PartlyRead(told, 2 * i) for i in range(4)])
+    for n_opened in (1, 1, 1):
+        assert executor.run(skip, told).n_rows == 8
+        assert told.count(("opened", 4)) == n_opened
+    assert told.count(("opened", 2)) == 3
+
+
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_each_block_is_opened_once(n_threads: int) -> None:
     told: list[tuple[str, int]] = []

@@ -295,7 +295,7 @@ class ClusterExecutor:
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):
                 future, *loads = self.client.get(graph, [root, *new.values()], sync=False)
             future.add_done_callback(lambda _: finished.put(None))
-            watch = Watch(self.client, self._token)
+            watch = Watch(self.client, self._token, self._leaf)
             while not future.done():
                 try:
                     i = finished.get(timeout=LOOK_SECONDS)
@@ -335,7 +335,7 @@ class ClusterExecutor:
 
     def _look_around(self) -> dict[str, int]:
         """Threads of workers on each machine, as they lately were."""
-        if time.monotonic() - self._looked > _AROUND_SECONDS:
+        if not self._hosts or time.monotonic() - self._looked > _AROUND_SECONDS:
             self._looked = time.monotonic()
             self._hosts = {}
             for each in self.client.scheduler_info(n_workers=-1)["workers"].values():
@@ -360,7 +360,8 @@ class ClusterExecutor:
         waits = [_futures(self.blocks[index]) for index in indices]
         free = queued and not any(waits)
         n_threads = sum(self._hosts.values())
-        leaf = blocks_in_task(len(indices), n_threads, self.split_every) if free else 1
+        many = free and n_threads > 0  # of workers that are still to come nothing is known
+        leaf = blocks_in_task(len(indices), n_threads, self.split_every) if many else 1
         self._leaf = leaf
         new: dict[int, Any] = {}
         nodes: list[Any] = []

@@ -6,8 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Generic
 
 from streamgmm.errors import ParameterError
@@ -18,6 +18,16 @@ from streamgmm.sources import Block, KeptBlock, Piece, alone, is_kept
 
 class _StoppedError(Exception):
     """A block that was not read to its end because another one failed."""
+
+
+@dataclass(eq=False)
+class _Turn:
+    """A block of a pass, whose first piece is being read where it is `opened`."""
+
+    index: int
+    block: Block
+    opened: Iterator[Piece] | None = None
+    taken: bool = False
 
 
 @dataclass
@@ -52,10 +62,10 @@ class _OpenBlock:
         pieces, self.opened = self.opened or self.block.pieces(), None
         left = self.n_rows
         for piece in pieces:
+            self.between()
             left -= len(piece.rows)
             if not left:
                 self.ending()
-            self.between()
             yield piece
 
 
@@ -64,15 +74,21 @@ class _Pass(Generic[C, M]):
 
     Blocks are begun in order. Where one fails none is begun any more, those after it stop, and
     those before it go on: so the failure that is told is the first one in the data. Whoever
-    computes on the last piece of a block has the first of the next one read meanwhile.
+    computes on the last piece of a block has the first of the next one read meanwhile; `vain`
+    are the first rows of blocks that were opened so and then read otherwise.
     """
 
     def __init__(
-        self, func: Callable[[C, Block], M], context: C, blocks: Sequence[Block], tree: Tree[M]
+        self,
+        func: Callable[[C, Block], M],
+        context: C,
+        blocks: Sequence[Block],
+        tree: Tree[M],
+        vain: set[int],
     ) -> None:
-        self._func, self._context, self._tree = func, context, tree
-        self._left = iter(enumerate(blocks))
-        self._opened: deque[tuple[int, Block, Iterator[Piece] | None]] = deque()
+        self._func, self._context, self._tree, self._vain = func, context, tree, vain
+        self._left = iter([_Turn(i, block) for i, block in enumerate(blocks)])
+        self._ahead: deque[_Turn] = deque()
         self._lock = threading.Lock()
         self._rows_done: deque[int] = deque()
         self._failed: dict[int, BaseException] = {}
@@ -82,27 +98,30 @@ class _Pass(Generic[C, M]):
         """Take block after block; the one thread that is given `on_block` reports for all."""
         while True:
             with self._lock:
-                if not self._opened:
-                    self._open(read=False)
-                if not self._opened or self._opened[0][0] >= self._end:
+                turn = self._ahead.popleft() if self._ahead else next(self._left, None)
+                if turn is None or turn.index >= self._end:
                     return
-                i, block, opened = self._opened.popleft()
+                turn.taken = True
+            i, n_rows = turn.index, turn.block.n_rows
 
             def between(i: int = i) -> None:
                 if i >= self._end:
                     raise _StoppedError
                 self.report(on_block)
 
+            here = _OpenBlock(turn.block, turn.opened, between, self._open_next)
+            turn.opened = None
             try:
-                here = _OpenBlock(block, opened, between, self._open_next)
                 value = self._func(self._context, here)
             except Exception as error:
                 self._fail(i, error)
                 return
             with self._lock:
                 self._tree.add(i, value)
-            del value, here, opened
-            self._rows_done.append(block.n_rows)
+                if here.opened is not None:
+                    self._vain.add(here.start)
+            del value, here, turn
+            self._rows_done.append(n_rows)
             self.report(on_block)
 
     def report(self, on_block: OnBlock | None) -> None:
@@ -117,17 +136,28 @@ class _Pass(Generic[C, M]):
 
     def check(self) -> None:
         """Raise what the first of the failed blocks raised."""
-        if self._failed:
-            raise self._failed[min(self._failed)]
+        if not self._failed:
+            return
+        error = self._failed[min(self._failed)]
+        self._failed.clear()
+        try:
+            raise error
+        finally:
+            del error  # or it would hold this frame, and the frame it
 
     def _open_next(self) -> None:
+        """Have the first piece of the next block read, which anybody may take meanwhile."""
         with self._lock:
-            self._open(read=True)
-
-    def _open(self, read: bool) -> None:
-        """Take the next block that nobody has; have its first piece `read` from now on."""
-        for i, block in islice(self._left, 1):
-            self._opened.append((i, block, block.pieces() if read else None))
+            turn = next(self._left, None)
+            if turn is None or turn.index >= self._end:
+                return
+            self._ahead.append(turn)
+        if turn.block.start in self._vain:
+            return
+        with suppress(Exception):  # whoever takes it meets that too
+            opened = turn.block.pieces()
+            with self._lock:
+                turn.opened = None if turn.taken else opened
 
     def _fail(self, i: int, error: Exception) -> None:
         with self._lock:
@@ -158,6 +188,7 @@ class LocalExecutor:
         self.known: set[int] = set()
         self._blocks = blocks
         self._split_every = split_every
+        self._vain: set[int] = set()
         self._kept = [KeptBlock(block) for block in blocks] if keeps else []
         self._pool = ThreadPoolExecutor(max(1, n_threads - 1), thread_name_prefix="streamgmm")
 
@@ -177,7 +208,7 @@ class LocalExecutor:
         keeps = bool(self._kept) and not afresh
         chosen = [(self._kept if keeps else self._blocks)[i] for i in indices]
         tree: Tree[M] = Tree(len(chosen), self._split_every)
-        under_way = _Pass(func, context, chosen, tree)
+        under_way = _Pass(func, context, chosen, tree, self._vain)
 
         def work(on_block: OnBlock | None = None) -> None:
             with alone(self._alone):

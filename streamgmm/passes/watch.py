@@ -26,14 +26,16 @@ class Watch:
     client : distributed.Client
     token : str
         What the names of this executor's tasks hold.
+    n_blocks : int
+        How many a task reads, which may take it so many times as long.
     """
 
-    def __init__(self, client: Any, token: str) -> None:
+    def __init__(self, client: Any, token: str, n_blocks: int = 1) -> None:
         import dask
         from dask.utils import parse_timedelta
 
         limit = dask.config.get("streamgmm.stall-timeout", STALL_SECONDS)
-        self._limit = None if limit is None else float(parse_timedelta(limit))
+        self._limit = None if limit is None else n_blocks * float(parse_timedelta(limit))
         self._client, self._token = client, token
         self._seen: dict[str, frozenset[Any]] = {}
         self._since = self._looked = time.monotonic()

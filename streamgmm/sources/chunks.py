@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import ChunkError
+from streamgmm.sources.base import PIECE_BYTES
 
 if TYPE_CHECKING:
     import zarr
@@ -27,46 +28,37 @@ if TYPE_CHECKING:
 Decode = Callable[[bytes, NDArray[Any]], object]
 
 
-class Memory:
-    """Memory of pieces that nobody looks at any more, for the next ones.
-
-    Fresh memory has to be given and cleared by the system: on two threads that costs a third of
-    what it costs to copy the rows. No more than four pieces are held for later.
-
-    >>> memory = Memory()
-    >>> memory.empty((3, 2), np.dtype(float)).shape
-    (3, 2)
-    """
-
-    def __init__(self) -> None:
-        self._free: deque[NDArray[np.uint8]] = deque(maxlen=4)
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Give an array that knows its memory; views of it do too."""
-        n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        try:
-            memory = self._free.pop()
-        except IndexError:
-            memory = np.empty(n_bytes, np.uint8)
-        if not n_bytes <= len(memory) <= 2 * n_bytes:
-            memory = np.empty(n_bytes, np.uint8)
-        lent = np.asarray(_Lent(memory, self._free))
-        return lent[:n_bytes].view(dtype).reshape(shape)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Carry nothing."""
-        return Memory, ()
+_free: deque[NDArray[np.uint8]] = deque(maxlen=4)
 
 
 class _Lent:
-    """Gives memory back when no array looks at it any more."""
+    """Memory that is free again when no array looks at it any more."""
 
-    def __init__(self, memory: NDArray[np.uint8], free: deque[NDArray[np.uint8]]) -> None:
-        self._memory, self._free = memory, free
+    def __init__(self, memory: NDArray[np.uint8]) -> None:
+        self._memory = memory
         self.__array_interface__ = memory.__array_interface__
 
     def __del__(self) -> None:
-        self._free.append(self._memory)
+        _free.append(self._memory)
+
+
+def _lend(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Give an array in the memory of an earlier one, if it is about as large.
+
+    Fresh memory has to be given and cleared by the system: on two threads that costs a third of
+    what it costs to copy the rows. No more than four pieces are held for later, and none that
+    is much larger than a piece has to be.
+    """
+    n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if not PIECE_BYTES // 8 <= n_bytes <= 2 * PIECE_BYTES:
+        return np.empty(shape, dtype)
+    try:
+        memory = _free.pop()
+    except IndexError:
+        memory = np.empty(0, np.uint8)
+    if len(memory) < n_bytes:
+        memory = np.empty(n_bytes, np.uint8)
+    return np.asarray(_Lent(memory))[:n_bytes].view(dtype).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,6 @@ class LocalChunks:
     array: zarr.Array[Any]
     root: str
     codec: str
-    memory: Memory = field(default_factory=Memory, compare=False)
 
     def read(self, start: int, stop: int) -> NDArray[Any] | None:
         """Read the rows ``start:stop``; None where a chunk is of a kind left to Zarr.
@@ -100,7 +91,7 @@ class LocalChunks:
         array = self.array
         unit = array.chunks[0]
         tail = array.shape[1:]
-        out = self.memory.empty((stop - start, *tail), array.dtype)
+        out = _lend((stop - start, *tail), array.dtype)
         for i in range(start // unit, -(-stop // unit)):
             a, b = max(start, i * unit), min(stop, (i + 1) * unit)
             into = out[a - start : b - start]
@@ -135,15 +126,12 @@ class LocalChunks:
 
     def warm(self, run: tuple[int, int]) -> None:
         """Have the system fetch the files of some rows from the disk, without waiting."""
-        advise = getattr(os, "posix_fadvise", None)
-        if advise is None:
-            return
         unit = self.array.chunks[0]
         for i in range(run[0] // unit, -(-run[1] // unit)):
             with suppress(OSError):  # whoever reads it meets that too
                 file = os.open(self._path(i), os.O_RDONLY)
                 try:
-                    advise(file, 0, 0, os.POSIX_FADV_WILLNEED)
+                    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
                 finally:
                     os.close(file)
 

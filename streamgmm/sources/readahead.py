@@ -155,9 +155,9 @@ def read_ahead(
 def _read_alone(
     read: Callable[[T], R], items: Sequence[T], warm: Callable[[T], object]
 ) -> Iterator[R]:
-    for item, following in zip(items, [*items[1:], None], strict=True):
+    for i, item in enumerate(items):
         value = read(item)
-        if following is not None:
+        for following in items[i + 1 : i + 2]:
             warm(following)
         yield value
         del value

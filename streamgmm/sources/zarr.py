@@ -300,7 +300,8 @@ class ZarrBlock:
 
         runs = fixed_runs(self.start, self.start + self.n_rows, step)
         depth = 1 if self.ref.local else _REMOTE_DEPTH
-        warm = None if self.ref.chunks is None else self.ref.chunks.warm
+        chunks = self.ref.chunks
+        warm = chunks.warm if chunks is not None and hasattr(os, "posix_fadvise") else None
         return chain.from_iterable(map(split_piece, read_ahead(read, runs, depth, warm)))
 
 
