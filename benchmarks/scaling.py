@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -33,7 +34,7 @@ from rich.table import Table
 
 from streamgmm.calibrate import calibrate
 from streamgmm.mixture import Mixture, Statistics, e_step_pieces
-from streamgmm.passes import Executor
+from streamgmm.passes import Executor, blocks_in_task
 from streamgmm.passes.cluster import ClusterExecutor
 from streamgmm.plan import plan, result_bytes
 from streamgmm.simulate import Load, Rates, play, project
@@ -139,7 +140,7 @@ def measure(
     return table, seconds[1] / seconds[2]
 
 
-REFERENCE = Rates(read=1.4e-8, decode=1.4e-7, compute=3.5e-7, merge=4e-5)
+REFERENCE = Rates(read=2e-8, decode=1.3e-7, compute=2e-7, merge=3e-5)
 """One processor, D = 16, K = 16, full, float64, Zstandard; docs/scaling.md says how measured."""
 
 
@@ -150,10 +151,10 @@ def curve(
     rates = Rates(**{**vars(rates), "store": store})
     statistics = result_bytes(K, D, "full")
     n_blocks = max(1, round(n_rows * 8 * D / block_bytes))
-    load = Load(n_rows, n_blocks, n_rows * 8 * D, statistics, 3 * statistics)
+    whole = Load(n_rows, n_blocks, n_rows * 8 * D, statistics, 3 * statistics)
     alone = n_rows * (rates.compute + rates.read + rates.decode)
     for n in (1, 10, 30, 100, 300, 1000, 3000, 10_000):
-        found = project(load, rates, n)
+        found = project(replace(whole, task_blocks=blocks_in_task(n_blocks, n)), rates, n)
         yield n, found.seconds, alone / found.seconds, found.limit
 
 
@@ -173,8 +174,8 @@ def print_curve(console: Console, n_rows: float) -> None:
         for n, seconds, worth, limit in curve(REFERENCE, n_rows, block_bytes, store):
             table.add_row(f"{n:,}", f"{seconds:,.0f} s", f"{worth:,.0f}", limit)
         console.print(table)
-    load = Load(1e9, 1000, 128e9, 35e3, 105e3)
-    for n in (10, 100, 300):
+    for n in (5, 10, 100, 300):
+        load = Load(1e9, 1000, 128e9, 35e3, 105e3, task_blocks=blocks_in_task(1000, n))
         ratio = play(load, REFERENCE, n) / project(load, REFERENCE, n).seconds
         console.print(f"1e9 rows, 1,000 blocks, {n} workers: task by task / sums = {ratio:.2f}")
 

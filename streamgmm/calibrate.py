@@ -76,7 +76,7 @@ def calibrate(
         bytes_alone = 0.0 if fetch is None else _measure(fetch, pool, n_threads, clock) / n_rows
         computing = _measure(compute, pool, n_threads, clock) / sum(map(len, parts))
         a, b = statistics[:2]
-        merging = _measure(lambda: a.merge(b), pool, 1, clock)
+        merging = _measure(lambda: [a.merge(b) for _ in range(10)], pool, 1, clock) / 10
     reading = min(whole, bytes_alone) if fetch is not None else whole
     rates = Rates(
         read=reading,

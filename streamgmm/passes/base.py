@@ -95,12 +95,14 @@ def blocks_in_task(n_blocks: int, n_threads: int, arity: int = 8) -> int:
     """Give how many neighbouring blocks one task of a cluster reads and merges.
 
     `arity`, where that leaves 64 tasks and 16 for every thread of the workers, so that they
-    share them evenly; else one.
+    share them evenly; or 4 of more than 200 threads, which a scheduler, at a thousand tasks a
+    second, could not keep busy with single blocks. Else one.
 
-    >>> blocks_in_task(1000, 2, 8), blocks_in_task(1000, 20, 8), blocks_in_task(10**6, 5000, 8)
+    >>> blocks_in_task(1000, 2), blocks_in_task(1000, 20), blocks_in_task(10**6, 10_000)
     (8, 1, 8)
     """
-    return arity if n_blocks >= arity * max(64, 16 * n_threads) else 1
+    tasks = max(64, n_threads * (16 if n_threads <= 200 else 4))
+    return arity if n_blocks >= arity * tasks else 1
 
 
 def merge_all(values: Sequence[M]) -> M:
