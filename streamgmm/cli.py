@@ -402,7 +402,7 @@ def _describe_learning(model: Any) -> dict[str, Any]:
 
 def _describe_array(path: str) -> dict[str, Any]:
     from streamgmm.sources import open_source, parse_block_size
-    from streamgmm.sources.zarr import open_ref
+    from streamgmm.sources.zarr_open import open_ref
 
     array = open_ref(path).array
     blocks = None

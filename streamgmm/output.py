@@ -59,7 +59,7 @@ class Output:
     @property
     def resident(self) -> bool:
         """Whether the store is in this process's memory, out of reach for any other."""
-        from streamgmm.sources.zarr import open_ref
+        from streamgmm.sources.zarr_open import open_ref
 
         return open_ref(self.array).resident
 

@@ -176,6 +176,12 @@ def test_memory_is_known_and_shared(client: Any, monkeypatch: pytest.MonkeyPatch
 
     assert memories.memory_of(Unlimited()) == 0
 
+    class Nobody:
+        def scheduler_info(self, n_workers: int) -> Any:
+            return {"workers": {}}
+
+    assert memories.memory_of(Nobody()) is None
+
 
 @pytest.mark.parametrize("kind", READ)
 @pytest.mark.parametrize("where", [1, 3, "cluster"])
@@ -220,6 +226,25 @@ def test_all_or_nothing(where: Any, tmp_path: Path, request: Any, monkeypatch: A
         executor.run(weighted_sum, 1.5)
         executor.run(weighted_sum, 1.5)
         assert executor.rows_read == 2 * N
+
+
+def test_workers_that_are_away_for_a_while_do_not_cost_all(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make("zarr", tmp_path)
+    blocks = source.blocks(TARGET)
+    keep = kept_bytes(source, blocks)
+    there: list[Any] = []
+    monkeypatch.setattr("streamgmm.passes.cluster.memory_of", lambda client: there[-1])
+    with open_executor(blocks, keep=keep) as executor:
+        # None are there yet; all; half of them; none; fewer than half.
+        for memory, n_passes in (
+            (None, 1), (8 * keep - 1, 2), (8 * keep, 3),
+            (4 * keep, 3), (None, 3), (4 * keep - 1, 4),
+        ):  # fmt: skip
+            there.append(memory)
+            executor.run(weighted_sum, 1.5)
+            assert executor.rows_read == n_passes * N
 
 
 def settled(scheduler: Any, n_tasks: int) -> bool:

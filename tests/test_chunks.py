@@ -13,7 +13,7 @@ from zarr.codecs import BloscCodec, ZstdCodec
 
 from streamgmm.errors import ChunkError
 from streamgmm.sources.chunks import _decoded_size, local_chunks
-from streamgmm.sources.zarr import open_ref
+from streamgmm.sources.zarr_open import open_ref
 
 CODECS: dict[str, dict[int, Any]] = {
     "raw": {2: None, 3: None},

@@ -11,7 +11,7 @@ from streamgmm.errors import DataError
 from streamgmm.sources import Source, open_source
 from streamgmm.sources.array import ArraySource
 from streamgmm.sources.dask import is_dask_array
-from streamgmm.sources.zarr import is_zarr
+from streamgmm.sources.zarr_open import is_zarr
 
 
 def in_memory(source: Source) -> bool:

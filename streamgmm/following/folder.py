@@ -13,7 +13,7 @@ from streamgmm.errors import ParameterError, SourceError, SourceNotFoundError
 from streamgmm.following.array import has_unwritten
 from streamgmm.following.base import Position, Unit, digest_rows
 from streamgmm.sources.base import float_dtype
-from streamgmm.sources.zarr import open_ref
+from streamgmm.sources.zarr_open import open_ref
 
 KINDS = (".npy", ".parquet", ".zarr")
 

@@ -445,7 +445,12 @@ class ClusterExecutor:
 
     def _has_room(self) -> bool:
         """Whether the workers that there are can keep all blocks; if not they keep none."""
-        if self._keep and may_keep(self._keep, memory_of(self.client)):
+        if not self._keep:
+            return False
+        memory = memory_of(self.client)
+        if memory is None:  # they are on their way, or are being replaced
+            return bool(self.known)
+        if may_keep(self._keep, memory, bool(self.known)):
             return True
         for future in self._kept.values():
             future.release()

@@ -50,16 +50,25 @@ def memory_here() -> int:
     return limit
 
 
-def memory_of(client: Any) -> int:
-    """Bytes that the workers of a cluster have, each taken for the smallest; 0 without limits."""
+def memory_of(client: Any) -> int | None:
+    """Bytes that the workers of a cluster have, each taken for the smallest; 0 without limits.
+
+    None while there are no workers.
+    """
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return len(workers) * min((int(each["memory_limit"] or 0) for each in workers), default=0)
+    limits = [int(each["memory_limit"] or 0) for each in workers]
+    return len(limits) * min(limits) if limits else None
 
 
-def may_keep(n_bytes: int, memory: int) -> bool:
+def may_keep(n_bytes: int, memory: int, kept: bool = False) -> bool:
     """Whether so many bytes of rows may be kept between passes.
+
+    Those that are `kept` already may take twice the share, so that a worker that is lost for a
+    while does not cost them all.
 
     >>> may_keep(1 << 30, 8 << 30), may_keep(1 << 30, 7 << 30), may_keep(0, 8 << 30)
     (True, False, False)
+    >>> may_keep(1 << 30, 7 << 30, kept=True)
+    True
     """
-    return 0 < n_bytes <= memory // KEPT_SHARE
+    return 0 < n_bytes <= memory * (1 + kept) // KEPT_SHARE

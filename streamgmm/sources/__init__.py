@@ -11,7 +11,6 @@ from typing import Any
 
 from streamgmm.errors import DataError
 from streamgmm.sources import dask as _dask
-from streamgmm.sources import zarr as _zarr
 from streamgmm.sources.array import ArraySource, parse_array
 from streamgmm.sources.base import (
     PIECE_BYTES,
@@ -25,6 +24,8 @@ from streamgmm.sources.keeping import KeptBlock, hold, is_kept, kept_bytes
 from streamgmm.sources.readahead import alone
 from streamgmm.sources.skipping import unreadable, without_rows
 from streamgmm.sources.weights import open_weights
+from streamgmm.sources.zarr import ZarrSource
+from streamgmm.sources.zarr_open import is_zarr, parse_zarr
 
 __all__ = [
     "PIECE_BYTES",
@@ -94,9 +95,9 @@ def open_source(
         if sample_weight is not None:
             raise DataError("this source is open already; give its weights where it is opened")
         return X
-    if _zarr.is_zarr(X):
-        ref = _zarr.parse_zarr(X, storage_options)
-        return _zarr.ZarrSource(ref, open_weights(sample_weight, int(ref.array.shape[0])))
+    if is_zarr(X):
+        ref = parse_zarr(X, storage_options)
+        return ZarrSource(ref, open_weights(sample_weight, int(ref.array.shape[0])))
     if _dask.is_dask_array(X):
         array = _dask.parse_dask(X, name)
         return _dask.DaskSource(array, open_weights(sample_weight, int(array.shape[0])), name)

@@ -247,15 +247,15 @@ def open_weights(sample_weight: object, n_samples: int) -> Weights | None:
             raise DataError("sample_weight is zero for every row; give some row weight")
         return ArrayWeights(np.broadcast_to(weight, (n_samples,)))
 
-    from streamgmm.sources import dask, zarr
+    from streamgmm.sources import dask, zarr_open
 
     if dask.is_dask_array(sample_weight):
         array: Any = sample_weight
         dask.check_known(array, "sample_weight")
         _check_length(tuple(array.shape), n_samples, "sample_weight")
         return DaskWeights(array)
-    if zarr.is_zarr(sample_weight):
-        ref = zarr.open_ref(sample_weight)
+    if zarr_open.is_zarr(sample_weight):
+        ref = zarr_open.open_ref(sample_weight)
         ref = replace(ref, name=f"sample_weight ({ref.name})")
         _check_length(ref.array.shape, n_samples, ref.name)
         if ref.array.dtype.kind not in "buif":
