@@ -77,7 +77,12 @@ def cluster(workers: int | None, scheduler: str | None, threads: int | None) -> 
             yield
         return
 
+    import dask
+
+    # A worker that is lost again while it is being replaced would be given up for good.
+    patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
     with (
+        patience,
         distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

@@ -10,16 +10,22 @@ import pytest
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
     """Two worker processes with nannies, one for the whole session; no client is active."""
+    import dask
     from distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=":0",  # a port that is free, whoever else runs tests
-        memory_limit="2GiB",
-        silence_logs=logging.CRITICAL,
-    ) as cluster:
+    # Tests kill workers, and Dask gives up one that is lost again while it is being replaced.
+    patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
+    with (
+        patience,
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0",  # a port that is free, whoever else runs tests
+            memory_limit="2GiB",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+    ):
         yield cluster
 
 
