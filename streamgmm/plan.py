@@ -11,7 +11,7 @@ from streamgmm.calibrate import calibrate
 from streamgmm.errors import ParameterError, PlanError
 from streamgmm.families import FAMILIES
 from streamgmm.initialize import plan_sample
-from streamgmm.passes import blocks_in_task, default_threads
+from streamgmm.passes import blocks_in_task, default_threads, workers_there
 from streamgmm.passes.memory import may_keep, memory_here
 from streamgmm.simulate import Load, Projection, Rates, project
 from streamgmm.sources import PIECE_BYTES, Source, kept_bytes, parse_block_size
@@ -376,7 +376,7 @@ def workers_of(client: Any) -> tuple[int, int]:
 
     Both 0 where there are no workers yet, or memory is not limited.
     """
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    workers = workers_there(client).values()
     limits = [int(each["memory_limit"] or 0) for each in workers]
     return sum(int(each["nthreads"]) for each in workers), min(limits, default=0)
 

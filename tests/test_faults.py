@@ -21,6 +21,7 @@ from streamgmm.errors import (
     StreamGMMWarning,
     WorkerLostError,
 )
+from streamgmm.passes.memory import memory_of
 from streamgmm.passes.watch import Watch
 from streamgmm.sources import open_source, retry
 
@@ -183,6 +184,20 @@ def test_a_scheduler_that_is_lost():
     client.status = "connecting"
     with pytest.raises(SchedulerError, match="with a checkpoint the fit goes on"):
         looks(client, 1)
+
+
+@pytest.mark.parametrize("said", [{}, OSError("no connection")])
+def test_a_scheduler_that_is_lost_while_workers_are_counted(said):
+    class Gone(FakeClient):
+        def scheduler_info(self, n_workers):
+            if isinstance(said, Exception):
+                raise said
+            return said
+
+    with pytest.raises(SchedulerError, match="was lost in the middle of a pass"):
+        memory_of(Gone())
+    with pytest.raises(SchedulerError, match="was lost in the middle of a pass"):
+        looks(Gone(), 1)
 
 
 def test_a_dozen_fault_runs():

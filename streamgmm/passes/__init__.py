@@ -16,6 +16,7 @@ from streamgmm.passes.base import Executor, Mergeable, blocks_in_task, tree_leve
 from streamgmm.passes.blas import one_blas_thread, one_openmp_thread
 from streamgmm.passes.local import LocalExecutor
 from streamgmm.passes.memory import may_keep, memory_here, worker_here
+from streamgmm.passes.watch import workers_there
 from streamgmm.passes.workers import check_workers, connect, make_ready
 from streamgmm.sources import Block
 
@@ -32,6 +33,7 @@ __all__ = [
     "one_openmp_thread",
     "open_executor",
     "tree_levels",
+    "workers_there",
 ]
 
 _CLUSTER_NAMES = {"", "distributed", "dask.distributed"}  # a client sets the last of them

@@ -24,7 +24,7 @@ from streamgmm.passes.base import C, M, OnBlock, blocks_in_task, merge_all
 from streamgmm.passes.blas import one_blas_thread
 from streamgmm.passes.local import LocalExecutor
 from streamgmm.passes.memory import may_keep, memory_of
-from streamgmm.passes.watch import LOOK_SECONDS, Watch, lost_scheduler
+from streamgmm.passes.watch import LOOK_SECONDS, Watch, lost_scheduler, workers_there
 from streamgmm.sources import Block, hold, is_kept
 
 _SCATTER_BYTES = 256 << 20
@@ -243,8 +243,8 @@ class ClusterExecutor:
 
         for attempt in range(1, _LOST_TRIES + 1):
             self._scatter(indices)
-            keeps = not afresh and self._has_room()
             try:
+                keeps = not afresh and self._has_room()
                 value = self._run_once(
                     name, (func, context), indices, report if on_block else None, keeps
                 )
@@ -338,7 +338,7 @@ class ClusterExecutor:
         if not self._hosts or time.monotonic() - self._looked > _AROUND_SECONDS:
             self._looked = time.monotonic()
             self._hosts = {}
-            for each in self.client.scheduler_info(n_workers=-1)["workers"].values():
+            for each in workers_there(self.client).values():
                 self._hosts[each["host"]] = self._hosts.get(each["host"], 0) + each["nthreads"]
         return self._hosts
 

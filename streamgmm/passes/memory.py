@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from streamgmm.passes.watch import workers_there
+
 KEPT_SHARE = 8
 """Decoded blocks are kept from pass to pass where all of them fit in one part of so many of
 the memory that there is: that of this process, or of the workers together."""
@@ -55,8 +57,7 @@ def memory_of(client: Any) -> int | None:
 
     None while there are no workers.
     """
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    limits = [int(each["memory_limit"] or 0) for each in workers]
+    limits = [int(each["memory_limit"] or 0) for each in workers_there(client).values()]
     return len(limits) * min(limits) if limits else None
 
 

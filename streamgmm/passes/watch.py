@@ -41,7 +41,7 @@ class Watch:
         self._since = self._looked = time.monotonic()
         self._longest = 0.0
         self._restarts = 0
-        self._had_workers = bool(client.scheduler_info(n_workers=1)["workers"])
+        self._had_workers = bool(workers_there(client, 1))
 
     def progress(self) -> None:
         """Note that a block is done."""
@@ -72,7 +72,7 @@ class Watch:
         }
         working = {worker: keys for worker, keys in working.items() if keys}
         if not working:
-            if self._client.scheduler_info(n_workers=1)["workers"]:
+            if workers_there(self._client, 1):
                 self._had_workers = True
                 self._since = now
             elif self._had_workers and now - self._since >= self._limit:
@@ -106,6 +106,24 @@ class Watch:
             raise WorkerLostError(f"{said}, and nobody can restart them; {advice}") from error
         self._seen = {}
         self._since = time.monotonic()
+
+
+def workers_there(client: Any, at_most: int = -1) -> dict[str, dict[str, Any]]:
+    """Describe the workers that a scheduler knows, by address; all, or so many of them.
+
+    Raises
+    ------
+    SchedulerError
+        If the scheduler is lost.
+    """
+    try:
+        found: dict[str, Any] = client.scheduler_info(n_workers=at_most)
+    except OSError as error:
+        raise lost_scheduler(client) from error
+    if "workers" not in found:  # as a client says that has lost it
+        raise lost_scheduler(client)
+    workers: dict[str, dict[str, Any]] = found["workers"]
+    return workers
 
 
 def lost_scheduler(client: Any) -> SchedulerError:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamgmm.errors import ParameterError, SchedulerError, StreamGMMWarning, WorkerError
+from streamgmm.passes.watch import lost_scheduler, workers_there
 from streamgmm.sources import Block
 
 _MUST_AGREE = ("python", "streamgmm")
@@ -85,7 +86,7 @@ def connect(
     try:
         client.wait_for_workers(n_workers, timeout=timeout)
     except TimeoutError as error:
-        n = len(client.scheduler_info(n_workers=-1)["workers"])
+        n = len(workers_there(client))
         client.close()
         raise SchedulerError(
             f"the scheduler at '{where}' has {n} of {n_workers} workers after {timeout:g} s; "
@@ -138,8 +139,6 @@ def check_workers(client: Any, blocks: Sequence[Block] = ()) -> dict[str, dict[s
         )
         return {}
     except OSError as gone:
-        from streamgmm.passes.watch import lost_scheduler
-
         raise lost_scheduler(client) from gone
     found: dict[str, Any] = {w: a for w, a in answers.items() if isinstance(a, dict)}
     lost = {w: a for w, a in answers.items() if isinstance(a, ImportError)}
@@ -197,7 +196,7 @@ def make_ready(client: Any, blocks: Sequence[Block]) -> None:
 
     A cluster that adapts, or waits in a queue, may rightly start with none.
     """
-    if client.scheduler_info(n_workers=1)["workers"]:
+    if workers_there(client, 1):
         check_workers(client, blocks)
         return
     warnings.warn(
