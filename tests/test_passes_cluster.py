@@ -14,7 +14,8 @@ import zarr
 
 from streamgmm.errors import NonFiniteError, ParameterError, SourceError, WorkerLostError
 from streamgmm.passes import LocalExecutor, open_executor
-from streamgmm.passes.cluster import ClusterExecutor, _Result
+from streamgmm.passes.cluster import ClusterExecutor
+from streamgmm.passes.tasks import Result
 from streamgmm.sources import Block, check_finite, open_source
 from tests.passes_work import (
     Sum,
@@ -87,7 +88,7 @@ def test_the_cluster_gives_the_bits_of_the_serial_oracle(
 def test_dask_knows_how_large_a_result_is() -> None:
     from dask.sizeof import sizeof
 
-    assert 80_000 < sizeof(_Result(Sum(1, np.zeros(10_000)), 1)) < 82_000
+    assert 80_000 < sizeof(Result(Sum(1, np.zeros(10_000)), 1)) < 82_000
 
 
 def many_blocks(path: Path) -> list[Block]:

@@ -10,22 +10,25 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
-from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import cloudpickle  # type: ignore[import-untyped]
-from dask.system import CPU_COUNT
-from distributed.comm.addressing import get_address_host
 
-from streamgmm.errors import ParameterError, StreamGMMError, WorkerLostError
-from streamgmm.passes.base import C, M, OnBlock, blocks_in_task, merge_all
-from streamgmm.passes.blas import one_blas_thread
-from streamgmm.passes.local import LocalExecutor
+from streamgmm.errors import ParameterError, WorkerLostError
+from streamgmm.passes.base import C, M, OnBlock, blocks_in_task
 from streamgmm.passes.memory import may_keep, memory_of
+from streamgmm.passes.tasks import (
+    BlockPickler,
+    Work,
+    keep_block,
+    load_work,
+    map_blocks,
+    merge_results,
+    nothing,
+)
 from streamgmm.passes.watch import LOOK_SECONDS, Watch, lost_scheduler, workers_there
-from streamgmm.sources import Block, hold, is_kept
+from streamgmm.sources import Block
 
 _SCATTER_BYTES = 256 << 20
 _LOST_TRIES = 4
@@ -34,129 +37,6 @@ _ADVICE = (
     "most likely for want of memory; use a smaller block_size, smaller chunks, or workers with "
     "more memory"
 )
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What every task of a pass needs.
-
-    `shared` is what many blocks share; `hosts` says how many threads the workers on each machine
-    have.
-    """
-
-    func: Callable[[Any, Block], Any]
-    context: Any
-    shared: Sequence[Any]
-    split_every: int
-    hosts: Mapping[str, int]
-    topic: str
-    token: str
-
-
-class _Result(NamedTuple):
-    """What blocks gave, and how many rows were read for it."""
-
-    value: Any
-    n_rows: int
-
-    def __sizeof__(self) -> int:
-        """Count the arrays too, so that Dask knows what it costs to hold and to send."""
-        buffers: list[pickle.PickleBuffer] = []
-        frame = pickle.dumps(tuple(self), protocol=5, buffer_callback=buffers.append)
-        return len(frame) + sum(buffer.raw().nbytes for buffer in buffers)
-
-
-def _load(payload: bytes) -> _Work:
-    work: _Work = pickle.loads(payload)
-    return work
-
-
-class _Pickler(pickle.Pickler):
-    """Pickles blocks without what many of them share: an open array, say, goes out once a pass."""
-
-    def __init__(self, file: io.BytesIO, shared: dict[int, Any]) -> None:
-        super().__init__(file, protocol=5)
-        self.shared = shared
-
-    def persistent_id(self, obj: Any) -> int | None:
-        """Number what is shared by its identity; it is kept alive, so that stays its own."""
-        if not getattr(type(obj), "shared_by_blocks", False):
-            return None
-        self.shared.setdefault(id(obj), obj)
-        return list(self.shared).index(id(obj))
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, payload: bytes, shared: Sequence[Any]) -> None:
-        super().__init__(io.BytesIO(payload))
-        self.shared = shared
-
-    def persistent_load(self, pid: Any) -> Any:
-        return self.shared[pid]
-
-
-def _open(
-    sent: Block | tuple[bytes, ...], shared: Sequence[Any], waited: bytes, values: Sequence[Any]
-) -> list[Any]:
-    """Make blocks of what was sent, with the results that they waited for."""
-    blocks: list[Any]
-    if isinstance(sent, tuple):
-        blocks = [_Unpickler(each, shared).load() for each in sent]
-    else:
-        blocks = [sent]
-    if not values:
-        return blocks
-    found = dict(zip(pickle.loads(waited), values, strict=True))
-    return [block.fill(found) for block in blocks]
-
-
-def _keep_block(sent: Block | tuple[bytes, ...], waited: bytes = b"", *values: Any) -> Block:
-    """Read one block on a worker, which keeps it."""
-    (block,) = _open(sent, (), waited, values)
-    with one_blas_thread():
-        return hold(block)
-
-
-def _map_blocks(
-    work: _Work,
-    sent: Block | tuple[bytes, ...],
-    at: int,
-    first: bool = True,
-    waited: bytes = b"",
-    *values: Any,
-) -> _Result:
-    """Run blocks on a worker; in the pass the first of them is the one `at` this index.
-
-    Rows that are kept count as read for the `first` pass over them.
-    """
-    from distributed import get_worker
-
-    blocks = _open(sent, work.shared, waited, values)
-    n_rows = sum(block.n_rows for block in blocks if first or not is_kept(block))
-    worker = get_worker()
-    n_here = work.hosts.get(get_address_host(worker.address), 0)
-    executor = LocalExecutor(blocks, 1, work.split_every, alone=n_here >= CPU_COUNT)
-    indices = count(at)
-
-    def report(_: int) -> None:
-        worker.log_event(work.topic, (work.token, next(indices)))
-
-    try:
-        value = executor.run(work.func, work.context, on_block=report if work.topic else None)
-    except StreamGMMError as error:
-        # Its message tells the cause, which might not pickle; then the error would not either.
-        error.__cause__ = error.__context__ = None
-        raise
-    return _Result(value, n_rows)
-
-
-def _nothing() -> None:
-    return None
-
-
-def _merge_task(*told: _Result) -> _Result:
-    values, n_rows = zip(*told, strict=True)
-    return _Result(merge_all(values), sum(n_rows))
 
 
 class _Progress:
@@ -287,7 +167,7 @@ class ClusterExecutor:
             topic = progress.topic
             progress.queues[token] = finished
         shared = tuple(self._shared.values())
-        work = _Work(*what, shared, self.split_every, self._look_around(), topic, token)
+        work = Work(*what, shared, self.split_every, self._look_around(), topic, token)
         graph, root, new = self._graph(name, cloudpickle.dumps(work), indices, keeps)
         future = None
         loads: list[Any] = []
@@ -353,7 +233,7 @@ class ClusterExecutor:
         context_group, map_group, merge_group, *keep_group = groups
         pass_id = self._n_passes
         work_key = (context_group, pass_id)
-        graph: dict[Any, Any] = {work_key: Task(work_key, _load, work)}
+        graph: dict[Any, Any] = {work_key: Task(work_key, load_work, work)}
         # Blocks that hold nothing are queued at the scheduler; others go to where their rows are.
         scattered = any(index in self._scattered for index in indices)
         queued = not scattered and not keeps
@@ -380,13 +260,13 @@ class ClusterExecutor:
                 new[index] = load = (*keep_group, pass_id, index)
                 if index in self._small:  # it is sent once, and must not need this pass's context
                     block = (pickle.dumps(self.blocks[index]),)
-                graph[load] = Task(load, _keep_block, block, *sent, _data_producer=not scattered)
+                graph[load] = Task(load, keep_block, block, *sent, _data_producer=not scattered)
             if keeps:
                 block = TaskRef(new[index] if index in new else self._kept[index].key)
                 sent = ()
             first = not keeps or index not in self.known
             args = (block, at, first, *sent)
-            graph[key] = Task(key, _map_blocks, TaskRef(work_key), *args, _data_producer=queued)
+            graph[key] = Task(key, map_blocks, TaskRef(work_key), *args, _data_producer=queued)
             nodes.append(key)
         level = 0
         while len(nodes) > 1:
@@ -398,7 +278,7 @@ class ClusterExecutor:
                     parents.append(children[0])
                     continue
                 node = (merge_group, pass_id, level, i)
-                graph[node] = Task(node, _merge_task, *(TaskRef(child) for child in children))
+                graph[node] = Task(node, merge_results, *(TaskRef(child) for child in children))
                 parents.append(node)
             nodes = parents
         self._pin(groups)
@@ -414,7 +294,7 @@ class ClusterExecutor:
 
         new = {group: (group, "open") for group in groups if group not in self._pins}
         if new:
-            graph = {key: Task(key, _nothing) for key in new.values()}
+            graph = {key: Task(key, nothing) for key in new.values()}
             futures = self.client.get(graph, list(new.values()), sync=False)
             self._pins.update(zip(new, futures, strict=True))
 
@@ -428,7 +308,7 @@ class ClusterExecutor:
             block = self.blocks[index]
             if not block.resident:
                 file = io.BytesIO()
-                _Pickler(file, self._shared).dump(block)
+                BlockPickler(file, self._shared).dump(block)
                 self._small[index] = file.getvalue()
                 continue
             batch.append(index)

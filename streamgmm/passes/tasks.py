@@ -1,0 +1,144 @@
+"""What the tasks of a pass do on a worker, and what they are sent and give."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, NamedTuple
+
+from dask.system import CPU_COUNT
+from distributed.comm.addressing import get_address_host
+
+from streamgmm.errors import StreamGMMError
+from streamgmm.passes.base import merge_all
+from streamgmm.passes.blas import one_blas_thread
+from streamgmm.passes.local import LocalExecutor
+from streamgmm.sources import Block, hold, is_kept
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every task of a pass needs.
+
+    `shared` is what many blocks share; `hosts` says how many threads the workers on each machine
+    have.
+    """
+
+    func: Callable[[Any, Block], Any]
+    context: Any
+    shared: Sequence[Any]
+    split_every: int
+    hosts: Mapping[str, int]
+    topic: str
+    token: str
+
+
+class Result(NamedTuple):
+    """What blocks gave, and how many rows were read for it."""
+
+    value: Any
+    n_rows: int
+
+    def __sizeof__(self) -> int:
+        """Count the arrays too, so that Dask knows what it costs to hold and to send."""
+        buffers: list[pickle.PickleBuffer] = []
+        frame = pickle.dumps(tuple(self), protocol=5, buffer_callback=buffers.append)
+        return len(frame) + sum(buffer.raw().nbytes for buffer in buffers)
+
+
+def load_work(payload: bytes) -> Work:
+    """Give what was sent."""
+    work: Work = pickle.loads(payload)
+    return work
+
+
+class BlockPickler(pickle.Pickler):
+    """Pickles blocks without what many of them share: an open array, say, goes out once a pass."""
+
+    def __init__(self, file: io.BytesIO, shared: dict[int, Any]) -> None:
+        super().__init__(file, protocol=5)
+        self.shared = shared
+
+    def persistent_id(self, obj: Any) -> int | None:
+        """Number what is shared by its identity; it is kept alive, so that stays its own."""
+        if not getattr(type(obj), "shared_by_blocks", False):
+            return None
+        self.shared.setdefault(id(obj), obj)
+        return list(self.shared).index(id(obj))
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, payload: bytes, shared: Sequence[Any]) -> None:
+        super().__init__(io.BytesIO(payload))
+        self.shared = shared
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self.shared[pid]
+
+
+def _open(
+    sent: Block | tuple[bytes, ...], shared: Sequence[Any], waited: bytes, values: Sequence[Any]
+) -> list[Any]:
+    """Make blocks of what was sent, with the results that they waited for."""
+    blocks: list[Any]
+    if isinstance(sent, tuple):
+        blocks = [_Unpickler(each, shared).load() for each in sent]
+    else:
+        blocks = [sent]
+    if not values:
+        return blocks
+    found = dict(zip(pickle.loads(waited), values, strict=True))
+    return [block.fill(found) for block in blocks]
+
+
+def keep_block(sent: Block | tuple[bytes, ...], waited: bytes = b"", *values: Any) -> Block:
+    """Read one block on a worker, which keeps it."""
+    (block,) = _open(sent, (), waited, values)
+    with one_blas_thread():
+        return hold(block)
+
+
+def map_blocks(
+    work: Work,
+    sent: Block | tuple[bytes, ...],
+    at: int,
+    first: bool = True,
+    waited: bytes = b"",
+    *values: Any,
+) -> Result:
+    """Run blocks on a worker; in the pass the first of them is the one `at` this index.
+
+    Rows that are kept count as read for the `first` pass over them.
+    """
+    from distributed import get_worker
+
+    blocks = _open(sent, work.shared, waited, values)
+    n_rows = sum(block.n_rows for block in blocks if first or not is_kept(block))
+    worker = get_worker()
+    n_here = work.hosts.get(get_address_host(worker.address), 0)
+    executor = LocalExecutor(blocks, 1, work.split_every, alone=n_here >= CPU_COUNT)
+    indices = count(at)
+
+    def report(_: int) -> None:
+        worker.log_event(work.topic, (work.token, next(indices)))
+
+    try:
+        value = executor.run(work.func, work.context, on_block=report if work.topic else None)
+    except StreamGMMError as error:
+        # Its message tells the cause, which might not pickle; then the error would not either.
+        error.__cause__ = error.__context__ = None
+        raise
+    return Result(value, n_rows)
+
+
+def nothing() -> None:
+    """Be a task, to keep a group of them alive."""
+
+
+def merge_results(*told: Result) -> Result:
+    """Merge from left to right."""
+    values, n_rows = zip(*told, strict=True)
+    return Result(merge_all(values), sum(n_rows))
