@@ -176,6 +176,13 @@ def test_workers_that_nobody_replaces():
     client.restart_workers = lambda workers, timeout: client.working.clear()
     with pytest.raises(WorkerLostError, match="all workers were lost, and none has come"):
         looks(client, 20)
+    client = FakeClient("tcp://a")
+    with dask.config.set({"streamgmm.stall-timeout": "10ms"}):
+        watch = Watch(client, "token", n_blocks=1000)  # not longer, however long a task may be
+    client.working.clear()
+    time.sleep(0.02)
+    with pytest.raises(WorkerLostError, match="none has come"):
+        watch.look()
     looks(FakeClient(), 5)  # it is to begin with that none may be there
 
 

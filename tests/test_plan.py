@@ -47,6 +47,19 @@ def test_a_plan_of_stored_data(stored: str) -> None:
     assert min(parts.read, parts.decode, parts.compute, parts.merge, parts.scheduling) >= 0
 
 
+def test_tasks_of_many_blocks_are_those_of_a_cluster(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.zarr")
+    zarr.create_array(path, shape=(3000, 4), chunks=(5, 4), dtype="f8")
+    rates = Rates(read=1e-5, decode=0.0, compute=1e-5, merge=0.0)
+    given: dict[str, Any] = {"rates": rates, "block_size": 1, "n_candidates": 1}
+    on_cluster = plan(open_source(path), 4, workers=2, **given)
+    assert on_cluster.n_blocks == 600
+    assert on_cluster.n_tasks == 1 + 75 + 10 + 2 + 1
+    # Threads of this process take one block after another: 13 rounds of 5 rows.
+    here = plan(open_source(path), 4, processors=48, **given)
+    assert here.projection.seconds == pytest.approx(13 * 5 * 2e-5, rel=0.02)
+
+
 def test_a_plan_says_all_it_knows(stored: str) -> None:
     p = plan(open_source(stored), 8, workers=3, worker_memory="1GiB", rates=RATES)
     assert json.loads(json.dumps(p.to_dict()))["rates"]["store"] is None

@@ -32,7 +32,7 @@ from streamgmm.sources import Block
 
 _SCATTER_BYTES = 256 << 20
 _LOST_TRIES = 4
-_AROUND_SECONDS = 10.0
+_AROUND_SECONDS = 10.0  # for which it is believed how many threads there are
 _ADVICE = (
     "most likely for want of memory; use a smaller block_size, smaller chunks, or workers with "
     "more memory"

@@ -35,7 +35,8 @@ class Watch:
         from dask.utils import parse_timedelta
 
         limit = dask.config.get("streamgmm.stall-timeout", STALL_SECONDS)
-        self._limit = None if limit is None else n_blocks * float(parse_timedelta(limit))
+        self._limit = None if limit is None else float(parse_timedelta(limit))
+        self._n_blocks = n_blocks
         self._client, self._token = client, token
         self._seen: dict[str, frozenset[Any]] = {}
         self._since = self._looked = time.monotonic()
@@ -86,13 +87,14 @@ class Watch:
             self._seen = working
             self.progress()
             return
-        if now - self._since < max(self._limit, _SLOWER * self._longest):
+        patience = max(self._limit * self._n_blocks, _SLOWER * self._longest)
+        if now - self._since < patience:
             return
-        self._restart(list(working))
+        self._restart(list(working), patience)
 
-    def _restart(self, workers: list[str]) -> None:
+    def _restart(self, workers: list[str], patience: float) -> None:
         self._restarts += 1
-        said = f"workers {', '.join(workers)} have done nothing for {self._limit:.0f} s"
+        said = f"workers {', '.join(workers)} have done nothing for {patience:.0f} s"
         advice = (
             "look at their storage and memory; on slow hardware, use smaller blocks or raise "
             "streamgmm.stall-timeout in Dask's configuration"
