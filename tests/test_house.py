@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,14 @@ def test_no_room_imports_upwards(path):
         if (PACKAGE / where) in path.parents:
             allowed = allowed | rooms
     assert rooms_used(path) <= allowed
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_files_of_a_room_do_not_import_in_a_circle(room):
+    paths = [path for path in modules() if room_of(path) == room]
+    own = {name_of(path) for path in paths}
+    graph = {name_of(path): modules_used(path) & own for path in paths}
+    TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 def test_exceptions_are_still_needed():

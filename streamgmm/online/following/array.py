@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from streamgmm.errors import SourceError
 from streamgmm.online.following.base import Position, Unit, cut, digest_rows
 from streamgmm.sources.base import float_dtype
-from streamgmm.sources.zarr import ZarrRef
 from streamgmm.sources.zarr_open import open_ref
+from streamgmm.sources.zarr_ref import ZarrRef
 
 FRONTIER = 2  # chunks at the end of an array that a writer may still be at
 
