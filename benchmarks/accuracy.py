@@ -15,8 +15,8 @@ import click
 import mpmath
 import numpy as np
 
-from streamgmm.families.rounding import log_density_error
-from streamgmm.mixture import Mixture
+from streamgmm.model.families.rounding import log_density_error
+from streamgmm.model.mixture import Mixture
 
 TYPES = ("full", "tied", "diag", "spherical")
 ROWS = 20  # cases drawn of one mixture: factoring in extended precision is what takes time

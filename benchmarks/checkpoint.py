@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from streamgmm.checkpoint import Checkpoint
-from streamgmm.fit import FitSettings, fit
+from streamgmm.fitting.fit import FitSettings, fit
 from streamgmm.sources import open_source
+from streamgmm.storage.checkpoint import Checkpoint
 
 
 def main() -> None:

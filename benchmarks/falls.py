@@ -14,8 +14,8 @@ import warnings
 import numpy as np
 
 from streamgmm.errors import SingularCovarianceError
-from streamgmm.families import FAMILIES
-from streamgmm.fit import FitSettings, fit
+from streamgmm.fitting.fit import FitSettings, fit
+from streamgmm.model.families import FAMILIES
 from streamgmm.sources import open_source
 
 KINDS = tuple(FAMILIES)

@@ -32,11 +32,11 @@ import numpy as np
 import zarr
 
 import streamgmm.sources.retry
-from streamgmm.checkpoint.shelf import Shelf
 from streamgmm.errors import CheckpointError, ChunkError, OutputError, SchedulerError
-from streamgmm.fit import FitResult, FitSettings, fit
-from streamgmm.persist.place import Place
+from streamgmm.fitting.fit import FitResult, FitSettings, fit
 from streamgmm.sources import open_source
+from streamgmm.storage.checkpoint.shelf import Shelf
+from streamgmm.storage.place import Place
 
 ROWS, FEATURES, CHUNK = 240_000, 4, 4_000
 PATIENCE = 180.0  # seconds after which a run counts as hanging

@@ -36,7 +36,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from benchmarks.peers import Library, Peer, installed
-from streamgmm.mixture import Mixture, Statistics, e_step_pieces, m_step
+from streamgmm.model.mixture import Mixture, Statistics, e_step_pieces, m_step
 from streamgmm.passes import Executor, open_executor
 from streamgmm.sources import Block, open_source, parse_block_size
 

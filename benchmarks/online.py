@@ -24,7 +24,7 @@ from problems import PROBLEMS, Floats, Problem, Truth, draw_problem, make_truth
 from sklearn.mixture import GaussianMixture as Reference
 
 import streamgmm
-from streamgmm.mixture import Mixture, e_step, m_step
+from streamgmm.model.mixture import Mixture, e_step, m_step
 
 warnings.simplefilter("ignore")
 

@@ -44,7 +44,7 @@ from dask.system import CPU_COUNT
 from rich.console import Console
 
 from benchmarks.scaling import D, K, model, read, stored, workers
-from streamgmm.mixture import Mixture, Statistics, e_step
+from streamgmm.model.mixture import Mixture, Statistics, e_step
 from streamgmm.passes import one_blas_thread, open_executor
 from streamgmm.sources import Block, Source, kept_bytes, open_source, parse_block_size
 
@@ -219,7 +219,7 @@ def one_peak(path: str) -> None:
     from distributed import Client, LocalCluster
 
     import streamgmm
-    from streamgmm.plan import plan
+    from streamgmm.planning.plan import plan
 
     source = open_source(path)
     planned = plan(source, K, workers=2, worker_memory="1GiB")

@@ -24,7 +24,7 @@ from statistics import median
 
 import numpy as np
 
-from streamgmm.mixture import Mixture
+from streamgmm.model.mixture import Mixture
 
 REG_COVAR = 1e-6  # on the diagonal of covariances, as scikit-learn and we have it
 PATIENCE = 60.0  # seconds that an iteration may take

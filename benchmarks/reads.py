@@ -20,9 +20,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Reference
 
 from benchmarks.problems import PROBLEMS, Floats, Problem, Truth, draw_problem
-from streamgmm.fit import FitResult, FitSettings, fit
-from streamgmm.mixture import Mixture
-from streamgmm.ranking import Candidate, rank
+from streamgmm.fitting.fit import FitResult, FitSettings, fit
+from streamgmm.fitting.selection import Candidate, rank
+from streamgmm.model.mixture import Mixture
 from streamgmm.sources import open_source
 
 BLOCK = 1 << 15

@@ -2,8 +2,8 @@
 
 Run ``python -m benchmarks.scaling`` from the root of the repository; ``--rows 67108864`` takes
 8 GiB, in blocks of 128 MiB, and ``--kept`` times passes over rows that an earlier one has kept.
-``--curve FILE.png`` draws what `streamgmm.simulate` expects of clusters up to 10,000 workers and
-10^12 rows (needs matplotlib), ``--curve -`` prints it.
+``--curve FILE.png`` draws what `streamgmm.planning.simulate` expects of clusters up to 10,000
+workers and 10^12 rows (needs matplotlib), ``--curve -`` prints it.
 
 What is timed. A full pass of one candidate over an uncompressed Zarr array, on worker processes
 of one thread that share the processors of this machine with the scheduler; one cluster after
@@ -32,12 +32,12 @@ from dask.system import CPU_COUNT
 from rich.console import Console
 from rich.table import Table
 
-from streamgmm.calibrate import calibrate
-from streamgmm.mixture import Mixture, Statistics, e_step_pieces
+from streamgmm.model.mixture import Mixture, Statistics, e_step_pieces
 from streamgmm.passes import Executor, blocks_in_task
 from streamgmm.passes.cluster import ClusterExecutor
-from streamgmm.plan import plan, result_bytes
-from streamgmm.simulate import Load, Rates, play, project
+from streamgmm.planning.calibrate import calibrate
+from streamgmm.planning.plan import plan, result_bytes
+from streamgmm.planning.simulate import Load, Rates, play, project
 from streamgmm.sources import Block, Source, kept_bytes, open_source, parse_block_size
 
 D, K = 16, 16

@@ -8,15 +8,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from streamgmm._version import __version__
+
 if TYPE_CHECKING:
     from streamgmm import errors
     from streamgmm.estimators import GaussianMixture, Selection, select
-    from streamgmm.following import follow
-    from streamgmm.online_estimator import OnlineGaussianMixture
-    from streamgmm.persist import load
+    from streamgmm.estimators.loading import load
+    from streamgmm.estimators.online import OnlineGaussianMixture
+    from streamgmm.online.following import follow
     from streamgmm.progress import ProgressBar
-
-__version__ = "0.1.0"
 
 __all__ = [
     "GaussianMixture",
@@ -32,12 +32,12 @@ __all__ = [
 
 _HOMES = {
     "GaussianMixture": "streamgmm.estimators",
-    "OnlineGaussianMixture": "streamgmm.online_estimator",
-    "follow": "streamgmm.following",
+    "OnlineGaussianMixture": "streamgmm.estimators.online",
+    "follow": "streamgmm.online.following",
     "ProgressBar": "streamgmm.progress",
     "Selection": "streamgmm.estimators",
     "select": "streamgmm.estimators",
-    "load": "streamgmm.persist",
+    "load": "streamgmm.estimators.loading",
 }
 
 

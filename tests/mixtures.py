@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamgmm.families import FAMILIES
-from streamgmm.mixture import SCATTER_TOLERANCE, Mixture, Statistics, e_step, m_step, scatter_error
+from streamgmm.model.families import FAMILIES
+from streamgmm.model.mixture import (
+    SCATTER_TOLERANCE,
+    Mixture,
+    Statistics,
+    e_step,
+    m_step,
+    scatter_error,
+)
 
 TYPES = tuple(FAMILIES)
 

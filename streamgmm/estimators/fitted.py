@@ -14,9 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from streamgmm.errors import ParameterError
 from streamgmm.estimators.rows import in_memory, open_rows
-from streamgmm.families import FAMILIES
-from streamgmm.mixture import Mixture
-from streamgmm.moments import Floats
+from streamgmm.model.families import FAMILIES
+from streamgmm.model.mixture import Mixture
+from streamgmm.model.moments import Floats
 from streamgmm.passes import default_threads
 from streamgmm.passes.base import OnBlock
 from streamgmm.predict import Score, predict_lazily, predict_rows, predict_to, score_rows
@@ -279,7 +279,7 @@ class FittedMixture:
         sklearn.exceptions.NotFittedError
             If there is no model yet.
         OutputExistsError, OutputError, ParameterError
-            As `streamgmm.persist.save_model`.
+            As `streamgmm.storage.save_model`.
 
         Examples
         --------
@@ -290,7 +290,7 @@ class FittedMixture:
         >>> bool(streamgmm.load(path).means_ == model.means_)
         True
         """
-        from streamgmm.persist import save
+        from streamgmm.estimators.saving import save
 
         check_is_fitted(self)
         save(self, path, overwrite)

@@ -18,10 +18,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from streamgmm.estimators.fitted import FittedMixture
 from streamgmm.estimators.rows import open_rows
 from streamgmm.estimators.seen import describe_seen, parse_seen
-from streamgmm.fit import FitSettings, fit
-from streamgmm.parameters import parse_means, parse_precisions, parse_weights
+from streamgmm.fitting.fit import FitSettings, fit
+from streamgmm.fitting.parameters import parse_means, parse_precisions, parse_weights
 from streamgmm.passes import active_client
-from streamgmm.plan import Plan, plan, workers_of
+from streamgmm.planning.plan import Plan, plan, workers_of
 from streamgmm.progress import Listener, listener
 
 
@@ -345,11 +345,11 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
             What each worker has, ``"8GiB"``.
         **settings
             ``processors``, ``n_candidates``, ``store_bandwidth``, ``rates`` and ``check``: see
-            `streamgmm.plan.plan`.
+            `streamgmm.planning.plan.plan`.
 
         Returns
         -------
-        streamgmm.plan.Plan
+        streamgmm.planning.plan.Plan
             Prints as text; ``to_dict()`` gives plain values.
 
         Raises

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.fit import Seen
-from streamgmm.mixture import Statistics
-from streamgmm.moments import Moments, Scatter
+from streamgmm.fitting.fit import Seen
+from streamgmm.model.mixture import Statistics
+from streamgmm.model.moments import Moments, Scatter
 
 _SCALARS = ("n_rows", "weight", "log_likelihood", "entropy")
 

@@ -13,10 +13,10 @@ from sklearn.utils import check_random_state
 from streamgmm.errors import ParameterError
 from streamgmm.estimators.gaussian import GaussianMixture
 from streamgmm.estimators.rows import open_rows
-from streamgmm.families import FAMILIES
-from streamgmm.fit import history
+from streamgmm.fitting.fit import history
+from streamgmm.fitting.selection import Candidate, rank
+from streamgmm.model.families import FAMILIES
 from streamgmm.progress import listener
-from streamgmm.ranking import Candidate, rank
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.mixture import Mixture
+from streamgmm.model.mixture import Mixture
 from streamgmm.predict.rows import WHAT, check_features, posteriors, result_shape, values_of
 from streamgmm.sources import Block, Source, open_source, parse_block_size
 from streamgmm.sources.array import ArrayBlock

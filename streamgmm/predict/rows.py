@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, ParameterError
-from streamgmm.families import Posterior
-from streamgmm.mixture import Mixture
+from streamgmm.model.families import Posterior
+from streamgmm.model.mixture import Mixture
 from streamgmm.passes import default_threads, open_executor
 from streamgmm.passes.base import OnBlock
 from streamgmm.sources import Block, Source, check_finite, parse_block_size

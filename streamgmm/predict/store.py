@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.families import Posterior
-from streamgmm.mixture import Mixture
-from streamgmm.output import Output, create_output
+from streamgmm.model.families import Posterior
+from streamgmm.model.mixture import Mixture
 from streamgmm.passes import default_threads, open_executor
 from streamgmm.passes.base import OnBlock
 from streamgmm.predict.rows import WHAT, check_features, posteriors, result_shape, values_of
 from streamgmm.sources import Block, Source, parse_block_size
 from streamgmm.sources.zarr import ZarrSource
+from streamgmm.storage.output import Output, create_output
 
 if TYPE_CHECKING:
     import zarr

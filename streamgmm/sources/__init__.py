@@ -7,11 +7,15 @@ a line in `open_source`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from streamgmm.errors import DataError
 from streamgmm.sources import dask as _dask
-from streamgmm.sources.array import ArraySource, parse_array
+from streamgmm.sources.array import ArraySource, ArrayWeights, parse_array
 from streamgmm.sources.base import (
     PIECE_BYTES,
     Block,
@@ -23,9 +27,9 @@ from streamgmm.sources.base import (
 from streamgmm.sources.keeping import KeptBlock, hold, is_kept, kept_bytes
 from streamgmm.sources.readahead import alone
 from streamgmm.sources.skipping import unreadable, without_rows
-from streamgmm.sources.weights import open_weights
-from streamgmm.sources.zarr import ZarrSource
-from streamgmm.sources.zarr_open import is_zarr, parse_zarr
+from streamgmm.sources.weights import Weights, check_length, check_weights
+from streamgmm.sources.zarr import ZarrSource, ZarrWeights
+from streamgmm.sources.zarr_open import is_zarr, open_ref, parse_zarr
 
 __all__ = [
     "PIECE_BYTES",
@@ -103,3 +107,49 @@ def open_source(
         return _dask.DaskSource(array, open_weights(sample_weight, int(array.shape[0])), name)
     rows = parse_array(X, name)
     return ArraySource(rows, open_weights(sample_weight, len(rows)), name)
+
+
+def open_weights(sample_weight: object, n_samples: int) -> Weights | None:
+    """Open the weights of `n_samples` rows.
+
+    Parameters
+    ----------
+    sample_weight : None, float, array-like of shape (n_samples,), zarr.Array, path, dask.array
+    n_samples : int
+
+    Returns
+    -------
+    Weights or None
+        None where every row counts once.
+
+    Raises
+    ------
+    DataError
+        If there is not one weight per row, or (in memory) one is negative or not finite, or
+        all are zero.
+    """
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, Real):
+        weight = check_weights(np.full(1, float(sample_weight)), 0)
+        if weight[0] == 0.0:
+            raise DataError("sample_weight is zero for every row; give some row weight")
+        return ArrayWeights(np.broadcast_to(weight, (n_samples,)))
+    if _dask.is_dask_array(sample_weight):
+        array: Any = sample_weight
+        _dask.check_known(array, "sample_weight")
+        check_length(tuple(array.shape), n_samples, "sample_weight")
+        return _dask.DaskWeights(array)
+    if is_zarr(sample_weight):
+        ref = open_ref(sample_weight)
+        ref = replace(ref, name=f"sample_weight ({ref.name})")
+        check_length(ref.array.shape, n_samples, ref.name)
+        if ref.array.dtype.kind not in "buif":
+            raise DataError(f"{ref.name} has dtype {ref.array.dtype}, which is not a real number")
+        return ZarrWeights(ref)
+    values = np.asarray(sample_weight)
+    check_length(values.shape, n_samples, "sample_weight")
+    values = check_weights(values, 0)
+    if not values.any():
+        raise DataError("sample_weight is zero for every row; give some row weight")
+    return ArrayWeights(values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from streamgmm.sources.base import (
     fixed_runs,
     float_dtype,
 )
-from streamgmm.sources.weights import WeightPart, Weights
+from streamgmm.sources.weights import Reader, Values, WeightPart, Weights
 
 _UNIT_ROWS = 8
 """Blocks of an array, which has no chunks, start at multiples of this."""
@@ -120,6 +120,36 @@ class ArraySource:
                 target_bytes,
             )
         ]
+
+
+@dataclass(frozen=True)
+class ArrayPart:
+    """Weights in memory, of the rows from `start` on."""
+
+    start: int
+    values: Values
+
+    resident = True
+    futures: Mapping[Any, Any] = field(default_factory=dict, repr=False)
+
+    def fill(self, values: Mapping[Any, Any]) -> ArrayPart:
+        """Give this part: it waits for nothing."""
+        return self
+
+    def reader(self) -> Reader:
+        """Give slices of the values."""
+        return lambda a, b: np.ascontiguousarray(self.values[a - self.start : b - self.start])
+
+
+@dataclass(frozen=True)
+class ArrayWeights:
+    """Weights in memory, checked whole when opened."""
+
+    values: Values
+
+    def part(self, start: int, stop: int) -> ArrayPart:
+        """Give a view of the weights of the rows ``start:stop``."""
+        return ArrayPart(start, self.values[start:stop])
 
 
 def parse_array(X: object, name: str = "X") -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -22,7 +23,7 @@ from streamgmm.sources.base import (
     split_piece,
 )
 from streamgmm.sources.readahead import read_ahead
-from streamgmm.sources.weights import WeightPart, Weights
+from streamgmm.sources.weights import Reader, Values, WeightPart, Weights, check_weights
 
 
 def is_dask_array(value: object) -> bool:
@@ -225,6 +226,51 @@ class DaskSource:
         start, stop = run[0][0], run[-1][1]
         weights = None if self.weights is None else self.weights.part(start, stop)
         return DaskBlock(start, stop - start, run, self.dtype, self.n_features, self.name, weights)
+
+
+@dataclass(frozen=True)
+class DaskPart:
+    """Lazy weights of the rows from `start` on, computed together when first wanted."""
+
+    start: int
+    lazy: Lazy
+
+    resident = True
+
+    @property
+    def futures(self) -> Mapping[Any, Any]:
+        """The results that the graph waits for."""
+        return self.lazy.futures
+
+    def fill(self, values: Mapping[Any, Any]) -> DaskPart:
+        """Put values in the place of the futures."""
+        return replace(self, lazy=self.lazy.fill(values))
+
+    def reader(self) -> Reader:
+        """Give slices of the weights, computed once."""
+        lock = threading.Lock()
+        whole: Values | None = None
+
+        def read(a: int, b: int) -> Values:
+            nonlocal whole
+            with lock:
+                if whole is None:
+                    whole = check_weights(np.concatenate(self.lazy.compute()), self.start)
+            return whole[a - self.start : b - self.start]
+
+        return read
+
+
+@dataclass(frozen=True)
+class DaskWeights:
+    """Weights in a one-dimensional dask array."""
+
+    array: Any
+
+    def part(self, start: int, stop: int) -> DaskPart:
+        """Give the graph of the weights of the rows ``start:stop``."""
+        array = self.array[start:stop]
+        return DaskPart(start, lazy_parts(array, [array.__dask_keys__()])[0])
 
 
 def parse_dask(array: Any, name: str = "X") -> Any:

@@ -12,7 +12,7 @@ from urllib.request import url2pathname
 from streamgmm.errors import ParameterError, SourceError, SourceNotFoundError
 from streamgmm.sources.base import check_shape, float_dtype
 from streamgmm.sources.chunks import local_chunks
-from streamgmm.sources.zarr import ZarrRef, describe
+from streamgmm.sources.zarr_ref import ZarrRef, describe
 
 if TYPE_CHECKING:
     import zarr

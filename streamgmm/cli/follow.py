@@ -1,0 +1,141 @@
+"""``streamgmm follow``: options to arguments, and a line for each save."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import click
+
+
+@click.command("follow")
+@click.argument("data", metavar="DATA")
+@click.option("--state", required=True, metavar="STATE", help="Where the model and position are.")
+@click.option("-k", "--n-components", type=click.IntRange(1), help="Components, of a new state.")
+@click.option(
+    "--covariance",
+    type=click.Choice(["full", "tied", "diag", "spherical"]),
+    default="full",
+    show_default=True,
+    help="Of a new state, as are the five that follow.",
+)
+@click.option("--half-life", type=click.FloatRange(0, min_open=True), metavar="ROWS")
+@click.option("--warm-up", type=click.IntRange(2), metavar="ROWS", help="Rows of the first fit.")
+@click.option("--reg-covar", type=click.FloatRange(0), default=1e-6, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--adapt", is_flag=True, help="Let components come and go.")
+@click.option("--once", is_flag=True, help="End when all that is there has been learned.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, min_open=True),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="From one look to the next.",
+)
+@click.option("--batch-rows", type=click.IntRange(1), default=1_000, show_default=True)
+@click.option("--save-rows", type=click.IntRange(1), default=100_000, show_default=True)
+@click.option("--labels", metavar="PATH", help="Append each row's label: Zarr, or .ndjson.")
+@click.option("--log-density", metavar="PATH", help="Append each row's log-density, in nats.")
+@click.option("--alarms", metavar="PATH", help="Append alarms.")
+@click.option("--partial-chunks", is_flag=True, help="Read chunks that are not whole, too.")
+@click.option("--skip-refused", is_flag=True, help="Pass over batches with NaN or infinity.")
+@click.option("--columns", metavar="A,B,...", help="Columns of Parquet files.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["csv", "ndjson", "arrow"]),
+    default="csv",
+    show_default=True,
+    help="Of standard input.",
+)
+@click.option(
+    "--no-replay", is_flag=True, help="Standard input goes on where it was left, after a restart."
+)
+@click.option("--branch", default="main", show_default=True, help="Of an Icechunk repository.")
+@click.option("--array", default="", help="Of an Icechunk repository.")
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+def follow_command(
+    data: str,
+    state: str,
+    n_components: int | None,
+    covariance: str,
+    half_life: float | None,
+    warm_up: int | None,
+    reg_covar: float,
+    seed: int,
+    adapt: bool,
+    once: bool,
+    interval: float,
+    columns: str | None,
+    kind: str,
+    no_replay: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Learn a mixture from data that grows, each row exactly once.
+
+    DATA is a Zarr array that grows by rows, a folder to which Zarr, npy or Parquet files are
+    added, - for standard input, or icechunk:PATH. Start it again with the same STATE to go on.
+    """
+    from streamgmm.estimators.online import OnlineGaussianMixture
+    from streamgmm.online.following import follow
+
+    model = None
+    if n_components is not None:
+        model = OnlineGaussianMixture(
+            n_components,
+            covariance_type=covariance,
+            half_life=half_life,
+            warm_up="auto" if warm_up is None else warm_up,
+            reg_covar=reg_covar,
+            random_state=seed,
+            adapt_components=adapt,
+        )
+    told = _Teller(quiet or as_json)
+    learned = follow(
+        data,
+        state,
+        model,
+        once=once,
+        interval=interval,
+        columns=None if columns is None else columns.split(","),
+        format=kind,
+        replay=not no_replay,
+        on_batch=told,
+        **options,
+    )
+    seen = learned.n_samples_seen_
+    if as_json:
+        alarms = learned.monitor_["alarms"]
+        print(json.dumps({"state": state, "rows": seen, "new": told.rows, "alarms": alarms}))
+    elif not quiet:
+        print(f"{state}: {told.rows:,} new rows, {seen:,} in all")
+
+
+class _Teller:
+    """A line a second at most, and one for each alarm."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.rows, self.alarms, self.quiet, self.last = 0, -1, quiet, 0.0
+
+    def __call__(self, model: Any, n_rows: int) -> None:
+        self.rows += n_rows
+        if self.quiet:
+            return
+        alarms = model.monitor_["alarms"] if self._due() else []
+        if alarms and len(alarms) != self.alarms:
+            latest = alarms[-1]
+            click.echo(f"alarm after row {latest['row']:,}: {latest['kind']}", err=True)
+            self.alarms = len(alarms)
+
+    def _due(self) -> bool:
+        now = time.monotonic()
+        if now - self.last < 1.0:
+            return False
+        self.last = now
+        click.echo(f"{self.rows:,} rows", err=True)
+        return True

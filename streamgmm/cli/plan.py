@@ -1,0 +1,83 @@
+"""``streamgmm plan``: what a fit will read, hold and take."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from streamgmm.cli.options import cache_option, json_option
+
+
+@click.command("plan")
+@click.argument("data")
+@click.option("-k", "--n-components", type=click.IntRange(1), required=True, help="Components.")
+@click.option(
+    "--covariance",
+    type=click.Choice(["full", "tied", "diag", "spherical"]),
+    default="full",
+    show_default=True,
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Workers of one thread on a cluster of machines like this one; threads here by default.",
+)
+@click.option("--worker-memory", metavar="SIZE", help="What each worker has, such as 8GiB.")
+@click.option(
+    "--processors",
+    type=click.FloatRange(0, min_open=True),
+    help="Of all workers together; one each by default.",
+)
+@click.option("--store-bandwidth", metavar="SIZE", help="Of all readers together, such as 10GB.")
+@click.option(
+    "--candidates",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Starts that share the passes.",
+)
+@click.option(
+    "--block-size",
+    default="auto",
+    show_default=True,
+    metavar="SIZE",
+    help="Bytes of rows that a task reads, such as 64MiB.",
+)
+@cache_option
+@json_option
+def plan_command(
+    data: str,
+    n_components: int,
+    covariance: str,
+    workers: int | None,
+    worker_memory: str | None,
+    processors: float | None,
+    store_bandwidth: str | None,
+    candidates: int,
+    block_size: str,
+    cache: bool,
+    as_json: bool,
+) -> None:
+    """Say what a fit to DATA will read, hold and take; refuse one that cannot fit in memory.
+
+    Times a few reads and computations on this machine, and takes the workers for like it.
+
+    Example: streamgmm plan data.zarr -k 64 --workers 40 --worker-memory 8GiB
+    """
+    from streamgmm.planning.plan import plan
+    from streamgmm.sources import open_source
+
+    found = plan(
+        open_source(data),
+        n_components,
+        covariance,
+        workers=workers,
+        worker_memory=worker_memory,
+        processors=processors,
+        store_bandwidth=store_bandwidth,
+        n_candidates=candidates,
+        block_size=int(block_size) if block_size.isdigit() else block_size,
+        cache="auto" if cache else None,
+    )
+    print(json.dumps(found.to_dict()) if as_json else found.render())

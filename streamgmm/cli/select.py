@@ -1,0 +1,163 @@
+"""``streamgmm select``: numbers of components and covariance types side by side."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from streamgmm.cli.options import cache_option, cluster, print_json, progress, running
+
+KINDS = ("full", "tied", "diag", "spherical")
+
+
+def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
+    """Numbers of components: ``1:12`` for all from 1 to 12, or ``2,4,8``."""
+    try:
+        if ":" in value:
+            first, last = (int(part) for part in value.split(":"))
+            found = list(range(first, last + 1))
+        else:
+            found = [int(part) for part in value.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise click.BadParameter(f"{value!r} is no list such as 2,4,8 and no range such as 1:12")
+    return found
+
+
+@click.command("select")
+@click.argument("data")
+@click.option(
+    "-k",
+    "--n-components",
+    callback=parse_counts,
+    default="1:12",
+    show_default=True,
+    metavar="1:12|2,4,8",
+    help="Numbers of components.",
+)
+@click.option(
+    "--covariance",
+    type=click.Choice(KINDS),
+    multiple=True,
+    default=("full", "diag"),
+    show_default=True,
+    help="May be given more than once.",
+)
+@click.option(
+    "--criterion",
+    type=click.Choice(["bic", "aic", "icl", "holdout"]),
+    default="bic",
+    show_default=True,
+)
+@click.option(
+    "--holdout",
+    type=click.FloatRange(0, 0.5),
+    default=0.03,
+    show_default=True,
+    help="Share of the rows that no candidate is fitted to.",
+)
+@click.option("--n-init", type=click.IntRange(1), default=2, show_default=True, help="Starts.")
+@click.option("--tol", type=click.FloatRange(0), default=1e-3, show_default=True)
+@click.option("--max-iter", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes a selection repeatable.")
+@click.option("--sample-weight", metavar="PATH", help="A Zarr array of a weight for each row.")
+@click.option("--out", metavar="MODEL", help="Where to save the best model.")
+@cache_option
+@running
+def select_command(
+    data: str,
+    n_components: list[int],
+    covariance: tuple[str, ...],
+    criterion: str,
+    holdout: float,
+    n_init: int,
+    tol: float,
+    max_iter: int,
+    seed: int | None,
+    sample_weight: str | None,
+    out: str | None,
+    cache: bool,
+    workers: int | None,
+    scheduler: str | None,
+    threads: int | None,
+    block_size: str,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Compare models of DATA in reads that all of them share.
+
+    Example: streamgmm select data.zarr -k 1:12 --out model.zarr
+    """
+    from streamgmm.estimators import select
+    from streamgmm.sources import open_source
+    from streamgmm.storage import check_free
+
+    if out is not None:
+        check_free(out, overwrite)
+    source = open_source(data, sample_weight=sample_weight)
+    started = time.perf_counter()
+    with cluster(workers, scheduler, threads), progress(quiet):
+        selection = select(
+            source,
+            n_components,
+            covariance,
+            n_init=n_init,
+            criterion=criterion,
+            holdout=holdout,
+            tol=tol,
+            max_iter=max_iter,
+            random_state=seed,
+            block_size=int(block_size) if block_size.isdigit() else block_size,
+            n_jobs=threads,
+            cache="auto" if cache else None,
+        )
+    if out is not None:
+        selection.best.save(out, overwrite=overwrite)
+    seconds = time.perf_counter() - started
+    best = selection.best
+    chosen = {"n_components": best.n_components, "covariance_type": best.covariance_type}
+    if as_json:
+        table = {name: column.tolist() for name, column in selection.table.items()}
+        passes = selection.passes
+        print_json(
+            {"best": chosen, "model": out, "passes": passes, "seconds": seconds} | {"table": table}
+        )
+        return
+    _print_table(selection.table, chosen)
+    print(
+        f"best by {criterion}: {best.n_components} components, {best.covariance_type} "
+        f"covariances; {selection.passes:.1f} reads of {source.n_samples:,} rows in all, "
+        f"{seconds:.1f} s" + (f"; saved in {out}" if out else "")
+    )
+    if out is None:
+        print("next: the same with --out model.zarr saves the best model")
+    else:
+        print(f"next: streamgmm predict {out} {data} --out labels.zarr")
+
+
+def _print_table(table: dict[str, Any], chosen: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title="held out: log-density of a row, nats")
+    for name in ("k", "covariance", "BIC", "ICL", "held out", "reads", ""):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for i in range(len(table["bic"])):
+        k, kind = int(table["n_components"][i]), str(table["covariance_type"][i])
+        best = {"n_components": k, "covariance_type": kind} == chosen
+        mean, error = table["holdout_log_likelihood"][i], table["holdout_error"][i]
+        shown.add_row(
+            str(k),
+            kind,
+            *(f"{table[name][i]:.1f}" for name in ("bic", "icl")),
+            "-" if mean != mean else f"{mean:.4f} ± {error:.4f}",
+            f"{table['passes'][i]:.1f}",
+            "best" if best else ("" if table["converged"][i] else "left"),
+            style="bold" if best else None,
+        )
+    Console(file=sys.stdout).print(shown)

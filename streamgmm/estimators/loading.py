@@ -1,0 +1,52 @@
+"""Model files to the estimators that were saved."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from streamgmm.errors import ModelFileError
+from streamgmm.estimators.gaussian import GaussianMixture
+from streamgmm.estimators.online import OnlineGaussianMixture
+from streamgmm.storage import load_group
+
+
+def load(path: str | os.PathLike[str], storage_options: dict[str, Any] | None = None) -> Any:
+    """Load a model: an estimator of the class that was saved, fitted as it was.
+
+    Parameters
+    ----------
+    path : str, path-like or URL
+    storage_options : dict, optional
+        For the fsspec file system of a URL.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is nothing.
+    ModelFileError
+        If it is no model, one of a newer format, unfinished or damaged.
+
+    Examples
+    --------
+    >>> load("nowhere.zarr")
+    Traceback (most recent call last):
+    ...
+    streamgmm.errors.ModelNotFoundError: there is no model at 'nowhere.zarr'
+    """
+    stored = load_group(path, storage_options)
+    classes = {cls.__name__: cls for cls in (GaussianMixture, OnlineGaussianMixture)}
+    if stored.kind not in classes:
+        raise ModelFileError(
+            f"the model '{path}' is a {stored.kind}, which this release of streamgmm does not "
+            f"know; install streamgmm {stored.version} or newer"
+        )
+    try:
+        estimator: Any = classes[stored.kind](**stored.params)
+    except TypeError as error:
+        raise ModelFileError(
+            f"the model '{path}' has parameters that this release of streamgmm does not know "
+            f"({error}); install streamgmm {stored.version} or newer"
+        ) from error
+    vars(estimator).update(stored.attrs | stored.arrays)
+    return estimator

@@ -1,0 +1,54 @@
+"""Fitted estimators to model files."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from streamgmm.errors import ParameterError
+from streamgmm.storage import is_numeric, save_model
+
+KINDS = ("GaussianMixture", "OnlineGaussianMixture")
+"""The classes that can be saved, by name, as `streamgmm.estimators.loading` knows them."""
+
+
+def save(
+    estimator: Any,
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    storage_options: dict[str, Any] | None = None,
+) -> None:
+    """Save a fitted estimator: its parameters, and all that its fit has left.
+
+    Parameters
+    ----------
+    estimator : object
+        With ``get_params`` and attributes whose names end in ``_``.
+    path : str, path-like or URL
+        As for `save_model`.
+    overwrite : bool
+    storage_options : dict, optional
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If it has not been fitted.
+    OutputExistsError, OutputError, ParameterError
+        As `save_model`.
+    """
+    from sklearn.utils.validation import check_is_fitted
+
+    check_is_fitted(estimator)
+    kind = type(estimator).__name__
+    if kind not in KINDS:
+        raise ParameterError(f"a {kind} cannot be saved; only {', '.join(KINDS)} can")
+    fitted = {
+        name: value
+        for name, value in sorted(vars(estimator).items())
+        if name.endswith("_") and not name.startswith("_")
+    }
+    arrays = {name: value for name, value in fitted.items() if is_numeric(value)}
+    attrs = {name: value for name, value in fitted.items() if name not in arrays}
+    save_model(
+        path, kind, estimator.get_params(deep=False), arrays, attrs, overwrite, storage_options
+    )

@@ -1,0 +1,340 @@
+"""One candidate's climb: EM as a sequence of requests for statistics.
+
+An `Ascent` never reads a row. It says what it wants to know next (`request`), is told
+(`advance`), and so any number of candidates share every read of the data. With one group of
+blocks it is textbook EM; with several it is the incremental EM of Neal & Hinton (1998): the
+statistics of one group are renewed at the current parameters, those of all groups merged again
+in fixed order, and the parameters updated, so that the free energy F never falls and one read
+of the data makes as many steps as there are groups.
+
+All that a climb knows is in its fields, so it can be put down after any read and taken up again
+elsewhere (`state`, `restored`) without a bit's difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.errors import SingularCovarianceError
+from streamgmm.fitting.acceleration import Memory, merge_groups
+from streamgmm.model.mixture import (
+    SCATTER_TOLERANCE,
+    Mixture,
+    Statistics,
+    free_energy,
+    m_step,
+    scatter_error,
+)
+from streamgmm.model.moments import Floats
+
+_SLOWEST = 0.95  # rate that is assumed of climbs that jump
+_MOST_MENDS = 5  # times that lost components are mended before they are left alone
+
+
+class Request(NamedTuple):
+    """Statistics of one group of blocks (all, if None) under a mixture, about `centres`."""
+
+    mixture: Mixture
+    group: int | None
+    centres: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How to climb.
+
+    `tol` in nats a row: with one group and no acceleration EM stops, as in scikit-learn, when
+    the mean log-likelihood changes by less; otherwise when the gain still to come, by Aitken's
+    extrapolation, is less (and, where `statistical`, when it is less than a tenth of what the
+    sample's own noise is worth, p/2N). A candidate that is to `retire` leaves when another has
+    reached more than it is expected to.
+    """
+
+    tol: float
+    max_iter: int
+    reg_covar: float
+    n_groups: int = 1
+    accelerate: bool = False
+    statistical: bool = False
+    retire: bool = False
+    empty_components: str = "keep"
+
+
+@dataclass
+class Step:
+    """What is known after one iteration (one read of the data): nats summed over rows.
+
+    `passes` over the rows so far, and in `read` how often these were really read.
+    """
+
+    free_energy: float
+    passes: float
+    seconds: float = 0.0
+    log_likelihood: float = float("nan")
+    read: float = 0.0
+
+
+@dataclass
+class Ascent:
+    """A candidate on its way.
+
+    Attributes
+    ----------
+    mixture : Mixture
+        The best parameters so far.
+    steps : list of Step
+        One an iteration.
+    bounds : list of float
+        Log-likelihood a row at the start of each iteration where that is known, else the free
+        energy a row: scikit-learn's lower bounds.
+    converged, failed, stopped : bool
+    groups : list of Statistics
+        The latest statistics of each group; those given at the start are taken as they are until
+        their turn comes, and the first sweep begins with the groups that are not known.
+    pool : ndarray of shape (m, n_features) or None
+        Rows from which components that lost theirs are started again.
+    lost : dict of str to list of int
+        Components that were ``"reseeded"`` or ``"retired"``.
+    mends : int
+        How often that was.
+    sweeping : bool
+        Whether a sweep has begun that is not over.
+    position : int
+        The group whose statistics are wanted next.
+    centres : ndarray of shape (n_components, n_features) or None
+        What they are to be taken about, where not the means.
+    before : list of Statistics
+        What `groups` were when the sweep began.
+    memory : Memory or None
+        Of earlier sweeps, where the climb is accelerated.
+    read : float
+        How often the rows were read: less than `passes` where they were kept in between.
+    """
+
+    mixture: Mixture
+    rules: Rules
+    previous_bound: float = -np.inf
+    converged: bool = False
+    failed: bool = False
+    stopped: bool = False
+    passes: float = 0.0
+    steps: list[Step] = field(default_factory=list)
+    bounds: list[float] = field(default_factory=list)
+    groups: list[Statistics] = field(default_factory=list)
+    pool: NDArray[Any] | None = None
+    lost: dict[str, list[int]] = field(default_factory=dict)
+    mends: int = 0
+    sweeping: bool = False
+    position: int = 0
+    centres: Floats | None = None
+    before: list[Statistics] = field(default_factory=list)
+    memory: Memory | None = None
+    read: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Begin the first sweep, or the one that comes next."""
+        if self.memory is None and self.rules.accelerate:
+            self.memory = Memory()
+        self._begin()
+
+    @property
+    def request(self) -> Request | None:
+        """What it wants next; None when it has arrived."""
+        if self.stopped or not self.sweeping:
+            return None
+        group = None if self.rules.n_groups == 1 else self.position
+        return Request(self.mixture, group, self.centres)
+
+    def advance(self, statistics: Statistics, passes: float, read: float = 0.0) -> None:
+        """Take what was asked for: a share of a pass, of which some may have been kept.
+
+        Groups are renewed one after the other; the parameters follow as soon as all are known.
+        """
+        self.passes += passes
+        self.read += read
+        self.groups[self.position : self.position + 1] = [statistics]
+        if len(self.groups) == self.rules.n_groups:
+            total = merge_groups(self.groups)
+            updated = m_step(self.mixture, total, self.rules.reg_covar)
+            if self.centres is None and scatter_error(self.mixture, updated) > SCATTER_TOLERANCE:
+                self.centres = updated.means  # the same group again, about these
+                return
+            self.mixture = updated
+        self.centres = None
+        self.position += 1
+        if self.position == self.rules.n_groups:
+            self.sweeping = False
+            self._end(total)
+            self._begin()
+
+    def stop(self) -> None:
+        """Give up: keep the parameters as they are and ask for nothing more."""
+        self.stopped = True
+
+    def state(self) -> dict[str, Any]:
+        """All that it knows but its rules, as it is now: values that later reads do not change."""
+        return {
+            each.name: _frozen(getattr(self, each.name))
+            for each in fields(self)
+            if each.name != "rules"
+        }
+
+    @classmethod
+    def restored(cls, state: dict[str, Any], rules: Rules) -> Ascent:
+        """Take up what `state` put down."""
+        memory = state["memory"]
+        return cls(
+            rules=rules,
+            **state
+            | {
+                "steps": [Step(*step) for step in state["steps"]],
+                "memory": None if memory is None else Memory(*memory),
+            },
+        )
+
+    @property
+    def free_energy(self) -> float:
+        """F of the latest iteration, in nats; minus infinity before the first."""
+        return self.steps[-1].free_energy if self.steps else -np.inf
+
+    @property
+    def predicted(self) -> float:
+        """F that the climb will end at, by Aitken's extrapolation of its last gains."""
+        return self.free_energy + 2 * min(self._gap(), 1e300)
+
+    @property
+    def gap(self) -> float:
+        """Nats a row still to be gained, by the same extrapolation; infinite at first."""
+        weight = sum(group.weight for group in self.groups)
+        return self._gap() / weight if weight > 0 else np.inf
+
+    @property
+    def steps_left(self) -> float:
+        """Iterations until it arrives, by the same extrapolation; NaN before it is known."""
+        most = self.rules.max_iter - len(self.steps)
+        if self.request is None:
+            return 0.0
+        latest, rate = self._trend()
+        if not 0 < rate < 1:
+            return float("nan")
+        left = latest * rate / (1 - rate) if self._by_gap else latest
+        left /= sum(group.weight for group in self.groups)
+        if self.rules.tol <= 0:
+            return float(most)
+        return float(min(most, max(1.0, np.ceil(np.log(self.rules.tol / left) / np.log(rate)))))
+
+    def _gap(self) -> float:
+        """F still to be gained, in nats, were the gains to go on shrinking as slowly as lately."""
+        latest, rate = self._trend()
+        return latest * rate / (1 - rate) if rate < 1 else np.inf
+
+    def _trend(self) -> tuple[float, float]:
+        """The last gain, and the rate at which gains shrink; infinite before it is known.
+
+        Aitken's extrapolation, with the slowest rate of the last few iterations: a jump makes
+        one gain large and the next one small, which says nothing about what is left.
+        """
+        gains = np.diff([step.free_energy for step in self.steps[-6:]])
+        if len(gains) < 2:
+            return np.inf, np.inf
+        latest = max(gains[-1], gains[-2] if self.rules.accelerate else 0.0)
+        ratios = gains[1:] / np.maximum(gains[:-1], 1e-100)
+        rate = min(ratios.max(), _SLOWEST) if self.rules.accelerate else ratios[-1]
+        return float(latest), float(rate)
+
+    @property
+    def _by_gap(self) -> bool:
+        """Whether the gap decides, and not the last gain."""
+        return self.rules.n_groups > 1 or self.rules.accelerate
+
+    def _begin(self) -> None:
+        """Begin a sweep, unless the climb is over or one has begun."""
+        if self.sweeping or self.converged or len(self.steps) >= self.rules.max_iter:
+            return
+        if self.memory is not None and self.steps:
+            self._jump(self.memory)
+        self.before = list(self.groups)
+        self.position = len(self.groups) % self.rules.n_groups
+        self.sweeping = True
+
+    def _end(self, total: Statistics) -> None:
+        """Note what a sweep has reached; return from a jump that led down."""
+        rules = self.rules
+        energy = free_energy(self.mixture, total)
+        if self.memory is not None and self.memory.jumped and energy < self.free_energy:
+            self.mixture, self.groups = self.memory.restore()
+            self.before = []
+            self.bounds.append(self.bounds[-1])
+            self.steps.append(Step(self.free_energy, self.passes, read=self.read))
+            return
+        bound = (total.log_likelihood if rules.n_groups == 1 else energy) / total.weight
+        if len(self.steps) > 0 and rules.n_groups == 1 and self.memory is None:
+            self.steps[-1].log_likelihood = total.log_likelihood
+        self.bounds.append(bound)
+        self.steps.append(Step(energy, self.passes, read=self.read))
+        if self._mend(total):
+            self.memory = Memory() if rules.accelerate else None
+            self.before = []
+            self.previous_bound = -np.inf
+            return
+        self.converged = self._arrived(bound, total)
+        if not self.converged:
+            self.previous_bound = bound
+
+    def _mend(self, total: Statistics) -> bool:
+        """Retire or reseed components with fewer rows than features + 2; whether any were.
+
+        Statistics of the others stay true; those of all groups are asked for again.
+        """
+        how = self.rules.empty_components
+        d = self.mixture.n_features
+        few = total.components.weight < d + 2
+        if how == "keep" or not few.any() or few.all() or self.mends >= _MOST_MENDS:
+            return False
+        self.mends += 1
+        mixture = self.mixture
+        if how == "retire":
+            self.mixture = mixture.take(np.flatnonzero(~few))
+        else:
+            assert self.pool is not None
+            self.mixture = mixture.reseed(np.flatnonzero(few), self.pool, self.rules.reg_covar)
+        what = "retired" if how == "retire" else "reseeded"
+        self.lost.setdefault(what, []).extend(np.flatnonzero(few).tolist())
+        self.groups = []
+        return True
+
+    def _arrived(self, bound: float, total: Statistics) -> bool:
+        rules = self.rules
+        if not self._by_gap:
+            return abs(bound - self.previous_bound) < rules.tol
+        gap = self._gap() / total.weight
+        enough = 0.05 * self.mixture.n_parameters / total.weight if rules.statistical else 0.0
+        return gap < max(rules.tol, enough)
+
+    def _jump(self, memory: Memory) -> None:
+        """Go on from statistics ahead of those reached, where they are statistics at all."""
+        energies = [step.free_energy for step in self.steps[-4:]]
+        jumped = memory.propose(self.mixture, self.before, self.groups, energies)
+        if jumped is None:
+            return
+        try:
+            self.mixture = m_step(self.mixture, merge_groups(jumped), self.rules.reg_covar)
+        except SingularCovarianceError:
+            memory.forget()
+        else:
+            self.groups = jumped
+
+
+def _frozen(value: Any) -> Any:
+    """What later reads will not change, of something in a climb's state."""
+    if isinstance(value, list):
+        return [_frozen(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _frozen(item) for key, item in value.items()}
+    if isinstance(value, (Step, Memory)):
+        return tuple(_frozen(getattr(value, each.name)) for each in fields(value))
+    return value

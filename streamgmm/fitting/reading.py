@@ -1,0 +1,290 @@
+"""Reads that candidates share: any number of ascents, one pass over the blocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streamgmm.errors import StreamGMMError
+from streamgmm.fitting.ascent import Ascent, Request
+from streamgmm.fitting.sample import Holdout
+from streamgmm.model.families.base import NO_WEIGHT
+from streamgmm.model.mixture import Statistics, collect
+from streamgmm.passes import Executor, one_blas_thread
+from streamgmm.progress import log_event
+from streamgmm.sources import Block, check_finite, without_rows
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a pass tells while it runs.
+
+    `stage` is ``"sample"`` (pass 0), ``"em"`` or ``"score"`` (the last pass, at the parameters
+    returned). `rows` of `n_rows` have been read in this pass; `iteration` counts from 1;
+    `lower_bound` (nats a row) and `change` are of the last finished iteration of candidate
+    `candidate`; NaN before the first. So are `gap`, what the bound is expected to rise by still,
+    `rows_per_second`, `seconds` since the climb began, and `seconds_left`.
+    """
+
+    stage: str
+    iteration: int
+    rows: int
+    n_rows: int
+    lower_bound: float = float("nan")
+    change: float = float("nan")
+    candidate: int = 0
+    finished: bool = False
+    gap: float = float("nan")
+    rows_per_second: float = float("nan")
+    seconds: float = float("nan")
+    seconds_left: float = float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """The statistics of several candidates, read for together."""
+
+    each: tuple[Statistics, ...]
+
+    def merge(self, other: Bundle) -> Bundle:
+        """Candidate by candidate."""
+        return Bundle(tuple(a.merge(b) for a, b in zip(self.each, other.each, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What every block of the array `name` is read for, less held-out and skipped rows."""
+
+    name: str
+    requests: tuple[Request, ...]
+    holdout: Holdout | None = None
+    skipped: tuple[tuple[int, int], ...] = ()
+
+
+def read_block(reading: Reading, block: Block) -> Bundle:
+    """E-steps of one block for every request; raises NonFiniteError."""
+    block = without_rows(block, reading.skipped)
+    accumulators: list[Any] = []
+    n_rows = 0
+    weight = 0.0
+    for piece in block.pieces():
+        weights = NO_WEIGHT if piece.sample_weight is None else piece.sample_weight
+        if reading.holdout is not None:
+            weights = reading.holdout.weights(piece)
+        if not accumulators:
+            accumulators = [
+                request.mixture.accumulator(piece.rows, len(weights) > 0, request.centres)
+                for request in reading.requests
+            ]
+        for accumulator in accumulators:
+            accumulator.add(piece.rows, weights)
+        n_rows += len(piece.rows)
+        weight += float(weights.sum() if len(weights) else len(piece.rows))
+    if not accumulators:
+        accumulators = [
+            request.mixture.accumulator(
+                np.empty((0, request.mixture.n_features)), False, request.centres
+            )
+            for request in reading.requests
+        ]
+    bundle = Bundle(tuple(collect(a, n_rows, weight) for a in accumulators))
+    if not all(-1e280 < s.log_likelihood < np.inf for s in bundle.each):
+        for piece in block.pieces():
+            check_finite(piece, reading.name)
+    return bundle
+
+
+class Reader:
+    """Reads the data for candidates, and counts what it reads.
+
+    `groups` are the indices of the blocks of each group. `passes` counts passes over the rows;
+    `last_read` is the share of them that the last run really read, and did not find kept.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        blocks: Sequence[Block],
+        name: str,
+        groups: Sequence[Sequence[int]],
+        on_progress: Callable[[Progress], None] | None = None,
+        holdout: Holdout | None = None,
+    ) -> None:
+        self._executor, self._name, self._on_progress = executor, name, on_progress
+        self._holdout = holdout
+        self._groups = groups
+        self._group_rows = [sum(blocks[i].n_rows for i in group) for group in groups]
+        self.n_rows = sum(block.n_rows for block in blocks)
+        self.passes = 0.0
+        self.last_read = 0.0
+        self.quiet = False
+        self.skipped: tuple[tuple[int, int], ...] = ()
+
+    def run(
+        self,
+        func: Callable[[Any, Block], Any],
+        context: Any,
+        stage: str,
+        iteration: int = 0,
+        group: int | None = None,
+        afresh: bool = False,
+    ) -> Any:
+        """Run any function over one group of blocks (all, if None), and merge what it gives."""
+        on_block = None
+        on_progress = self._on_progress
+        if on_progress is not None:
+            done = round(self.passes % 1 * self.n_rows) if group is not None else 0
+
+            def on_block(n: int) -> None:
+                nonlocal done
+                done += n
+                on_progress(Progress(stage, iteration, done, self.n_rows))
+
+        blocks = None if group is None else self._groups[group]
+        began = time.perf_counter()
+        before = self._executor.rows_read
+        result = self._executor.run(func, context, on_block=on_block, blocks=blocks, afresh=afresh)
+        self.last_read = (self._executor.rows_read - before) / self.n_rows
+        if stage != "em" and not self.quiet:
+            rows = round(self.share(group) * self.n_rows)
+            seconds = time.perf_counter() - began
+            speed = rows / max(seconds, 1e-9)
+            said = f"{stage}: {rows:,} rows, {speed:,.0f} rows/s, {seconds:.1f} s"
+            progress = Progress(
+                stage, iteration, rows, rows, finished=True, rows_per_second=speed, seconds=seconds
+            )
+            log_event(progress, said)
+        self.passes += self.share(group)
+        return result
+
+    def read(
+        self,
+        requests: Sequence[Request],
+        group: int | None = None,
+        stage: str = "em",
+        iteration: int = 0,
+        afresh: bool = False,
+    ) -> tuple[Statistics, ...]:
+        """Statistics for each request, from one read of a group of blocks (all, if None).
+
+        Where that is to be `afresh`, from the data themselves, whatever is kept of them.
+        """
+        reading = self.reading(requests)
+        bundle: Bundle = self.run(read_block, reading, stage, iteration, group, afresh)
+        return bundle.each
+
+    def reading(self, requests: Sequence[Request]) -> Reading:
+        """The context of a pass that reads for `requests`."""
+        return Reading(self._name, tuple(requests), self._holdout, self.skipped)
+
+    def share(self, group: int | None) -> float:
+        """The part of a full read that a group is."""
+        return 1.0 if group is None else self._group_rows[group] / self.n_rows
+
+    def tell(self, progress: Progress) -> None:
+        """Pass on what a candidate has to say."""
+        if self._on_progress is not None:
+            self._on_progress(progress)
+
+
+def deal(n_blocks: int, n_groups: int, first: int = 0) -> list[range]:
+    """Deal blocks out to groups like cards, so that each is spread over the whole array.
+
+    >>> deal(5, 2)
+    [range(0, 5, 2), range(1, 5, 2)]
+    """
+    return [range(first + g, first + n_blocks, n_groups) for g in range(n_groups)]
+
+
+def climb(
+    ascents: Sequence[Ascent],
+    reader: Reader,
+    *,
+    max_iter: int | None = None,
+    leave: Callable[[], None] | None = None,
+    after: Callable[[bool], None] | None = None,
+) -> None:
+    """Take all candidates up together until each has arrived, or made `max_iter` iterations.
+
+    After every iteration `leave` may stop some of them. After every read `after` is called, and
+    told whether it ended an iteration.
+
+    A candidate whose parameters become singular is dropped unless it is the last one.
+    """
+    earlier = max((a.steps[-1].seconds for a in ascents if a.steps), default=0.0)
+    started = time.perf_counter() - earlier
+    failure: StreamGMMError | None = None
+    while True:
+        waiting = [
+            a
+            for a in ascents
+            if a.request is not None and (max_iter is None or len(a.steps) < max_iter)
+        ]
+        if not waiting:
+            break
+        # Whoever is furthest behind goes first, so that all soon ask for the same group again.
+        _, group = min((len(a.steps), a.request.group) for a in waiting if a.request)
+        waiting = [a for a in waiting if a.request and a.request.group == group]
+        iteration = max(len(a.steps) for a in waiting) + 1
+        requests = [a.request for a in waiting if a.request]
+        answers = reader.read(requests, group, iteration=iteration)
+        whole = False
+        for ascent, statistics in zip(waiting, answers, strict=True):
+            known = len(ascent.steps)
+            try:
+                with one_blas_thread():
+                    ascent.advance(statistics, reader.share(group), reader.last_read)
+            except StreamGMMError as error:
+                ascent.stop()
+                ascent.failed = True
+                failure = error
+            if len(ascent.steps) > known:
+                whole = True
+                ascent.steps[-1].seconds = time.perf_counter() - started
+                _tell(reader, ascent, ascents.index(ascent))
+        if leave is not None:
+            leave()
+        else:
+            _retire(ascents)
+        if after is not None:
+            after(whole)
+    if failure is not None and all(a.failed for a in ascents):
+        raise failure
+
+
+def _retire(ascents: Sequence[Ascent]) -> None:
+    """Stop candidates that are expected to end below what another has reached already."""
+    reached = max((a.free_energy for a in ascents if not a.failed), default=-np.inf)
+    for ascent in ascents:
+        if ascent.request is not None and ascent.predicted < reached and ascent.rules.retire:
+            ascent.stop()
+
+
+def _tell(reader: Reader, ascent: Ascent, candidate: int) -> None:
+    bounds, steps = ascent.bounds, ascent.steps
+    change = bounds[-1] - bounds[-2] if len(bounds) > 1 else np.inf
+    lapse = speed = float("nan")
+    if len(steps) > 1:
+        lapse = max(steps[-1].seconds - steps[-2].seconds, 1e-9)
+        speed = (steps[-1].passes - steps[-2].passes) * reader.n_rows / lapse
+    progress = Progress(
+        "em",
+        len(steps),
+        reader.n_rows,
+        reader.n_rows,
+        bounds[-1],
+        change,
+        candidate,
+        ascent.request is None,
+        ascent.gap,
+        speed,
+        steps[-1].seconds,
+        ascent.steps_left * lapse,
+    )
+    reader.tell(progress)
+    if not reader.quiet:
+        log_event(progress)

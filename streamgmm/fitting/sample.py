@@ -1,0 +1,340 @@
+"""Where EM starts: pass 0 over the rows, a uniform sample of them, and the first parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.metrics import pairwise_distances_argmin
+
+from streamgmm.errors import ChunkError
+from streamgmm.model.families import FAMILIES
+from streamgmm.model.mixture import Mixture
+from streamgmm.model.moments import Floats, Moments
+from streamgmm.passes import one_openmp_thread
+from streamgmm.sources import Block, Piece, Source, check_finite, unreadable, without_rows
+
+InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
+
+WHOLE_BYTES = 16 << 20  # rows of up to this many bytes are kept whole
+RESERVOIR_BYTES = 256 << 20  # the reservoir never exceeds this
+ROWS_PER_PARAMETER = 50  # that starts are compared on
+MOST_ROWS_PER_PARAMETER = 200  # that the best of them climb on, where that is a part of the data
+_TINY = 10 * np.finfo(np.float64).eps  # scikit-learn adds it to the weight of each component
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Which rows are held out: those whose hash is among the smallest `fraction`."""
+
+    fraction: float
+    seed: int
+
+    def mask(self, start: int, n: int) -> NDArray[np.bool_]:
+        """True for held-out rows among ``start:start + n``.
+
+        >>> round(float(Holdout(0.25, 1).mask(0, 10_000).mean()), 2)
+        0.25
+        """
+        limit = np.uint64(int(self.fraction * (2**64 - 1)))
+        return np.asarray(hash_rows(start, start + n, self.seed) < limit)
+
+    def weights(self, piece: Piece) -> Floats:
+        """The piece's weights, zero for held-out rows: as if they were not there."""
+        weight = piece.sample_weight
+        weight = np.ones(len(piece.rows)) if weight is None else weight.copy()
+        weight[self.mask(piece.start, len(piece.rows))] = 0.0
+        return weight
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """How pass 0 samples: the `size` rows of the smallest keys, drawn by `seed`.
+
+    A row's key is a hash of the seed and the row's index, so the sample depends on neither
+    blocks nor workers. Rows whose key exceeds `threshold` cannot be among them (but for one
+    sample in 1e9) and stay where they are.
+    """
+
+    name: str
+    size: int
+    seed: int
+    threshold: int
+    holdout: Holdout | None = None
+    skip: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What pass 0 leaves: all rows' moments (one component, diagonal), and the sample.
+
+    `keys`, `index`, `rows` (m, D) and `weight` (m,) are of the sampled rows; `skipped` are runs
+    of rows, as (start, stop), that could not be read.
+    """
+
+    n_rows: int
+    size: int
+    moments: Moments
+    keys: NDArray[np.uint64]
+    index: NDArray[np.int64]
+    rows: NDArray[Any]
+    weight: Floats
+    skipped: tuple[tuple[int, int], ...] = ()
+
+    def merge(self, other: Summary) -> Summary:
+        """Moments of all rows, and the smallest keys of both samples."""
+        both = Summary(
+            self.n_rows + other.n_rows,
+            self.size,
+            self.moments.merge(other.moments),
+            np.concatenate([self.keys, other.keys]),
+            np.concatenate([self.index, other.index]),
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.weight, other.weight]),
+            self.skipped + other.skipped,
+        )
+        return both.trimmed(self.size)
+
+    def trimmed(self, size: int) -> Summary:
+        """The same moments with the `size` rows of the smallest keys, a uniform sample too."""
+        if len(self.keys) <= size:
+            return self
+        keep = np.sort(np.argpartition(self.keys, size - 1)[:size])
+        return replace(
+            self,
+            size=size,
+            keys=self.keys[keep],
+            index=self.index[keep],
+            rows=self.rows[keep],
+            weight=self.weight[keep],
+        )
+
+    @property
+    def reservoir(self) -> tuple[NDArray[Any], Floats]:
+        """Sampled rows in the order of the data, with their weights."""
+        order = np.argsort(self.index, kind="stable")
+        return self.rows[order], self.weight[order]
+
+
+def hash_rows(start: int, stop: int, seed: int) -> NDArray[np.uint64]:
+    """A uniform 64-bit key for each row index (Steele, Lea & Flood 2014, SplitMix64).
+
+    >>> hash_rows(0, 2, 0).tolist() == hash_rows(0, 9, 0)[:2].tolist()
+    True
+    """
+    with np.errstate(over="ignore"):
+        z = np.arange(start, stop, dtype=np.uint64) + np.uint64(seed) * np.uint64(
+            0xD1342543DE82EF95
+        )
+        z = (z + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.asarray(z ^ (z >> np.uint64(31)))
+
+
+def plan_sample(source: Source, n_parameters: int, *, whole: bool, seed: int) -> SamplePlan:
+    """50 to 200 rows a parameter, the whole data where `whole` and it is small enough.
+
+    More than 50 only up to a quarter of the data: the likelihood of the best model of m rows lies
+    about p/2m nats a row short of that of all, which full reads have to make good. The whole data
+    also where that is no more than the sample would be.
+    """
+    row_bytes = source.n_features * source.dtype.itemsize
+    size = min(MOST_ROWS_PER_PARAMETER * n_parameters, source.n_samples // 4)
+    size = max(size, ROWS_PER_PARAMETER * n_parameters)
+    if whole:
+        size = max(size, WHOLE_BYTES // row_bytes)
+    size = max(1, min(size, RESERVOIR_BYTES // row_bytes))
+    n = source.n_samples
+    most = 2**64 - 1
+    if n <= size:
+        return SamplePlan(source.name, n, seed, most)
+    share = (size + 6 * size**0.5) / n
+    return SamplePlan(source.name, size, seed, most if share >= 1 else int(share * most))
+
+
+def summarize(plan: SamplePlan, block: Block) -> Summary:
+    """Pass 0 over one block; raises NonFiniteError, and ChunkError unless the plan skips."""
+    try:
+        return _summarize(plan, block)
+    except ChunkError:
+        skipped = unreadable(block) if plan.skip else ()
+        if not skipped:
+            raise
+        return replace(_summarize(plan, without_rows(block, skipped)), skipped=skipped)
+
+
+def _summarize(plan: SamplePlan, block: Block) -> Summary:
+    moments = None
+    n_rows = 0
+    parts: list[tuple[Any, ...]] = []
+    for piece in block.pieces():
+        check_finite(piece, plan.name)
+        stop = piece.start + len(piece.rows)
+        if plan.holdout is not None:
+            weight = plan.holdout.weights(piece)
+        elif piece.sample_weight is None:
+            weight = np.ones(len(piece.rows))
+        else:
+            weight = piece.sample_weight
+        if plan.threshold == 2**64 - 1:
+            keys = np.zeros(len(piece.rows), np.uint64)
+            chosen: Any = slice(None)
+        else:
+            keys = hash_rows(piece.start, stop, plan.seed)
+            chosen = keys <= np.uint64(plan.threshold)
+        index = np.arange(piece.start, stop)
+        parts.append((keys[chosen], index[chosen], piece.rows[chosen], weight[chosen]))
+        own = overall_moments(piece.rows, weight)
+        moments = own if moments is None else moments.merge(own)
+        n_rows += len(piece.rows)
+    if moments is None:
+        return _nothing(plan, block)
+    keys, index, rows, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Summary(n_rows, plan.size, moments, keys, index, rows, weights).trimmed(plan.size)
+
+
+def _nothing(plan: SamplePlan, block: Block) -> Summary:
+    """The summary of a block of which no row can be read."""
+    d: int = block.n_features  # type: ignore[attr-defined]
+    rows = np.empty((0, d), block.dtype)  # type: ignore[attr-defined]
+    empty = np.empty(0)
+    keys, index = empty.astype(np.uint64), empty.astype(np.int64)
+    return Summary(0, plan.size, overall_moments(rows, empty), keys, index, rows, empty)
+
+
+def overall_moments(X: NDArray[Any], weight: Floats) -> Moments:
+    """Moments of all rows as one diagonal component."""
+    total = weight.sum()
+    if total == 0:
+        return Moments("diag", np.zeros(1), np.zeros((1, X.shape[1])), np.zeros((1, X.shape[1])))
+    centre = X[0].astype(np.float64)
+    centred = X - centre
+    first = weight @ centred
+    second = weight @ centred**2
+    return Moments.about("diag", centre[None], np.array([total]), first[None], second[None])
+
+
+def initial_mixture(
+    X: NDArray[Any],
+    weight: Floats | None,
+    covariance_type: str,
+    n_components: int,
+    init_params: str,
+    reg_covar: float,
+    random_state: np.random.RandomState,
+    *,
+    weights_init: Floats | None = None,
+    means_init: Floats | None = None,
+    precisions_init: Floats | None = None,
+) -> Mixture:
+    """First parameters from rows X (n, D), drawn as scikit-learn draws them.
+
+    The random numbers are those that ``sklearn.mixture.GaussianMixture`` would use on the same
+    rows, so the same rows and random state give the same start. Rows of weight 0 are left out.
+    ``"nearest"``, which scikit-learn has not, starts from the rows nearest to each of K rows.
+
+    Raises
+    ------
+    SingularCovarianceError
+        If a covariance of the start is not positive definite.
+    """
+    d = X.shape[1]
+    family = FAMILIES[covariance_type]
+    given = weights_init, means_init, precisions_init
+    if any(value is None for value in given):
+        if weight is not None and np.all(weight == weight[0]):
+            weight = None
+        if weight is not None:
+            X, weight = X[weight > 0], weight[weight > 0]
+        resp = _responsibilities(X, weight, n_components, init_params, random_state)
+        moments = _moments(X, weight, resp, n_components, covariance_type)
+        covariances = family.maximize(moments, reg_covar)
+        weights = moments.weight / (len(X) if weight is None else weight.sum())
+        means = moments.mean
+    if weights_init is not None:
+        weights = weights_init
+    if means_init is not None:
+        means = means_init
+    if precisions_init is None:
+        chol = family.precisions_cholesky(covariances)
+        return Mixture(family, weights, means, covariances, chol)
+    covariances, chol = from_precisions(covariance_type, precisions_init)
+    assert covariances.shape == family.covariance_shape(n_components, d)
+    return Mixture(family, weights, means, covariances, chol)
+
+
+def from_precisions(covariance_type: str, precisions: Floats) -> tuple[Floats, Floats]:
+    """Covariances and upper triangular Cholesky factors of given precisions.
+
+    Reversing rows and columns turns the lower factor that LAPACK gives into the upper one.
+    """
+    if covariance_type in ("diag", "spherical"):
+        return np.asarray(1.0 / precisions), np.asarray(np.sqrt(precisions))
+    stacked = precisions.reshape(-1, *precisions.shape[-2:])
+    flipped = np.linalg.cholesky(stacked[:, ::-1, ::-1])[:, ::-1, ::-1]
+    inverse = np.linalg.inv(flipped)
+    covariances = inverse.transpose(0, 2, 1) @ inverse
+    flat = np.asarray(covariances.reshape(precisions.shape))
+    return flat, np.array(flipped.reshape(precisions.shape))
+
+
+def _responsibilities(
+    X: NDArray[Any], weight: Floats | None, k: int, how: str, random_state: np.random.RandomState
+) -> Floats | NDArray[np.intp]:
+    """(n, K) responsibilities, or (n,) labels, -1 for rows that no component starts from."""
+    n = len(X)
+    if how == "kmeans":
+        kmeans = KMeans(n_clusters=k, n_init=1, random_state=random_state)
+        with one_openmp_thread():
+            return np.asarray(kmeans.fit(X, sample_weight=weight).labels_, dtype=np.intp)
+    if how == "random":
+        resp = np.asarray(random_state.uniform(size=(n, k)), dtype=X.dtype).astype(np.float64)
+        return np.asarray(resp / resp.sum(axis=1)[:, None])
+    if how in ("random_from_data", "nearest"):
+        p = None if weight is None else weight / weight.sum()
+        chosen = random_state.choice(n, size=k, replace=False, p=p)
+        if how == "nearest":
+            with one_openmp_thread():  # in a process that was forked, more would wait for ever
+                return np.asarray(pairwise_distances_argmin(X, X[chosen]), dtype=np.intp)
+    else:
+        _, chosen = kmeans_plusplus(X, k, sample_weight=weight, random_state=random_state)
+    labels = np.full(n, -1, np.intp)
+    labels[chosen] = np.arange(k)
+    return labels
+
+
+def _moments(
+    X: NDArray[Any],
+    weight: Floats | None,
+    resp: Floats | NDArray[np.intp],
+    k: int,
+    covariance_type: str,
+) -> Moments:
+    """Two-pass moments of rows under given responsibilities or labels."""
+    hard = resp.ndim == 1
+    family = FAMILIES[covariance_type]
+    shape = family.covariance_shape(k, X.shape[1])
+    mass, means, scatter = np.zeros(k), np.zeros((k, X.shape[1])), np.zeros(shape)
+    for j in range(k):
+        rows = np.asarray(X[resp == j] if hard else X, dtype=np.float64)
+        r = np.ones(len(rows)) if hard else resp[:, j]
+        if weight is not None:
+            r = r * (weight[resp == j] if hard else weight)
+        mass[j] = r.sum() + _TINY
+        centre = rows[0] if len(rows) else means[j]
+        means[j] = centre + (r @ (rows - centre)) / mass[j]
+        off = rows - means[j]
+        if covariance_type == "full":
+            scatter[j] = (r * off.T) @ off
+        elif covariance_type == "tied":
+            scatter += (r * off.T) @ off
+        elif covariance_type == "diag":
+            scatter[j] = r @ off**2
+        else:
+            scatter[j] = (r @ off**2).sum()
+    kind: Any = covariance_type
+    return Moments(kind, mass, means, scatter)

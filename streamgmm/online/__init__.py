@@ -1,0 +1,1 @@
+"""Stepwise EM: state in, state out; drift, and sources that grow."""

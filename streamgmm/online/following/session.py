@@ -1,0 +1,143 @@
+"""One unit after another: learned, labelled, and saved from time to time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.errors import NonFiniteError, OutputExistsError, ParameterError
+from streamgmm.estimators.online import OnlineGaussianMixture
+from streamgmm.model.mixture import Mixture
+from streamgmm.online.following.base import Unit
+from streamgmm.online.following.outputs import Output, open_output
+from streamgmm.online.following.state import Followed
+
+FORMS = {
+    "labels": ("int32", ("label",)),
+    "log_density": ("float64", ("log_density",)),
+    "alarms": ("float64", ("row", "kind", "statistic")),
+}
+ALARM_KINDS = ("likelihood", "occupancy", "means", "covariances", "cusum", "refused")
+
+
+class Session:
+    """What a follower does with units: it changes `followed`, and writes outputs."""
+
+    def __init__(
+        self,
+        followed: Followed,
+        path: str,
+        outputs: dict[str, str],
+        save_rows: int,
+        skip_refused: bool,
+        on_batch: Callable[[OnlineGaussianMixture, int], None] | None,
+    ) -> None:
+        self._followed, self._path, self._save_rows = followed, path, save_rows
+        self._skip, self._on_batch = skip_refused, on_batch
+        self._outputs: dict[str, Output] = {}
+        self._pending: dict[str, list[Any]] = {name: [] for name in outputs}
+        self._behind = 0
+        self._saved = followed.position
+        for name, where in outputs.items():
+            output = self._outputs[name] = open_output(where, *FORMS[name])
+            known = followed.written.get(name)
+            if known is None and (followed.position is not None or output.size()):
+                raise OutputExistsError(
+                    f"output '{where}' exists; give another path, or remove it first"
+                    if output.size()
+                    else f"output '{where}' is new, but rows were learned without it; follow with "
+                    "another state"
+                )
+            output.cut(known or 0)
+        missing = sorted(set(followed.written) - set(outputs))
+        if missing:
+            raise ParameterError(
+                f"state '{path}' has written {', '.join(missing)} so far; go on giving where to"
+            )
+
+    def learn(self, unit: Unit, name: str) -> None:
+        """Learn a unit: the model and the position change together."""
+        followed = self._followed
+        model = followed.model
+        if not model._started():
+            self._begin(unit.rows.shape[1])
+        rows = unit.rows
+        before = model._mixture() if self._labelling and _ready(model) else None
+        waiting = None if before is not None or not self._labelling else _waiting(model)
+        n_alarms = len(model._alarms)
+        try:
+            model.partial_fit(rows)
+        except NonFiniteError as error:
+            if not self._skip or (self._labelling and not _ready(model)):
+                raise NonFiniteError(f"{name}, after {followed.position}: {error}") from error
+            followed.refused += len(rows)
+            self._note("alarms", [[model._online.n_rows, "refused", float(len(rows))]])
+            self._label(None, rows)
+        else:
+            self._note(
+                "alarms",
+                [[a["row"], a["kind"], a["statistic"]] for a in model._alarms[n_alarms:]],
+            )
+            if before is not None:
+                self._label(before, rows)
+            elif waiting is not None and _ready(model):
+                self._label(model._mixture(), np.concatenate([*waiting, rows]))
+        followed.position = unit.position
+        self._behind += len(rows)
+        if self._on_batch is not None:
+            self._on_batch(model, len(rows))
+        if self._behind >= self._save_rows:
+            self.save()
+
+    def save(self) -> None:
+        """Write what waits to be written, then the state: only then is it counted."""
+        followed = self._followed
+        if followed.position is None or followed.position == self._saved:
+            return
+        for name, output in self._outputs.items():
+            pending = self._pending[name]
+            if pending:
+                output.append(pending if name == "alarms" else np.concatenate(pending))
+                self._pending[name] = []
+            followed.written[name] = output.size()
+        followed.save(self._path)
+        self._saved, self._behind = followed.position, 0
+
+    @property
+    def _labelling(self) -> bool:
+        return "labels" in self._outputs or "log_density" in self._outputs
+
+    def _begin(self, n_features: int) -> None:
+        """Save a state without rows, so that outputs belong to one from their first byte."""
+        self._followed.model._begin(n_features)
+        self._followed.written = dict.fromkeys(self._outputs, 0)
+        self._followed.save(self._path)
+
+    def _note(self, name: str, entries: list[list[Any]]) -> None:
+        if name in self._outputs:
+            if not self._outputs[name].text:
+                entries = [[row, ALARM_KINDS.index(kind), value] for row, kind, value in entries]
+            self._pending[name] += entries
+
+    def _label(self, mixture: Mixture | None, rows: NDArray[Any]) -> None:
+        if not self._labelling:
+            return
+        if mixture is None:
+            labels, density = np.full(len(rows), -1, np.int32), np.full(len(rows), np.nan)
+        else:
+            posterior = mixture.posterior(np.ascontiguousarray(rows), labels=True)
+            labels, density = posterior.labels, posterior.log_density
+        for name, values in (("labels", labels), ("log_density", density)):
+            if name in self._outputs:
+                self._pending[name].append(values)
+
+
+def _ready(model: OnlineGaussianMixture) -> bool:
+    return model._online.chain is not None
+
+
+def _waiting(model: OnlineGaussianMixture) -> list[NDArray[Any]]:
+    return [rows for rows, _ in model._online.waiting]

@@ -1,0 +1,1 @@
+"""What a fit reads, holds and takes, before it starts."""

@@ -1,0 +1,185 @@
+"""An open Zarr array, format 2 or 3, that any process can read, and why where it cannot."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.errors import (
+    ChunkError,
+    SourceError,
+)
+from streamgmm.sources.chunks import LocalChunks
+from streamgmm.sources.readahead import run_here
+from streamgmm.sources.retry import retry
+
+if TYPE_CHECKING:
+    import zarr
+
+_PROCESS = uuid.uuid4().hex
+_seen: set[str] = set()
+
+
+@dataclass(frozen=True)
+class ZarrRef:
+    """An open Zarr array that pickles small and reads in any process.
+
+    Attributes
+    ----------
+    array : zarr.Array
+    name : str
+        What messages call it.
+    local : bool
+        Whether its store is a directory, so that reader threads read it themselves.
+    resident : bool
+        Whether its store is in this process's memory, out of reach for any other.
+    chunks : LocalChunks or None
+        How to read its chunks without Zarr, where that can be.
+    process, token : str
+        Who opened it, and which opening it was.
+    """
+
+    shared_by_blocks: ClassVar[bool] = True  # a cluster is sent it once, beside its blocks
+
+    array: zarr.Array[Any]
+    name: str
+    local: bool
+    resident: bool
+    chunks: LocalChunks | None = None
+    process: str = _PROCESS
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Read the rows ``start:stop``, all columns.
+
+        Raises
+        ------
+        ChunkError
+            If a chunk cannot be read or decoded; names it.
+        SourceError
+            If this process does not see the array that the other one opened.
+        """
+        self.check_seen()
+        selection = (slice(start, stop), *(slice(None) for _ in self.array.shape[1:]))
+
+        def read() -> NDArray[Any]:
+            rows = None if self.chunks is None else self.chunks.read(start, stop)
+            return self._get(selection) if rows is None else rows
+
+        try:
+            return retry(read, f"{self.name}, rows {start}:{stop}")
+        except MemoryError:
+            raise
+        except Exception as error:
+            self._name_chunk(start, stop, error)
+            raise AssertionError from error
+
+    def _get(self, selection: tuple[slice, ...]) -> NDArray[Any]:
+        array = self.array
+        if self.local:
+            return np.asarray(run_here(lambda: _asynchronous(array).getitem(selection)))
+        return np.asarray(array[selection])
+
+    def _name_chunk(self, start: int, stop: int, error: Exception) -> None:
+        """Read chunk by chunk to raise the error of the first that cannot be read."""
+        array = self.array
+        shape = array.shape
+        unit = array.shards or array.chunks
+        spans = [(start, stop), *((0, n) for n in shape[1:])]
+        grid = [
+            range(lo // step, -(-hi // step)) for (lo, hi), step in zip(spans, unit, strict=True)
+        ]
+        for index in product(*grid):
+            selection = tuple(
+                slice(max(lo, i * step), min(hi, (i + 1) * step))
+                for i, step, (lo, hi) in zip(index, unit, spans, strict=True)
+            )
+            try:
+                if self.chunks is not None:
+                    self.chunks.read(selection[0].start, selection[0].stop)
+                self._get(selection)
+            except Exception as found:
+                key = array.metadata.encode_chunk_key(index)
+                rows = f"{index[0] * unit[0]}:{min(shape[0], (index[0] + 1) * unit[0])}"
+                raise ChunkError(
+                    f"{self.name}: chunk '{key}' (rows {rows}) cannot be read: "
+                    f"{describe(found)}; restore it from a copy, or write the array again"
+                ) from found
+        raise ChunkError(
+            f"{self.name}: rows {start}:{stop} could not be read: {describe(error)}; each chunk "
+            "could on a second try, so run again, and look at the storage if it recurs"
+        ) from error
+
+    def fetch(self, start: int, stop: int) -> int:
+        """Get the stored bytes of the rows ``start:stop`` and let them go; give how many.
+
+        Of a chunk or shard that holds other rows too, the part of its bytes that is theirs.
+        """
+        from zarr.core.buffer import default_buffer_prototype
+        from zarr.core.sync import sync
+
+        array = self.array
+        unit = array.shards or array.chunks
+        spans = [range(start // unit[0], -(-stop // unit[0]))]
+        spans += [range(-(-n // step)) for n, step in zip(array.shape[1:], unit[1:], strict=True)]
+        prefix = f"{array.path}/" if array.path else ""
+
+        async def get() -> int:
+            size = 0
+            for index in product(*spans):
+                key = prefix + array.metadata.encode_chunk_key(index)
+                value = await array.store.get(key, default_buffer_prototype())
+                size += 0 if value is None else len(value)
+            return size
+
+        size: int = run_here(get) if self.local else sync(get())
+        return size * (stop - start) // (len(spans[0]) * unit[0])
+
+    def check_seen(self) -> None:
+        """Check that this process sees the array: what it does not see it would read as empty.
+
+        Zarr gives the fill value for a chunk that is not there, so a worker without access to
+        the file system of the client would otherwise read an array of zeros.
+
+        Raises
+        ------
+        SourceError
+        """
+        if self.process == _PROCESS or self.token in _seen:
+            return
+        import zarr
+
+        array = self.array
+        store = getattr(array.store, "_store", array.store)
+        advice = "give a path or URL that every worker can open, such as a shared file system"
+        try:
+            here = zarr.open_array(
+                store, path=array.path, mode="r", zarr_format=array.metadata.zarr_format
+            )
+        except Exception as error:
+            raise SourceError(
+                f"{self.name} was opened elsewhere but is not to be seen from this worker "
+                f"({describe(error)}); {advice}"
+            ) from error
+        if (here.shape, here.dtype, here.chunks) != (array.shape, array.dtype, array.chunks):
+            raise SourceError(
+                f"{self.name} is {array.shape} {array.dtype} where it was opened, "
+                f"but {here.shape} {here.dtype} on this worker; {advice}"
+            )
+        _seen.add(self.token)
+
+
+def _asynchronous(array: zarr.Array[Any]) -> Any:
+    """Give the asynchronous side of an array; before Zarr 3.1 it had no public name."""
+    return getattr(array, "async_array", None) or array._async_array
+
+
+def describe(error: BaseException) -> str:
+    """Give the kind of an error and what it says, on one line."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

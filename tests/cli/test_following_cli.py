@@ -1,0 +1,67 @@
+"""``streamgmm follow`` and its workflow, as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+import streamgmm
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "streamgmm", *arguments],
+        input=text, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_command(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(2_000, 2))
+    path, state = str(tmp_path / "x.zarr"), str(tmp_path / "state.zarr")
+    array = zarr.create_array(path, shape=rows.shape, chunks=(500, 2), dtype="f8")
+    array[:] = rows
+    asked = ["follow", path, "--state", state, "--once", "--json", "-k", "2"]
+    first = run(*asked, "--warm-up", "500", "--labels", str(tmp_path / "labels.ndjson"))
+    assert first.returncode == 0, first.stderr
+    assert json.loads(first.stdout)["rows"] == 2_000
+    assert len((tmp_path / "labels.ndjson").read_text().splitlines()) == 2_000
+    other = run(*asked)
+    assert other.returncode == 2
+    assert "Traceback" not in other.stderr
+    assert "warm_up=500 there" in other.stderr
+    assert streamgmm.load(state).n_samples_seen_ == 2_000
+    described = json.loads(run("info", state, "--json").stdout)
+    assert described["rows"] == 2_000
+    assert run("info", state).returncode == 0
+
+
+def test_command_reads_standard_input(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(900, 2))
+    text = "\n".join(f"{a},{b}" for a, b in rows.tolist())
+    state = str(tmp_path / "state.zarr")
+    done = run("follow", "-", "--state", state, "-k", "1", "--warm-up", "100", text=text)
+    assert done.returncode == 0, done.stderr
+    assert "900 new rows" in done.stdout
+    bad = run("follow", "-", "--state", str(tmp_path / "t"), "-k", "1", text="1,2\nx,y\n")
+    assert bad.returncode == 2
+    assert "line 2" in bad.stderr
+    assert run("follow", "nowhere.zarr", "--state", state).returncode == 2
+
+
+def test_workflow(tmp_path: Path) -> None:
+    script = ROOT / "workflows" / "follow_telemetry.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "run"), "--rows", "36000"],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "36,000 rows learned" in done.stdout
+    assert "first alarm after it: row 24," in done.stdout
+    assert (tmp_path / "run" / "drift.png").read_bytes()[:4] == b"\x89PNG"
