@@ -32,11 +32,12 @@ from dask.system import CPU_COUNT
 from rich.console import Console
 from rich.table import Table
 
+from streamgmm.fitting.memory import result_bytes
 from streamgmm.model.mixture import Mixture, Statistics, e_step_pieces
 from streamgmm.passes import Executor, blocks_in_task
 from streamgmm.passes.cluster import ClusterExecutor
 from streamgmm.planning.calibrate import calibrate
-from streamgmm.planning.plan import plan, result_bytes
+from streamgmm.planning.plan import plan
 from streamgmm.planning.simulate import Load, Rates, play, project
 from streamgmm.sources import Block, Source, kept_bytes, open_source, parse_block_size
 

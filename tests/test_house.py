@@ -42,7 +42,7 @@ ROOMS = [
 # Rooms that import less than the order allows.
 ONLY = {"sources": {"errors"}, "kernels": set(), "progress": set()}
 # Imports that break the order: a follower learns with the estimator.
-EXCEPTIONS = {"online/following": {"estimators"}, "fitting": {"planning"}}
+EXCEPTIONS = {"online/following": {"estimators"}}
 RUN_DASK = ("passes/", "sources/dask.py")
 
 

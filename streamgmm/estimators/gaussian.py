@@ -19,9 +19,10 @@ from streamgmm.estimators.fitted import FittedMixture
 from streamgmm.estimators.rows import open_rows
 from streamgmm.estimators.seen import describe_seen, parse_seen
 from streamgmm.fitting.fit import FitSettings, fit
+from streamgmm.fitting.memory import workers_of
 from streamgmm.fitting.parameters import parse_means, parse_precisions, parse_weights
 from streamgmm.passes import active_client
-from streamgmm.planning.plan import Plan, plan, workers_of
+from streamgmm.planning.plan import Plan, plan
 from streamgmm.progress import Listener, listener
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, StreamGMMWarning
 from streamgmm.fitting.ascent import Ascent, Request, Rules, Step
+from streamgmm.fitting.memory import refuse_too_large
 from streamgmm.fitting.reading import Progress, Reader, climb, deal
 from streamgmm.fitting.run import GLOBAL, Rows, Run, Seen, depends
 from streamgmm.fitting.sample import SamplePlan, Summary, plan_sample, summarize
@@ -24,7 +25,6 @@ from streamgmm.model.families import FAMILIES
 from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.model.moments import Moments
 from streamgmm.passes import open_executor
-from streamgmm.planning.plan import refuse_too_large
 from streamgmm.sources import Block, Source, kept_bytes, parse_block_size
 from streamgmm.storage.checkpoint import Checkpoint, fingerprint
 

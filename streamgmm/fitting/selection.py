@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from streamgmm.errors import DataError, ParameterError, StreamGMMError
 from streamgmm.fitting.ascent import Ascent, Request, Rules
 from streamgmm.fitting.fit import group_count
+from streamgmm.fitting.initial import initial_mixture
 from streamgmm.fitting.reading import Bundle, Progress, Reader, Reading, climb, deal, read_block
 from streamgmm.fitting.sample import (
     ROWS_PER_PARAMETER,
     Holdout,
     Summary,
-    initial_mixture,
     plan_sample,
     summarize,
 )

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import SingularCovarianceError
 from streamgmm.fitting.ascent import Ascent, Rules
+from streamgmm.fitting.initial import initial_mixture
 from streamgmm.fitting.reading import Reader, climb, deal
-from streamgmm.fitting.sample import ROWS_PER_PARAMETER, Summary, initial_mixture
+from streamgmm.fitting.sample import ROWS_PER_PARAMETER, Summary
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats

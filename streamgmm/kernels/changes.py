@@ -18,15 +18,12 @@ import numpy as np
 from numba import njit
 
 from streamgmm.kernels.compiled import compiled
-from streamgmm.kernels.simd import add_totals, at_least, at_most, fma, load, mul, splat, sub, zeros
-from streamgmm.kernels.tiles import (
-    diag_distances,
-    dot,
-    full_distances,
-    load_tile,
-    normalize,
-    row_sum,
-)
+from streamgmm.kernels.distances import diag_distances, full_distances
+from streamgmm.kernels.normalisation import normalize
+from streamgmm.kernels.shuffles import add_totals
+from streamgmm.kernels.sums import dot, row_sum
+from streamgmm.kernels.tiles import load_tile
+from streamgmm.kernels.vectors import at_least, at_most, fma, load, mul, splat, sub, zeros
 
 WINDOW = 8  # blocks that count as recent; the shorter window is a quarter of them
 ENOUGH = 8  # blocks of what was usual before anything is tested

@@ -11,23 +11,24 @@ from __future__ import annotations
 from typing import Any
 
 from streamgmm.kernels.compiled import compiled
-from streamgmm.kernels.tiles import (
+from streamgmm.kernels.distances import (
     diag_distances,
-    diag_moments,
-    dot,
     full_distances,
-    full_moments,
-    load_tile,
-    normalize,
     round_distances,
-    row_sum,
     shared_products,
-    shared_sums,
-    subtract,
     take_half_squares,
-    weighted_sums,
     whiten,
 )
+from streamgmm.kernels.normalisation import normalize
+from streamgmm.kernels.sums import (
+    diag_moments,
+    dot,
+    full_moments,
+    row_sum,
+    shared_sums,
+    weighted_sums,
+)
+from streamgmm.kernels.tiles import load_tile, subtract
 
 FULL, DIAG, SPHERICAL, TIED = 0, 1, 2, 3
 

@@ -11,7 +11,7 @@ import pytest
 from numba import njit
 from numpy.testing import assert_allclose, assert_array_equal
 
-from streamgmm.kernels import simd, tiles
+from streamgmm.kernels import elementary, normalisation, tiles, vectors
 from streamgmm.kernels.compiled import compiled
 from streamgmm.kernels.drivers import scratch_sizes
 from streamgmm.model.families.base import Layout
@@ -20,13 +20,13 @@ from streamgmm.model.families.base import Layout
 @njit
 def apply_exp(x, out):
     for i in range(0, len(x), 8):
-        simd.store(out, i, simd.exp(simd.load(x, i)))
+        vectors.store(out, i, elementary.exp(vectors.load(x, i)))
 
 
 @njit
 def apply_log(x, out):
     for i in range(0, len(x), 8):
-        simd.store(out, i, simd.log(simd.load(x, i)))
+        vectors.store(out, i, elementary.log(vectors.load(x, i)))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_normalized_weights_and_entropy(dtype, rtol):
     q, const, wt = 40 * rng.random(K * T).astype(dtype), rng.normal(size=K), rng.random(T)
     q[3] = np.nan
     resp, log_density, entropy = np.empty(K * T, dtype), np.empty(T), np.empty(T)
-    tiles.normalize(q, K, T, const, wt, resp, log_density, entropy)
+    normalisation.normalize(q, K, T, const, wt, resp, log_density, entropy)
     log_prob = const[:, None] - 0.5 * q.astype(float).reshape(K, T)
     assert np.isnan(log_density[3])
     with np.errstate(invalid="ignore"):

@@ -12,9 +12,10 @@ import pytest
 import zarr
 
 from streamgmm.errors import ParameterError, PlanError, StreamGMMError
+from streamgmm.fitting.memory import check_memory, peaks, result_bytes
 from streamgmm.model.families import FAMILIES
 from streamgmm.model.mixture import Mixture, e_step
-from streamgmm.planning.plan import Plan, check_memory, peaks, plan, result_bytes
+from streamgmm.planning.plan import Plan, plan
 from streamgmm.planning.simulate import Load, Rates, play, project, scale
 from streamgmm.sources import open_source, parse_block_size
 
@@ -121,7 +122,7 @@ def test_a_fit_that_cannot_fit_is_refused() -> None:
     plan(wide, 1000, "diag", workers=4, worker_memory="2GiB", rates=RATES)
     unchecked = plan(wide, 1000, workers=4, worker_memory="2GiB", rates=RATES, check=False)
     with pytest.raises(PlanError):
-        check_memory(unchecked)
+        check_memory(unchecked.demand)
 
 
 def test_a_hopeless_fit_ends_before_its_first_pass(client: Any) -> None:

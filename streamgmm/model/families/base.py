@@ -13,7 +13,7 @@ from scipy.linalg import lapack
 
 from streamgmm.errors import SingularCovarianceError
 from streamgmm.kernels.drivers import scratch_sizes
-from streamgmm.kernels.simd import lanes
+from streamgmm.kernels.vectors import lanes
 from streamgmm.model.moments import Floats, Moments, Scatter
 
 NO_WEIGHT: Floats = np.empty(0)
