@@ -113,6 +113,10 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         ``passes`` over the data so far, kept or not; ``bytes`` of rows that were really read for
         them, decoded; ``seconds``. A fit that goes on from a checkpoint reads again what was
         kept, which is in its ``bytes``.
+    timings_ : dict
+        Seconds that the parts of the latest `fit` took: ``sample`` (pass 0), ``starts``,
+        ``passes``, ``last_read``, and ``total``, from the call; and ``n_starts``, how many starts
+        were tried, and ``why`` that was enough.
     data_seen_ : dict
         What the model was fitted to: ``name`` and ``n_samples`` of the array and, after
         incremental EM, the statistics from which ``warm_start`` goes on when rows have been
@@ -166,6 +170,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
     lower_bound_: float
     lower_bounds_: list[float]
     history_: dict[str, NDArray[Any]]
+    timings_: dict[str, Any]
     skipped_rows_: NDArray[np.int64]
     data_seen_: dict[str, Any]
 
@@ -286,6 +291,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         self.lower_bound_ = result.lower_bound
         self.lower_bounds_ = result.lower_bounds
         self.history_ = result.history
+        self.timings_ = result.timings
         self.skipped_rows_ = np.array(result.skipped, np.int64).reshape(-1, 2)
         self.data_seen_ = describe_seen(result.seen)
         if not self.converged_ and self.max_iter > 0:

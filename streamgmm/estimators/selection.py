@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,16 +31,20 @@ class Selection:
         summed over the rows that were fitted), ``n_parameters``, ``bic``, ``aic``, ``icl``,
         ``holdout_log_likelihood`` and its standard error ``holdout_error`` (nats a row, of the
         rows held out), ``passes`` and ``converged``: False also for a candidate that left
-        because it could no longer come out best.
+        because it could no longer come out best. ``failure`` says why a candidate could not be
+        fitted, and its numbers are NaN; it is empty for the others.
     best : GaussianMixture
         Fitted to all rows but those held out.
     passes : float
         Reads of the data in all.
+    timings : dict
+        As ``timings_`` of `GaussianMixture`.
     """
 
     table: dict[str, NDArray[Any]]
     best: GaussianMixture
     passes: float
+    timings: dict[str, Any]
 
 
 def select(
@@ -58,6 +63,8 @@ def select(
     random_state: Any = None,
     block_size: int | str = "auto",
     n_jobs: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    on_bad_chunk: str = "raise",
     cache: Literal["auto"] | None = "auto",
 ) -> Selection:
     """Fit every number of components with every covariance type, and take the best.
@@ -76,8 +83,10 @@ def select(
     criterion : {"bic", "aic", "icl", "holdout"}, default="bic"
     holdout : float, default=0.03
         Share of the rows, chosen by a hash of their index, that no candidate is fitted to.
-    sample_weight, tol, reg_covar, max_iter, init_params, random_state, block_size, n_jobs, cache
+    sample_weight, tol, reg_covar, max_iter, init_params, random_state, block_size, n_jobs
         As for `GaussianMixture`; tol is of the gain that is still to come.
+    checkpoint, on_bad_chunk, cache
+        As for `GaussianMixture`.
 
     Returns
     -------
@@ -87,8 +96,10 @@ def select(
     ------
     ParameterError
         If there is no candidate, or a setting is out of range.
-    DataError, SourceError
+    DataError, SourceError, PlanError, CheckpointError, OutputError
         As `GaussianMixture.fit`.
+    SingularCovarianceError
+        If no candidate could be fitted.
 
     Examples
     --------
@@ -107,6 +118,8 @@ def select(
             raise ParameterError(f"covariance type {kind!r}: one of {', '.join(FAMILIES)}")
     if any(k != int(k) or k < 1 for k in ks):
         raise ParameterError(f"n_components={ks}: whole numbers from 1 up")
+    if on_bad_chunk not in ("raise", "skip"):
+        raise ParameterError(f"on_bad_chunk={on_bad_chunk!r} must be 'raise' or 'skip'")
     if cache not in ("auto", None):
         raise ParameterError(f"cache={cache!r} must be 'auto' or None")
     candidates = [Candidate(int(k), kind) for kind in kinds for k in ks]
@@ -120,27 +133,25 @@ def select(
         block_size=block_size,
         n_jobs=n_jobs,
         cache=cache,
+        on_bad_chunk=on_bad_chunk,
     )
     source = open_rows(model, X, sample_weight, fitting=True)
     ranking = rank(
         source,
         candidates,
         check_random_state(random_state),
-        n_init=n_init,
+        model._settings(source.n_features),
         criterion=criterion,
         holdout=holdout,
-        tol=tol,
-        reg_covar=reg_covar,
-        max_iter=max_iter,
-        init_params=init_params,
-        block_size=block_size,
-        cache=cache,
         n_threads=model._n_threads(),
         on_progress=listener(),
+        checkpoint=checkpoint,
     )
     chosen, ascent = candidates[ranking.best], ranking.ascents[ranking.best]
-    model.set_params(n_components=chosen.n_components, covariance_type=chosen.covariance_type)
     mixture = ranking.mixtures[ranking.best]
+    assert ascent is not None
+    assert mixture is not None
+    model.set_params(n_components=chosen.n_components, covariance_type=chosen.covariance_type)
     model._set_parameters(
         (mixture.weights, mixture.means, mixture.covariances, mixture.precisions_cholesky)
     )
@@ -151,4 +162,6 @@ def select(
     model.lower_bounds_ = list(ascent.bounds)
     model.lower_bound_ = ascent.bounds[-1] if ascent.bounds else -np.inf
     model.history_ = history(ascent.steps, source)
-    return Selection(ranking.table, model, ranking.passes)
+    model.timings_ = ranking.timings
+    model.skipped_rows_ = np.array(ranking.skipped, np.int64).reshape(-1, 2)
+    return Selection(ranking.table, model, ranking.passes, ranking.timings)

@@ -51,7 +51,8 @@ class Rules:
     the mean log-likelihood changes by less; otherwise when the gain still to come, by Aitken's
     extrapolation, is less (and, where `statistical`, when it is less than a tenth of what the
     sample's own noise is worth, p/2N). A candidate that is to `retire` leaves when another has
-    reached more than it is expected to.
+    reached more than it is expected to. One that is `settled`, since it has come to the top on a
+    sample of the rows, is judged by its first gain already.
     """
 
     tol: float
@@ -61,6 +62,7 @@ class Rules:
     accelerate: bool = False
     statistical: bool = False
     retire: bool = False
+    settled: bool = False
     empty_components: str = "keep"
 
 
@@ -91,7 +93,9 @@ class Ascent:
     bounds : list of float
         Log-likelihood a row at the start of each iteration where that is known, else the free
         energy a row: scikit-learn's lower bounds.
-    converged, failed, stopped : bool
+    converged, stopped : bool
+    failure : str
+        Why it could not go on; empty where it could.
     groups : list of Statistics
         The latest statistics of each group; those given at the start are taken as they are until
         their turn comes, and the first sweep begins with the groups that are not known.
@@ -119,7 +123,7 @@ class Ascent:
     rules: Rules
     previous_bound: float = -np.inf
     converged: bool = False
-    failed: bool = False
+    failure: str = ""
     stopped: bool = False
     passes: float = 0.0
     steps: list[Step] = field(default_factory=list)
@@ -170,6 +174,15 @@ class Ascent:
             self.sweeping = False
             self._end(total)
             self._begin()
+
+    @property
+    def failed(self) -> bool:
+        """Whether its parameters became singular."""
+        return bool(self.failure)
+
+    def fail(self, why: str) -> None:
+        """Give up for a reason."""
+        self.stopped, self.failure = True, why
 
     def stop(self) -> None:
         """Give up: keep the parameters as they are and ask for nothing more."""
@@ -239,6 +252,8 @@ class Ascent:
         one gain large and the next one small, which says nothing about what is left.
         """
         gains = np.diff([step.free_energy for step in self.steps[-6:]])
+        if len(gains) == 1 and self.rules.settled:
+            return float(gains[0]), _SLOWEST
         if len(gains) < 2:
             return np.inf, np.inf
         latest = max(gains[-1], gains[-2] if self.rules.accelerate else 0.0)

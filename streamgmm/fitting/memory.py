@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from streamgmm.errors import PlanError
 from streamgmm.fitting.sample import plan_sample
+from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.families import FAMILIES
 from streamgmm.passes import workers_there
 from streamgmm.passes.memory import memory_here
@@ -70,20 +72,16 @@ def result_bytes(k: int, d: int, covariance_type: str, n_candidates: int = 1) ->
     return 8 * n_candidates * (k + k * d + scatter + 4)
 
 
-def peaks(
-    source: Source,
-    blocks: Any,
-    n_components: int,
-    covariance_type: str,
-    n_candidates: int,
-    algorithm: str = "auto",
-) -> tuple[int, int]:
-    """Bytes that a worker, and the client, hold at the most. Reads nothing."""
+def peaks(source: Source, blocks: Any, candidates: Sequence[FitSettings]) -> tuple[int, int]:
+    """Bytes that a worker, and the client, hold at the most. Reads nothing.
+
+    `candidates` are those that share reads.
+    """
     d = source.n_features
-    result = result_bytes(n_components, d, covariance_type, n_candidates)
-    p = FAMILIES[covariance_type].n_parameters(n_components, d)
-    sample = plan_sample(source, p, whole=algorithm != "incremental", seed=0)
-    sampled = sample.size * (d * source.dtype.itemsize + 24)
+    result = sum(result_bytes(c.n_components, d, c.covariance_type) for c in candidates)
+    whole = candidates[0].algorithm != "incremental"
+    size = max(plan_sample(source, each, whole=whole, seed=0).size for each in candidates)
+    sampled = size * (d * source.dtype.itemsize + 24)
     results = RESULTS_HELD * result
     worker = WORKER_BYTES + max(results + pieces_held(blocks, source), SAMPLES_HELD * sampled)
     resident = source.nbytes if blocks[0].resident else 0
@@ -126,21 +124,16 @@ def check_memory(demand: Demand, share: float = USABLE) -> None:
 
 
 def refuse_too_large(
-    source: Source,
-    blocks: Any,
-    n_components: int,
-    covariance_type: str,
-    *,
-    n_candidates: int = 1,
-    algorithm: str = "auto",
-    client: Any = None,
+    source: Source, blocks: Any, candidates: Sequence[FitSettings], *, client: Any = None
 ) -> None:
     """Refuse a fit that cannot fit in memory, before its first pass; reads and times nothing.
 
     Parameters
     ----------
-    source, blocks, n_components, covariance_type, n_candidates, algorithm
-        The fit.
+    source, blocks
+        What is read.
+    candidates : sequence of FitSettings
+        Those that share reads.
     client : distributed.Client, optional
         Of the cluster that runs it; the memory limits of its workers are what there is. For a
         fit in this process it is the machine's memory.
@@ -150,22 +143,23 @@ def refuse_too_large(
     PlanError
     """
     d = source.n_features
-    result = result_bytes(n_components, d, covariance_type, n_candidates)
+    sizes = [result_bytes(c.n_components, d, c.covariance_type) for c in candidates]
+    result = sum(sizes)
     if RESULTS_HELD * result + pieces_held(blocks, source) < 256 * MIB and client is None:
         return
-    settings: dict[str, Any] = {"n_candidates": n_candidates, "algorithm": algorithm}
     workers, memory = None, memory_here()
     if client is not None:
         workers, memory = workers_of(client)
     if not memory:
         return
-    peak, in_client = peaks(source, blocks, n_components, covariance_type, **settings)
+    peak, in_client = peaks(source, blocks, candidates)
     if workers is None:
         peak = in_client + RESULTS_HELD // 2 * result
+    largest = candidates[sizes.index(max(sizes))]
     check_memory(
         Demand(
-            source.name, n_components, n_candidates, covariance_type, result, workers or 0,
-            memory, peak,
+            source.name, largest.n_components, len(candidates), largest.covariance_type, result,
+            workers or 0, memory, peak,
         ),
         HOPELESS,
     )  # fmt: skip

@@ -8,26 +8,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from streamgmm.errors import StreamGMMError
+from streamgmm.errors import SingularCovarianceError
 from streamgmm.fitting.ascent import Ascent, Request
 from streamgmm.fitting.sample import Holdout
 from streamgmm.model.families.base import NO_WEIGHT
 from streamgmm.model.mixture import Statistics, collect
+from streamgmm.model.moments import Floats
 from streamgmm.passes import Executor, one_blas_thread
 from streamgmm.progress import log_event
-from streamgmm.sources import Block, check_finite, without_rows
+from streamgmm.sources import Block, Piece, check_finite, without_rows
 
 
 @dataclass(frozen=True)
 class Progress:
     """What a pass tells while it runs.
 
-    `stage` is ``"sample"`` (pass 0), ``"em"`` or ``"score"`` (the last pass, at the parameters
-    returned). `rows` of `n_rows` have been read in this pass; `iteration` counts from 1;
+    `stage` is ``"sample"`` (pass 0), ``"starts"``, ``"em"`` or ``"score"`` (the last pass, at the
+    parameters returned). `rows` of `n_rows` have been read in this pass, or starts been tried of
+    as many as there may be; `iteration` counts from 1;
     `lower_bound` (nats a row) and `change` are of the last finished iteration of candidate
     `candidate`; NaN before the first. So are `gap`, what the bound is expected to rise by still,
-    `rows_per_second`, `seconds` since the climb began, and `seconds_left`.
+    `rows_per_second`, `seconds` since the call, and `seconds_left`.
     """
 
     stage: str
@@ -65,44 +68,95 @@ class Reading:
     skipped: tuple[tuple[int, int], ...] = ()
 
 
-def read_block(reading: Reading, block: Block) -> Bundle:
-    """E-steps of one block for every request; raises NonFiniteError."""
-    block = without_rows(block, reading.skipped)
-    accumulators: list[Any] = []
-    n_rows = 0
-    weight = 0.0
-    for piece in block.pieces():
+class _Sums:
+    """What the pieces of a block add up to, for every request."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._accumulators: list[Any] = []
+        self._n_rows = 0
+        self._weight = 0.0
+
+    def add(self, piece: Piece) -> None:
+        """Run the E-steps of one piece."""
+        reading = self._reading
         weights = NO_WEIGHT if piece.sample_weight is None else piece.sample_weight
         if reading.holdout is not None:
             weights = reading.holdout.weights(piece)
-        if not accumulators:
-            accumulators = [
-                request.mixture.accumulator(piece.rows, len(weights) > 0, request.centres)
-                for request in reading.requests
-            ]
-        for accumulator in accumulators:
+        if not self._accumulators:
+            self._open(piece.rows, len(weights) > 0)
+        for accumulator in self._accumulators:
             accumulator.add(piece.rows, weights)
-        n_rows += len(piece.rows)
-        weight += float(weights.sum() if len(weights) else len(piece.rows))
-    if not accumulators:
-        accumulators = [
-            request.mixture.accumulator(
-                np.empty((0, request.mixture.n_features)), False, request.centres
-            )
-            for request in reading.requests
+        self._n_rows += len(piece.rows)
+        self._weight += float(weights.sum() if len(weights) else len(piece.rows))
+
+    def result(self, block: Block) -> Bundle:
+        """Statistics of the block; raises NonFiniteError."""
+        if not self._accumulators:
+            self._open(np.empty((0, self._reading.requests[0].mixture.n_features)), False)
+        bundle = Bundle(tuple(collect(a, self._n_rows, self._weight) for a in self._accumulators))
+        if not all(-1e280 < s.log_likelihood < np.inf for s in bundle.each):
+            for piece in block.pieces():
+                check_finite(piece, self._reading.name)
+        return bundle
+
+    def _open(self, like: NDArray[Any], weighted: bool) -> None:
+        self._accumulators = [
+            request.mixture.accumulator(like, weighted, request.centres)
+            for request in self._reading.requests
         ]
-    bundle = Bundle(tuple(collect(a, n_rows, weight) for a in accumulators))
-    if not all(-1e280 < s.log_likelihood < np.inf for s in bundle.each):
-        for piece in block.pieces():
-            check_finite(piece, reading.name)
-    return bundle
+
+
+def read_block(reading: Reading, block: Block) -> Bundle:
+    """E-steps of one block for every request; raises NonFiniteError."""
+    block = without_rows(block, reading.skipped)
+    sums = _Sums(reading)
+    for piece in block.pieces():
+        sums.add(piece)
+    return sums.result(block)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Statistics of the training rows, and sums over held-out rows, candidate by candidate.
+
+    `held` (C, 3): total weight, Σ w log p, Σ w (log p)².
+    """
+
+    training: Bundle
+    held: Floats
+
+    def merge(self, other: Scores) -> Scores:
+        """Both sets of rows."""
+        return Scores(self.training.merge(other.training), self.held + other.held)
+
+
+def score_block(reading: Reading, block: Block) -> Scores:
+    """Training statistics and held-out log-densities of one block, from one read of it."""
+    block = without_rows(block, reading.skipped)
+    sums = _Sums(reading)
+    held = np.zeros((len(reading.requests), 3))
+    for piece in block.pieces():
+        sums.add(piece)
+        if reading.holdout is None:
+            continue
+        mask = reading.holdout.mask(piece.start, len(piece.rows))
+        if not mask.any():
+            continue
+        rows = np.ascontiguousarray(piece.rows[mask])
+        weight = np.ones(len(rows)) if piece.sample_weight is None else piece.sample_weight[mask]
+        for c, request in enumerate(reading.requests):
+            log_density = request.mixture.posterior(rows).log_density
+            held[c] += weight.sum(), weight @ log_density, weight @ log_density**2
+    return Scores(sums.result(block), held)
 
 
 class Reader:
     """Reads the data for candidates, and counts what it reads.
 
     `groups` are the indices of the blocks of each group. `passes` counts passes over the rows;
-    `last_read` is the share of them that the last run really read, and did not find kept.
+    `last_read` is the share of them that the last run really read, and did not find kept. Seconds
+    are counted from `began`, by ``time.perf_counter``.
     """
 
     def __init__(
@@ -119,6 +173,7 @@ class Reader:
         self._groups = groups
         self._group_rows = [sum(blocks[i].n_rows for i in group) for group in groups]
         self.n_rows = sum(block.n_rows for block in blocks)
+        self.began = time.perf_counter()
         self.passes = 0.0
         self.last_read = 0.0
         self.quiet = False
@@ -213,11 +268,8 @@ def climb(
     After every iteration `leave` may stop some of them. After every read `after` is called, and
     told whether it ended an iteration.
 
-    A candidate whose parameters become singular is dropped unless it is the last one.
+    A candidate whose parameters become singular is dropped, and says so in its `failure`.
     """
-    earlier = max((a.steps[-1].seconds for a in ascents if a.steps), default=0.0)
-    started = time.perf_counter() - earlier
-    failure: StreamGMMError | None = None
     while True:
         waiting = [
             a
@@ -238,13 +290,11 @@ def climb(
             try:
                 with one_blas_thread():
                     ascent.advance(statistics, reader.share(group), reader.last_read)
-            except StreamGMMError as error:
-                ascent.stop()
-                ascent.failed = True
-                failure = error
+            except SingularCovarianceError as error:
+                ascent.fail(str(error))
             if len(ascent.steps) > known:
                 whole = True
-                ascent.steps[-1].seconds = time.perf_counter() - started
+                ascent.steps[-1].seconds = time.perf_counter() - reader.began
                 _tell(reader, ascent, ascents.index(ascent))
         if leave is not None:
             leave()
@@ -252,8 +302,6 @@ def climb(
             _retire(ascents)
         if after is not None:
             after(whole)
-    if failure is not None and all(a.failed for a in ascents):
-        raise failure
 
 
 def _retire(ascents: Sequence[Ascent]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from streamgmm.errors import CheckpointError
 from streamgmm.fitting.ascent import Ascent, Rules
+from streamgmm.fitting.reading import Bundle, Scores
+from streamgmm.fitting.sample import Summary
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.model.moments import Moments
@@ -44,47 +47,69 @@ class Seen:
 
 @dataclass
 class Run:
-    """What a fit knows between two reads.
+    """What a fit, or a selection, knows between two reads; empty before the first.
 
     Attributes
     ----------
     name : str
         Of the source.
-    overall : Moments
+    random : dict
+        State of the random generator after all that was drawn from it.
+    overall : Moments or None
         Of all rows, as pass 0 found them.
     skipped : tuple of (start, stop)
         Rows that could not be read.
+    sample : Summary or None
+        What pass 0 found, until there is a start for every candidate.
+    contests : list of dict
+        The states of contests under way.
+    starts : list of Mixture, list of Mixture, or str
+        Of each candidate so far: where it starts, or why it cannot.
+    facts : list of (int, str)
+        Of each candidate: how many starts were tried, and why it was enough.
     ascents : list of Ascent
+        Of all candidates in order; of one there may be several.
     passes : float
         Reads so far.
-    random : dict
-        State of the random generator after the starts, which were the last to draw from it.
-    final : Statistics or None
+    read : float
+        The share of the rows that pass 0 read.
+    final : Scores or None
         At the parameters that are returned, once that is known.
     known : tuple of (start, stop)
         Runs of blocks whose rows were kept, and so were read but once.
+    seconds : dict of str to float
+        What each part has taken.
     """
 
     name: str
-    overall: Moments
-    skipped: Rows
-    ascents: list[Ascent]
-    passes: float
-    random: Any
-    final: Statistics | None = None
+    random: Any = None
+    overall: Moments | None = None
+    skipped: Rows = ()
+    sample: Summary | None = None
+    contests: list[dict[str, Any]] = field(default_factory=list)
+    starts: list[list[Mixture] | str] = field(default_factory=list)
+    facts: list[tuple[int, str]] = field(default_factory=list)
+    ascents: list[Ascent] = field(default_factory=list)
+    passes: float = 0.0
+    read: float = 0.0
+    final: Scores | None = None
     known: Rows = ()
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def state(self) -> dict[str, Any]:
         """Values that later reads do not change."""
-        return {
-            "name": self.name,
-            "overall": self.overall,
-            "skipped": self.skipped,
+        state = {each.name: getattr(self, each.name) for each in fields(self)}
+        sample, final = self.sample, self.final
+        return state | {
+            "sample": None
+            if sample is None
+            else {each.name: getattr(sample, each.name) for each in fields(sample)},
+            "contests": list(self.contests),
+            "starts": list(self.starts),
+            "facts": list(self.facts),
             "ascents": [ascent.state() for ascent in self.ascents],
-            "passes": self.passes,
-            "random": self.random,
-            "final": self.final,
-            "known": self.known,
+            "final": None if final is None else [final.training.each, final.held],
+            "seconds": dict(self.seconds),
         }
 
     @classmethod
@@ -92,15 +117,24 @@ class Run:
         """Take up what `state` put down; raises CheckpointError if it is past `max_iter`."""
         if state is None:
             return None
-        made = max(len(ascent["steps"]) for ascent in state["ascents"])
+        made = max((len(ascent["steps"]) for ascent in state["ascents"]), default=0)
         if made > rules.max_iter:
             raise CheckpointError(
                 f"the checkpoint '{where}' has made {made} iterations, more than max_iter = "
                 f"{rules.max_iter}; raise max_iter, or give another path"
             )
         ascents = [Ascent.restored(each, rules) for each in state["ascents"]]
-        skipped, known = (tuple(map(tuple, state.get(name, ()))) for name in ("skipped", "known"))
-        run = cls(**state | {"ascents": ascents, "skipped": skipped, "known": known})
+        run = cls(
+            **state
+            | {
+                "ascents": ascents,
+                "skipped": _rows(state["skipped"]),
+                "known": _rows(state["known"]),
+                "sample": None if state["sample"] is None else _summary(state["sample"]),
+                "facts": [(tried, why) for tried, why in state["facts"]],
+                "final": None if state["final"] is None else _scores(*state["final"]),
+            }
+        )
         if any(ascent.request is not None for ascent in ascents):
             run.final = None
         return run
@@ -120,16 +154,31 @@ class Run:
             )
 
 
+def _rows(runs: Sequence[Sequence[int]]) -> Rows:
+    return tuple((int(start), int(stop)) for start, stop in runs)
+
+
+def _summary(state: dict[str, Any]) -> Summary:
+    return Summary(**state | {"skipped": _rows(state["skipped"])})
+
+
+def _scores(training: Sequence[Statistics], held: Any) -> Scores:
+    return Scores(Bundle(tuple(training)), held)
+
+
 def depends(
-    settings: FitSettings,
+    candidates: Sequence[FitSettings],
     random_state: np.random.RandomState,
-    start: Mixture | None,
-    start_bound: float,
-    seen: Seen | None,
+    start: Mixture | None = None,
+    start_bound: float = -np.inf,
+    seen: Seen | None = None,
 ) -> dict[str, Any]:
     """Everything but the rows that the result depends on, save `max_iter`, which may be raised."""
-    found: dict[str, Any] = asdict(settings)
+    found: dict[str, Any] = asdict(candidates[0])
     del found["max_iter"], found["cache"]
+    if len(candidates) > 1:
+        found["candidates"] = [[c.n_components, c.covariance_type] for c in candidates]
+        del found["n_components"], found["covariance_type"]
     if start is not None:
         arrays = (start.weights, start.means, start.covariances, np.array(start_bound))
         found["start"] = b"".join(array.tobytes() for array in arrays)

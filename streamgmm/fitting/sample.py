@@ -1,4 +1,4 @@
-"""Pass 0: all rows' moments, a uniform sample of them, and which of them are held out."""
+"""Pass 0: all rows looked at once, their moments, and a uniform sample of them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import ChunkError
+from streamgmm.fitting.effort import count_parameters, rows_of_start
+from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.sources import Block, Piece, Source, check_finite, unreadable, without_rows
 
 WHOLE_BYTES = 16 << 20  # rows of up to this many bytes are kept whole
 RESERVOIR_BYTES = 256 << 20  # the reservoir never exceeds this
-ROWS_PER_PARAMETER = 50  # that starts are compared on
-MOST_ROWS_PER_PARAMETER = 200  # that the best of them climb on, where that is a part of the data
+LEAST_ROWS_PER_PARAMETER = 10
+MOST_ROWS_PER_PARAMETER = 200  # that the best start climbs on, up to a quarter of the data
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,14 @@ class Summary:
         )
 
     @property
+    def shuffled(self) -> tuple[NDArray[Any], Floats | None]:
+        """Sampled rows by their keys, so in random order; no weights where all are the same."""
+        order = np.argsort(self.keys, kind="stable")
+        weight = self.weight[order]
+        same = len(weight) == 0 or np.all(weight == weight[0])
+        return self.rows[order], None if same else weight
+
+    @property
     def reservoir(self) -> tuple[NDArray[Any], Floats]:
         """Sampled rows in the order of the data, with their weights."""
         order = np.argsort(self.index, kind="stable")
@@ -127,16 +137,19 @@ def hash_rows(start: int, stop: int, seed: int) -> NDArray[np.uint64]:
         return np.asarray(z ^ (z >> np.uint64(31)))
 
 
-def plan_sample(source: Source, n_parameters: int, *, whole: bool, seed: int) -> SamplePlan:
-    """50 to 200 rows a parameter, the whole data where `whole` and it is small enough.
+def plan_sample(source: Source, settings: FitSettings, *, whole: bool, seed: int) -> SamplePlan:
+    """Up to 200 rows a parameter, the whole data where `whole` and it is small enough.
 
-    More than 50 only up to a quarter of the data: the likelihood of the best model of m rows lies
-    about p/2m nats a row short of that of all, which full reads have to make good. The whole data
-    also where that is no more than the sample would be.
+    200 only up to a quarter of the data: the likelihood of the best model of m rows lies about
+    p/2m nats a row short of that of all, which full reads have to make good. But never fewer
+    than ten, nor than four times the rows that a start is drawn from. The whole data also where
+    that is no more than the sample would be.
     """
+    n_parameters = count_parameters(settings, source.n_features)
+    n_start = rows_of_start(settings, source.n_features)
     row_bytes = source.n_features * source.dtype.itemsize
     size = min(MOST_ROWS_PER_PARAMETER * n_parameters, source.n_samples // 4)
-    size = max(size, ROWS_PER_PARAMETER * n_parameters)
+    size = max(size, LEAST_ROWS_PER_PARAMETER * n_parameters, 4 * n_start)
     if whole:
         size = max(size, WHOLE_BYTES // row_bytes)
     size = max(1, min(size, RESERVOIR_BYTES // row_bytes))
@@ -172,12 +185,9 @@ def _summarize(plan: SamplePlan, block: Block) -> Summary:
             weight = np.ones(len(piece.rows))
         else:
             weight = piece.sample_weight
-        if plan.threshold == 2**64 - 1:
-            keys = np.zeros(len(piece.rows), np.uint64)
-            chosen: Any = slice(None)
-        else:
-            keys = hash_rows(piece.start, stop, plan.seed)
-            chosen = keys <= np.uint64(plan.threshold)
+        keys = hash_rows(piece.start, stop, plan.seed)
+        whole = plan.threshold == 2**64 - 1
+        chosen: Any = slice(None) if whole else keys <= np.uint64(plan.threshold)
         index = np.arange(piece.start, stop)
         parts.append((keys[chosen], index[chosen], piece.rows[chosen], weight[chosen]))
         own = overall_moments(piece.rows, weight)

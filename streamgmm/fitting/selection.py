@@ -10,35 +10,31 @@ no longer pays.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import DataError, ParameterError, StreamGMMError
-from streamgmm.fitting.ascent import Ascent, Request, Rules
-from streamgmm.fitting.fit import group_count
-from streamgmm.fitting.initial import initial_mixture
-from streamgmm.fitting.reading import Bundle, Progress, Reader, Reading, climb, deal, read_block
-from streamgmm.fitting.sample import (
-    ROWS_PER_PARAMETER,
-    Holdout,
-    Summary,
-    plan_sample,
-    summarize,
-)
-from streamgmm.fitting.starts import draw_starts, halve
+from streamgmm.errors import DataError, ParameterError, SingularCovarianceError
+from streamgmm.fitting.ascent import Ascent, Rules
+from streamgmm.fitting.effort import count_parameters, plan_effort
+from streamgmm.fitting.fit import check_rows, group_count
+from streamgmm.fitting.reading import Progress, Scores, deal
+from streamgmm.fitting.run import depends
+from streamgmm.fitting.sample import Holdout, plan_sample
+from streamgmm.fitting.session import Job, Session, open_session
+from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.families import FAMILIES
 from streamgmm.model.mixture import Mixture
-from streamgmm.model.moments import Floats
-from streamgmm.passes import one_blas_thread, open_executor
-from streamgmm.sources import Block, Source, kept_bytes, parse_block_size
+from streamgmm.sources import Source, parse_block_size
 
 CRITERIA = ("bic", "aic", "icl", "holdout")
 STATISTICS_BYTES = 1 << 30  # candidates that together keep more than this are read for in turn
-_STARTS = 4  # starts on the sample for each candidate, at least
+_WAVE = 4  # starts that are drawn together for each candidate, at least
 
 
 @dataclass(frozen=True)
@@ -50,119 +46,158 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
-    """Statistics of the training rows, and sums over held-out rows, candidate by candidate.
-
-    `held` (C, 3): total weight, Σ w log p, Σ w (log p)².
-    """
-
-    training: Bundle
-    held: Floats
-
-    def merge(self, other: Scores) -> Scores:
-        """Both sets of rows."""
-        return Scores(self.training.merge(other.training), self.held + other.held)
-
-
-def score_block(context: Reading, block: Block) -> Scores:
-    """Training statistics and held-out log-densities of one block."""
-    training = read_block(context, block)
-    held = np.zeros((len(context.requests), 3))
-    if context.holdout is None:
-        return Scores(training, held)
-    for piece in block.pieces():
-        mask = context.holdout.mask(piece.start, len(piece.rows))
-        if not mask.any():
-            continue
-        rows = np.ascontiguousarray(piece.rows[mask])
-        weight = np.ones(len(rows)) if piece.sample_weight is None else piece.sample_weight[mask]
-        for c, request in enumerate(context.requests):
-            log_density = request.mixture.posterior(rows).log_density
-            held[c] += weight.sum(), weight @ log_density, weight @ log_density**2
-    return Scores(training, held)
-
-
-@dataclass(frozen=True, eq=False)
 class Ranking:
     """What `rank` found.
 
-    `table` has a row a candidate (equal-length arrays); `mixtures` are in the same order and
-    `best` is the index of the one to take; `passes` are the reads in all.
+    `table` has a row a candidate (equal-length arrays); `mixtures` and `ascents` are in the same
+    order, None where a candidate could not be started. `best` is the index of the one to take;
+    `passes` are the reads in all; `timings` as those of a fit. `skipped` are runs of rows that
+    could not be read.
     """
 
     table: dict[str, NDArray[Any]]
-    mixtures: list[Mixture]
-    ascents: list[Ascent]
+    mixtures: list[Mixture | None]
+    ascents: list[Ascent | None]
     best: int
     passes: float
+    timings: dict[str, Any]
+    skipped: tuple[tuple[int, int], ...] = ()
 
 
 def rank(
     source: Source,
     candidates: Sequence[Candidate],
     random_state: np.random.RandomState,
+    settings: FitSettings,
     *,
-    n_init: int = 2,
     criterion: str = "bic",
     holdout: float = 0.03,
-    tol: float = 1e-3,
-    reg_covar: float = 1e-6,
-    max_iter: int = 100,
-    init_params: str = "kmeans",
-    block_size: int | str = "auto",
-    cache: Literal["auto"] | None = "auto",
     client: Any = None,
     n_threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Ranking:
     """Fit every candidate in shared reads of a source, and compare them.
 
-    Each candidate starts from the best of several climbs on a sample of the rows in memory, and
-    leaves when it has converged, or when it can no longer come out best.
+    Each candidate starts from the best of several starts on a sample of the rows in memory, and
+    leaves when it has converged, or when it can no longer come out best. One that cannot be
+    started, or becomes singular, says so in its row of the table, and the others go on.
+
+    Parameters
+    ----------
+    source : Source
+    candidates : sequence of Candidate
+    random_state : numpy.random.RandomState
+    settings : FitSettings
+        What all candidates have in common.
+    criterion : {"bic", "aic", "icl", "holdout"}
+    holdout : float
+        Share of the rows that no candidate is fitted to.
+    client, n_threads, on_progress, checkpoint
+        As for `streamgmm.fitting.fit.fit`.
 
     Raises
     ------
     ParameterError
         An unknown criterion, a held-out fraction outside [0, 0.5], no candidates.
     DataError
-        Fewer rows than components, or rows that cannot be used.
+        Fewer rows than components, or rows that cannot be used, or that changed meanwhile.
+    SingularCovarianceError
+        If no candidate could be fitted.
+    PlanError, CheckpointError, OutputError
+        As for a fit.
     """
+    began = time.perf_counter()
     _check(source, candidates, criterion, holdout)
-    d = source.n_features
-    counts = [FAMILIES[c.covariance_type].n_parameters(c.n_components, d) for c in candidates]
-    seed = int(random_state.randint(2**31 - 1))
-    plan = plan_sample(source, max(counts), whole=False, seed=seed)
-    blocks = source.blocks(parse_block_size(block_size, source))
-    apart = Holdout(holdout, seed ^ 0x5EED) if holdout > 0 else None
-    plan = replace(plan, holdout=apart)
-    n_groups = group_count(len(blocks))
-    keep = kept_bytes(source, blocks) if cache else 0
-    with open_executor(blocks, n_threads=n_threads, client=client, keep=keep) as executor:
-        reader = Reader(
-            executor, blocks, source.name, deal(len(blocks), n_groups), on_progress, apart
-        )
-        summary: Summary = reader.run(summarize, plan, "sample")
-        if summary.moments.weight[0] == 0:
-            raise DataError(f"{source.name}: all sample weights are zero; nothing to fit")
-        ascents: list[Ascent] = []
-        for batch in _batches(candidates, d, n_groups):
-            starts = [
-                _start(summary, candidates[i], counts[i], n_init, reg_covar, init_params,
-                       random_state, n_threads)
-                for i in batch
-            ]  # fmt: skip
-            rules = Rules(tol, max_iter, reg_covar, n_groups, accelerate=True)
-            climbing = [Ascent(mixture, rules, passes=1.0, read=1.0) for mixture in starts]
-            climb(climbing, reader, leave=_leaver(climbing, criterion))
-            ascents += climbing
-        requests = [Request(ascent.mixture, None) for ascent in ascents]
-        scores: Scores = reader.run(score_block, reader.reading(requests), "score")
-    if all(ascent.failed for ascent in ascents):
-        raise StreamGMMError("no candidate could be fitted: every one became singular")
-    table = _table(candidates, counts, ascents, scores)
-    values = np.where([a.failed for a in ascents], np.nan, table[_column(criterion)])
+    each = [
+        replace(settings, n_components=c.n_components, covariance_type=c.covariance_type)
+        for c in candidates
+    ]
+    job = _job(source, each, random_state, criterion, holdout)
+    with open_session(
+        job,
+        random_state,
+        began=began,
+        client=client,
+        n_threads=n_threads,
+        on_progress=on_progress,
+        checkpoint=checkpoint,
+    ) as session:
+        session.sample()
+        session.start()
+        ascents = _placed(session)
+        for batch in job.batches:
+            climbing = [a for a in (ascents[i] for i in batch) if a is not None]
+            session.climb(climbing, leave=_leaver(climbing, criterion))
+        fitted = [i for i, a in enumerate(ascents) if a is not None and not a.failed]
+        if not fitted:
+            reasons = [a.failure for a in ascents if a is not None]
+            raise SingularCovarianceError(f"no candidate could be fitted; the last: {reasons[-1]}")
+        session.score([a.mixture for a in (ascents[i] for i in fitted) if a is not None])
+        scores = session.run.final
+        assert scores is not None
+        failures = _failures(session, ascents)
+    table = _table(each, source.n_features, ascents, fitted, scores) | {"failure": failures}
+    values = table["holdout_log_likelihood" if criterion == "holdout" else criterion]
     best = np.nanargmax(values) if criterion == "holdout" else np.nanargmin(values)
-    return Ranking(table, [a.mixture for a in ascents], ascents, int(best), reader.passes)
+    mixtures = [None if a is None else a.mixture for a in ascents]
+    run = session.run
+    return Ranking(
+        table, mixtures, ascents, int(best), session.passes, session.timings, run.skipped
+    )
+
+
+def _job(
+    source: Source,
+    candidates: Sequence[FitSettings],
+    random_state: np.random.RandomState,
+    criterion: str,
+    holdout: float,
+) -> Job:
+    """What the session is to do."""
+    first = candidates[0]
+    d = source.n_features
+    needs = depends(candidates, random_state) | {"criterion": criterion, "holdout": holdout}
+    seed = int(random_state.randint(2**31 - 1))
+    widest = max(candidates, key=lambda c: count_parameters(c, d))
+    apart = Holdout(holdout, seed ^ 0x5EED) if holdout > 0 else None
+    plan = plan_sample(source, widest, whole=False, seed=seed)
+    plan = replace(plan, holdout=apart, skip=first.on_bad_chunk == "skip")
+    blocks = source.blocks(parse_block_size(first.block_size, source))
+    n_groups = group_count(len(blocks))
+    efforts = [
+        plan_effort(each, source.n_samples, d, plan.size, max(_WAVE, min(8, first.n_init)))
+        for each in candidates
+    ]
+    return Job(
+        source,
+        blocks,
+        deal(len(blocks), n_groups),
+        candidates,
+        Rules(first.tol, first.max_iter, first.reg_covar, n_groups, accelerate=True),
+        plan,
+        efforts,
+        seed,
+        needs,
+        _batches(candidates, d, n_groups),
+        holdout=apart,
+    )
+
+
+def _placed(session: Session) -> list[Ascent | None]:
+    """The ascent of each candidate; None for one that could not be started."""
+    found = iter(session.run.ascents)
+    return [None if isinstance(start, str) else next(found) for start in session.run.starts]
+
+
+def _failures(session: Session, ascents: Sequence[Ascent | None]) -> NDArray[Any]:
+    """Why each candidate could not be fitted; empty where it was."""
+    return np.array(
+        [
+            str(start) if ascent is None else ascent.failure
+            for start, ascent in zip(session.run.starts, ascents, strict=True)
+        ]
+    )
 
 
 def _check(
@@ -177,14 +212,15 @@ def _check(
     if not candidates:
         raise ParameterError("there are no candidates: give n_components and covariance_types")
     most = max(c.n_components for c in candidates)
+    check_rows(source, most)
     if source.n_samples * (1 - holdout) < max(2, most):
         raise DataError(
-            f"Expected n_samples >= n_components but got n_components = {most}, "
-            f"n_samples = {source.n_samples}"
+            f"{source.name}: {source.n_samples} rows less the share held out, {holdout}, are "
+            f"fewer than n_components = {most}; hold out less, or ask for fewer components"
         )
 
 
-def _batches(candidates: Sequence[Candidate], d: int, n_groups: int) -> list[list[int]]:
+def _batches(candidates: Sequence[FitSettings], d: int, n_groups: int) -> list[list[int]]:
     """Candidates whose statistics, with the memory of their jumps, fit together."""
     batches: list[list[int]] = [[]]
     size = 0
@@ -197,32 +233,6 @@ def _batches(candidates: Sequence[Candidate], d: int, n_groups: int) -> list[lis
         batches[-1].append(i)
         size += own
     return batches
-
-
-def _start(
-    summary: Summary,
-    candidate: Candidate,
-    n_parameters: int,
-    n_init: int,
-    reg_covar: float,
-    init_params: str,
-    random_state: np.random.RandomState,
-    n_threads: int | None,
-) -> Mixture:
-    """The best of several climbs on as many rows of the sample as the candidate needs."""
-    size = max(ROWS_PER_PARAMETER * n_parameters, 2 * candidate.n_components)
-    X, weight = summary.trimmed(size).reservoir
-
-    def draw(how: str) -> Mixture:
-        return initial_mixture(
-            X, weight, candidate.covariance_type, candidate.n_components, how, reg_covar,
-            random_state,
-        )  # fmt: skip
-
-    with one_blas_thread():
-        n = 1 if candidate.n_components == 1 else max(_STARTS, n_init)
-        starts = draw_starts(draw, n, init_params)
-    return halve(X, weight, starts, reg_covar, n_threads, keep=1)[0]
 
 
 def _leaver(ascents: Sequence[Ascent], criterion: str) -> Callable[[], None]:
@@ -250,26 +260,27 @@ def _leaver(ascents: Sequence[Ascent], criterion: str) -> Callable[[], None]:
     return leave
 
 
-def _column(criterion: str) -> str:
-    return "holdout_log_likelihood" if criterion == "holdout" else criterion
-
-
 def _table(
-    candidates: Sequence[Candidate],
-    counts: Sequence[int],
-    ascents: Sequence[Ascent],
+    candidates: Sequence[FitSettings],
+    n_features: int,
+    ascents: Sequence[Ascent | None],
+    fitted: Sequence[int],
     scores: Scores,
 ) -> dict[str, NDArray[Any]]:
-    """A row a candidate: nats summed over training rows, and nats a row over held-out ones."""
+    """A row a candidate: nats summed over training rows, and nats a row over held-out ones.
+
+    NaN where a candidate could not be fitted.
+    """
     training = scores.training.each
     n = training[0].weight
-    p = np.array(counts)
-    log_likelihood = np.array([s.log_likelihood for s in training])
-    entropy = np.array([s.entropy for s in training])
+    p = np.array([count_parameters(c, n_features) for c in candidates])
+    log_likelihood, entropy, mean, error = np.full((4, len(candidates)), np.nan)
+    log_likelihood[fitted] = [s.log_likelihood for s in training]
+    entropy[fitted] = [s.entropy for s in training]
     bic = -2 * log_likelihood + p * np.log(n)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean, square = scores.held[:, 1:].T / scores.held[:, 0]
-        error = np.sqrt(np.maximum(square - mean**2, 0) / scores.held[:, 0])
+        mean[fitted], square = scores.held[:, 1:].T / scores.held[:, 0]
+        error[fitted] = np.sqrt(np.maximum(square - mean[fitted] ** 2, 0) / scores.held[:, 0])
     return {
         "n_components": np.array([c.n_components for c in candidates]),
         "covariance_type": np.array([c.covariance_type for c in candidates]),
@@ -280,6 +291,6 @@ def _table(
         "icl": bic + 2 * entropy,
         "holdout_log_likelihood": mean,
         "holdout_error": error,
-        "passes": np.array([a.passes for a in ascents]),
-        "converged": np.array([a.converged for a in ascents]),
+        "passes": np.array([0.0 if a is None else a.passes for a in ascents]),
+        "converged": np.array([a is not None and a.converged for a in ascents]),
     }

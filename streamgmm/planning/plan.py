@@ -18,6 +18,7 @@ from streamgmm.fitting.memory import (
     pieces_held,
     result_bytes,
 )
+from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.families import FAMILIES
 from streamgmm.passes import blocks_in_task, default_threads
 from streamgmm.passes.memory import may_keep, memory_here
@@ -236,7 +237,8 @@ def plan(
     if kept:
         load, computing = replace(load, stored_bytes=0), replace(rates, read=0.0, decode=0.0)
         later = project(load, computing, workers or 0, processors=processors)
-    peak, client = peaks(source, blocks, n_components, covariance_type, n_candidates, algorithm)
+    each = FitSettings(n_components, covariance_type, algorithm=algorithm)  # type: ignore[arg-type]
+    peak, client = peaks(source, blocks, [each] * n_candidates)
     if workers is None:
         peak = client + n_threads * (pieces_held(blocks, source) + RESULTS_HELD * result // 2)
     else:

@@ -290,24 +290,24 @@ def test_starts_are_those_of_scikit_learn(how):
 
 
 def test_the_sample_depends_on_the_seed_alone():
-    X = np.arange(6000.0).reshape(-1, 1)
+    X = np.arange(9000.0).reshape(-1, 1)
     samples = []
     for size in (1 << 10, 1 << 12, 1 << 20):
         source = open_source(X)
-        plan = plan_sample(source, 2, whole=False, seed=7)
-        assert plan.size == 400
+        plan = plan_sample(source, FitSettings(1), whole=False, seed=7)
+        assert plan.size == 800
         parts = [summarize(plan, block) for block in source.blocks(size)]
         whole = parts[0]
         for part in parts[1:]:
             whole = whole.merge(part)
         samples.append(whole.reservoir[0].ravel())
-        assert whole.n_rows == 6000
+        assert whole.n_rows == 9000
         np.testing.assert_allclose(whole.moments.mean, [[X.mean()]])
-        np.testing.assert_allclose(whole.moments.scatter, [[6000 * X.var()]])
-    assert len(samples[0]) == 400
+        np.testing.assert_allclose(whole.moments.scatter, [[9000 * X.var()]])
+    assert len(samples[0]) == 800
     np.testing.assert_array_equal(samples[0], samples[1])
     np.testing.assert_array_equal(samples[0], samples[2])
-    assert abs(samples[0].mean() - 3000) < 4 * 1732 / 20
+    assert abs(samples[0].mean() - 4500) < 4 * 2598 / 800**0.5
 
 
 def test_keys_are_uniform():
@@ -348,8 +348,9 @@ def test_a_mixture_on_its_own():
 
 
 def test_the_sample_is_a_quarter_at_most_unless_that_is_too_few():
+    """A full component of eight features has 44 parameters: 200 rows, of which four times."""
     sizes = {
-        n: plan_sample(open_source(np.zeros((n, 2))), 10, whole=False, seed=0).size
-        for n in (400, 1000, 4000, 10_000)
+        n: plan_sample(open_source(np.zeros((n, 8))), FitSettings(1), whole=False, seed=0).size
+        for n in (400, 2000, 20_000, 100_000)
     }
-    assert sizes == {400: 400, 1000: 500, 4000: 1000, 10_000: 2000}
+    assert sizes == {400: 400, 2000: 800, 20_000: 5000, 100_000: 8800}

@@ -13,6 +13,7 @@ import zarr
 
 from streamgmm.errors import ParameterError, PlanError, StreamGMMError
 from streamgmm.fitting.memory import check_memory, peaks, result_bytes
+from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.families import FAMILIES
 from streamgmm.model.mixture import Mixture, e_step
 from streamgmm.planning.plan import Plan, plan
@@ -162,7 +163,7 @@ def test_memory_does_not_grow_with_rows(tmp_path: Path) -> None:
         path = str(tmp_path / f"{n}.zarr")
         zarr.create_array(path, shape=(n, 4), chunks=(1 << 16, 4), dtype="f8")
         source = open_source(path)
-        found.append(peaks(source, source.blocks(1 << 30), 16, "full", 2))
+        found.append(peaks(source, source.blocks(1 << 30), [FitSettings(16)] * 2))
     assert found[0] == found[1]
 
 

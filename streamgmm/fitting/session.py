@@ -1,0 +1,425 @@
+"""What a fit and a selection have in common: pass 0, starts, shared reads, one last read.
+
+A session opens what reads the rows, refuses what cannot fit in memory, and keeps the checkpoint.
+A fit is a session with one candidate, a selection one with many.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streamgmm.errors import DataError, SingularCovarianceError
+from streamgmm.fitting.ascent import Ascent, Request, Rules
+from streamgmm.fitting.contest import Contest, Sample
+from streamgmm.fitting.effort import Effort
+from streamgmm.fitting.memory import refuse_too_large
+from streamgmm.fitting.reading import Progress, Reader, climb, score_block
+from streamgmm.fitting.run import GLOBAL, Run, Seen
+from streamgmm.fitting.sample import Holdout, SamplePlan, Summary, summarize
+from streamgmm.fitting.settings import FitSettings
+from streamgmm.fitting.starts import champion, climb_sample, decide, own_starts
+from streamgmm.model.mixture import Mixture
+from streamgmm.model.moments import Moments
+from streamgmm.passes import open_executor
+from streamgmm.progress import log_event
+from streamgmm.sources import Block, Source, kept_bytes
+from streamgmm.storage.checkpoint import Checkpoint, fingerprint
+
+CHANGED_TOLERANCE = 1e-7  # standard deviations by which the mean of unchanged rows may wander
+_log = logging.getLogger("streamgmm")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a session is to do.
+
+    Attributes
+    ----------
+    candidates : sequence of FitSettings
+        They differ in their mixtures alone.
+    rules : Rules
+        How all of them climb.
+    plan : SamplePlan
+        How pass 0 samples.
+    efforts : sequence of Effort
+        What the starts of each candidate may do. None for starts as scikit-learn draws them.
+    seed : int
+        Of the starts that are compared.
+    given : Mixture or None
+        Where the person wants to start; `bound` is its lower bound.
+    seen : Seen or None
+        What `given` knows of the rows before the last group of blocks.
+    holdout : Holdout or None
+    needs : mapping
+        Whatever the result depends on but the rows.
+    batches : sequence of sequence of int
+        Candidates that share reads.
+    """
+
+    source: Source
+    blocks: Sequence[Block]
+    groups: Sequence[range]
+    candidates: Sequence[FitSettings]
+    rules: Rules
+    plan: SamplePlan
+    efforts: Sequence[Effort | None]
+    seed: int
+    needs: Mapping[str, Any]
+    batches: Sequence[Sequence[int]] = ((0,),)
+    given: Mixture | None = None
+    bound: float = -np.inf
+    seen: Seen | None = None
+    holdout: Holdout | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether pass 0 keeps a part of the rows."""
+        return self.plan.size < self.source.n_samples
+
+
+@contextmanager
+def open_session(
+    job: Job,
+    random_state: np.random.RandomState,
+    *,
+    began: float,
+    client: Any = None,
+    n_threads: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> Iterator[Session]:
+    """Open what reads the rows, and take up what a checkpoint has; `began` is when the call was.
+
+    Raises
+    ------
+    PlanError
+        If it cannot fit in the memory of the workers, or of this machine.
+    CheckpointError
+        If the checkpoint is of other data or other settings, or another job writes it.
+    """
+    source, first = job.source, job.candidates[0]
+    keep = kept_bytes(source, job.blocks) if first.cache else 0
+    with (
+        open_executor(job.blocks, n_threads=n_threads, client=client, keep=keep) as executor,
+        nullcontext() if checkpoint is None else Checkpoint(checkpoint) as book,
+    ):
+        cluster = getattr(executor, "client", None)
+        n_starts = first.n_init if None in job.efforts and job.given is None else 1
+        for batch in job.batches:
+            together = [job.candidates[i] for i in batch] * n_starts
+            refuse_too_large(source, job.blocks, together, client=cluster)
+        reader = Reader(executor, job.blocks, source.name, job.groups, on_progress, job.holdout)
+        reader.began = began
+        session = Session(job, reader, book, random_state, n_threads, cluster)
+        if book is not None:
+            mark = fingerprint(source, job.blocks, len(job.groups), executor, job.needs)
+            session.take_up(Run.restored(book.load(mark), job.rules, book.name))
+            executor.known.update(i for known in session.run.known for i in range(*known))
+        session.known = executor.known
+        yield session
+
+
+class Session:
+    """A fit or a selection under way; each step does what is left of it.
+
+    Attributes
+    ----------
+    run : Run
+        All that is known so far.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        reader: Reader,
+        book: Checkpoint | None,
+        random_state: np.random.RandomState,
+        n_threads: int | None,
+        client: Any,
+    ) -> None:
+        self.job, self.run = job, Run(job.source.name)
+        self.known: set[int] = set()
+        self._part, self._since = "", 0.0
+        self._reader, self._book = reader, book
+        self._random_state, self._n_threads, self._client = random_state, n_threads, client
+
+    def take_up(self, run: Run | None) -> None:
+        """Go on from what a checkpoint knows."""
+        if run is None:
+            return
+        if run.name != self.job.source.name:
+            run.check_same(self._overall(self._look()), self.job.source.name, self._book)
+        self.run = run
+        if run.ascents:
+            made = max(len(ascent.steps) for ascent in run.ascents)
+            where = f"after iteration {made}"
+        else:
+            where = "in the starts"
+        if self._random_state is not GLOBAL and run.random is not None:
+            self._random_state.set_state(run.random)
+        self._reader.passes = run.passes
+        self._reader.began -= sum(run.seconds.values())
+        self._reader.skipped = run.skipped
+        if self._book is not None:
+            _log.info("going on from the checkpoint '%s' %s", self._book.name, where)
+
+    def sample(self) -> None:
+        """Pass 0, unless it has been made."""
+        run = self.run
+        if run.overall is not None:
+            return
+        with self._timed("sample"):
+            run.sample = summary = self._look()
+        run.read = self._reader.last_read
+        run.skipped = summary.skipped
+        if self.job.seen is not None:
+            run.skipped = self.job.seen.skipped + summary.skipped
+        run.overall = self._overall(summary)
+        self._check_summary(summary)
+        self._reader.skipped = run.skipped
+        run.random = self._random_state.get_state(legacy=False)
+        self.put_down()
+
+    def start(self) -> None:
+        """Find where every candidate starts, unless that is known.
+
+        Raises
+        ------
+        SingularCovarianceError
+            If no candidate can be started.
+        """
+        run, job = self.run, self.job
+        if run.ascents:
+            return
+        with self._timed("starts"):
+            if job.given is not None:
+                run.starts, run.facts = [[job.given]], [(1, "it was given")]
+            else:
+                self._choose()
+            run.random = self._random_state.get_state(legacy=False)
+        failures = [each for each in run.starts if isinstance(each, str)]
+        if len(failures) == len(run.starts):
+            raise SingularCovarianceError(failures[0])
+        assert run.sample is not None
+        pool = None
+        if job.candidates[0].empty_components == "reseed":
+            pool = run.sample.reservoir[0]
+        known = [] if job.seen is None else job.seen.groups
+        run.ascents = [
+            Ascent(
+                mixture, job.rules, job.bound, passes=self._reader.passes, groups=[*known],
+                pool=pool, read=run.read,
+            )
+            for mixtures in run.starts if not isinstance(mixtures, str)
+            for mixture in mixtures
+        ]  # fmt: skip
+        run.sample, run.contests = None, []
+        self.put_down(wait=False)
+
+    def climb(self, ascents: Sequence[Ascent], leave: Callable[[], None] | None = None) -> None:
+        """Take ascents up together, in shared reads."""
+        with self._timed("passes"):
+            climb(ascents, self._reader, leave=leave, after=self.put_down)
+
+    def score(self, mixtures: Sequence[Mixture]) -> None:
+        """The last read: of the data themselves, whatever is kept of them.
+
+        Raises
+        ------
+        DataError
+            If the rows are not those that pass 0 read.
+        """
+        run = self.run
+        if run.final is None:
+            with self._timed("last_read"):
+                requests = [Request(mixture, None) for mixture in mixtures]
+                reading = self._reader.reading(requests)
+                run.final = self._reader.run(score_block, reading, "score", afresh=True)
+            self._check_unchanged()
+            self.put_down(wait=True)
+
+    def put_down(self, whole: bool = True, wait: bool = False) -> None:
+        """Write the checkpoint, where there is one."""
+        if self._book is not None:
+            self._count()
+            self.run.passes, self.run.known = self._reader.passes, _runs(self.known)
+            self._book.save(self.run.state(), whole=whole, wait=wait)
+
+    @property
+    def passes(self) -> float:
+        """Reads so far."""
+        return self._reader.passes
+
+    @property
+    def timings(self) -> dict[str, Any]:
+        """Seconds of each part and in all, and how many starts were tried, and why so many."""
+        parts = {name: self.run.seconds.get(name, 0.0) for name in PARTS}
+        total = time.perf_counter() - self._reader.began
+        tried, why = self.run.facts[0] if self.run.facts else (0, "")
+        return parts | {"total": total, "n_starts": tried, "why": why}
+
+    def _look(self) -> Summary:
+        new = None if self.job.seen is None else len(self.job.groups) - 1
+        summary: Summary = self._reader.run(summarize, self.job.plan, "sample", group=new)
+        return summary
+
+    def _overall(self, summary: Summary) -> Moments:
+        seen = self.job.seen
+        return summary.moments if seen is None else seen.overall.merge(summary.moments)
+
+    def _choose(self) -> None:
+        """Starts of every candidate: as scikit-learn draws them, or the best of a contest."""
+        run, job = self.run, self.job
+        assert run.sample is not None
+        efforts = [effort for effort in job.efforts if effort is not None]
+        sample = Sample(*run.sample.shuffled) if efforts else None
+        if sample is not None and not run.starts:
+            self._compare(sample)
+        for i, (each, effort) in enumerate(zip(job.candidates, job.efforts, strict=True)):
+            if i < len(run.starts):
+                continue
+            try:
+                if effort is None or sample is None:
+                    rows, weight = run.sample.reservoir
+                    found = own_starts(rows, weight, each, self._random_state)
+                    run.facts.append((len(found), "scikit-learn's own, since rows are few"))
+                else:
+                    found = [self._settle(i, sample)]
+                run.starts.append(found)
+            except SingularCovarianceError as error:
+                run.starts.append(str(error))
+            self.put_down(whole=False)
+
+    def _compare(self, sample: Sample) -> None:
+        """Run the contests of all candidates side by side."""
+        run, job = self.run, self.job
+        if run.contests:
+            contests = [
+                Contest.restored(state, each, effort)
+                for state, each, effort in zip(
+                    run.contests, job.candidates, job.efforts, strict=True
+                )
+                if effort is not None
+            ]
+        else:
+            contests = [
+                Contest(each, effort, job.seed, len(sample.rows))
+                for each, effort in zip(job.candidates, job.efforts, strict=True)
+                if effort is not None
+            ]
+
+        def after() -> None:
+            run.contests = [contest.state() for contest in contests]
+            self._tell_starts(contests)
+            self.put_down(whole=False)
+
+        decide(contests, sample, n_threads=self._n_threads, client=self._client, after=after)
+        run.facts = [(contest.tried, contest.why) for contest in contests]
+        run.contests = [contest.state() for contest in contests]
+
+    def _settle(self, i: int, sample: Sample) -> Mixture:
+        """The champion of a contest, at the top of the sample where that is a part of the rows."""
+        run, job = self.run, self.job
+        effort = job.efforts[i]
+        assert effort is not None
+        mixture = champion(Contest.restored(run.contests[i], job.candidates[i], effort))
+        if not job.partial:
+            return mixture
+        return climb_sample(
+            mixture,
+            sample,
+            job.candidates[i],
+            n_threads=self._n_threads,
+            client=self._client,
+        )
+
+    def _tell_starts(self, contests: Sequence[Contest]) -> None:
+        """Say how far the starts are."""
+        tried = sum(contest.tried for contest in contests)
+        most = sum(contest.effort.n_starts for contest in contests)
+        best = contests[0].leading if len(contests) == 1 else float("nan")
+        over = all(contest.why for contest in contests)
+        event = Progress(
+            "starts",
+            0,
+            tried,
+            tried if over else most,
+            best,
+            finished=over,
+            seconds=time.perf_counter() - self._reader.began,
+        )
+        self._reader.tell(event)
+        said = f"starts: {tried} of {most}"
+        if np.isfinite(best):
+            said += f", best {best:.4f} nats a row"
+        if over:
+            said += f"; {'; '.join(dict.fromkeys(contest.why for contest in contests))}"
+        log_event(event, said)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        """Count the seconds of one part of the work."""
+        self._part, self._since = part, time.perf_counter()
+        try:
+            yield
+        finally:
+            self._count()
+            self._part = ""
+
+    def _count(self) -> None:
+        """Count the seconds since the last count."""
+        if self._part:
+            now = time.perf_counter()
+            spent = self.run.seconds.get(self._part, 0.0) + now - self._since
+            self.run.seconds[self._part], self._since = spent, now
+
+    def _check_summary(self, summary: Summary) -> None:
+        name, overall = self.job.source.name, self.run.overall
+        assert overall is not None
+        if overall.weight[0] == 0:
+            why = "all sample weights are zero" if summary.n_rows else "no row can be read"
+            raise DataError(f"{name}: {why}; nothing to fit")
+        most = max(each.n_components for each in self.job.candidates)
+        if summary.skipped and summary.n_rows < most:
+            raise DataError(
+                f"{name}: only {summary.n_rows} rows can be read, fewer than n_components = {most}"
+            )
+
+    def _check_unchanged(self) -> None:
+        """The weighted mean of all rows is in every pass's statistics: it must be pass 0's."""
+        run, source = self.run, self.job.source
+        assert run.final is not None
+        assert run.overall is not None
+        statistics, overall = run.final.training.each[0], run.overall
+        moments = statistics.components
+        seen = moments.weight @ (moments.mean - overall.mean[0]) / moments.weight.sum()
+        sigma = np.sqrt(overall.scatter[0] / overall.weight[0])
+        room = CHANGED_TOLERANCE * sigma + 1e-12 * np.abs(overall.mean[0])
+        expected = source.n_samples - sum(stop - start for start, stop in run.skipped)
+        if statistics.n_rows != expected or np.any(np.abs(seen) > room):
+            raise DataError(
+                f"{source.name} changed while it was being fitted: its rows are not those that "
+                "the first pass read; fit a copy that nothing writes to"
+            )
+
+
+PARTS = ("sample", "starts", "passes", "last_read")
+
+
+def _runs(indices: set[int]) -> tuple[tuple[int, int], ...]:
+    """Write a set as runs (start, stop).
+
+    >>> _runs({0, 1, 2, 5})
+    ((0, 3), (5, 6))
+    """
+    starts = sorted(i for i in indices if i - 1 not in indices)
+    stops = sorted(i + 1 for i in indices if i + 1 not in indices)
+    return tuple(zip(starts, stops, strict=True))
