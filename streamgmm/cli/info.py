@@ -1,0 +1,73 @@
+"""``streamgmm info``: what a model, an array or an output is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from streamgmm.cli.describe import describe_model, ended, print_components
+from streamgmm.cli.options import json_option, print_json
+
+
+@click.command("info")
+@click.argument("path", metavar="MODEL_OR_DATA")
+@json_option
+def info_command(path: str, as_json: bool) -> None:
+    """Say what a model, an array of rows or an output is."""
+    from streamgmm.estimators.loading import load
+    from streamgmm.storage import is_model
+    from streamgmm.storage.output import is_unfinished
+
+    if is_model(path):
+        described = {"kind": "model", "path": path} | describe_model(load(path))
+        if as_json:
+            print_json(described)
+            return
+        print_components(described)
+        print(
+            f"{described['covariance_type']} covariances, {described['n_features']} features; "
+            f"{_came_to_be(described)}"
+        )
+        return
+    if is_unfinished(path):
+        described = {"kind": "unfinished output", "path": path}
+        said = f"{path}: an output that is being written, or was when its writer ended"
+    else:
+        described = {"kind": "array", "path": path} | _describe_array(path)
+        said = (
+            f"{path}: a Zarr array of shape {tuple(described['shape'])}, {described['dtype']}, "
+            f"{described['bytes']:,} bytes\nchunks of {tuple(described['chunks'])}"
+        )
+        if described["blocks"] is not None:
+            said += f", read as {described['blocks']} blocks"
+    if as_json:
+        print_json(described)
+    else:
+        print(said)
+
+
+def _describe_array(path: str) -> dict[str, Any]:
+    from streamgmm.sources import open_source, parse_block_size
+    from streamgmm.sources.zarr_open import open_ref
+
+    array = open_ref(path).array
+    blocks = None
+    if array.ndim == 2 and array.dtype.kind in "buif" and array.size:
+        source = open_source(path)
+        blocks = len(source.blocks(parse_block_size("auto", source)))
+    return {
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+        "bytes": int(array.nbytes),
+        "chunks": list(array.chunks),
+        "blocks": blocks,
+    }
+
+
+def _came_to_be(described: dict[str, Any]) -> str:
+    if "alarms" in described:
+        latest = described["alarms"][-3:]
+        alarms = "".join(f"; alarm after row {a['row']:,} ({a['kind']})" for a in latest)
+        return f"learned from {described['rows']:,} rows{alarms}"
+    return f"{ended(described)} after {described['n_iter']} iterations"

@@ -1,0 +1,88 @@
+"""``streamgmm predict``: what a model says of every row, written to Zarr."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from streamgmm.cli.options import cluster, print_json, progress, running
+
+WHAT = ("labels", "proba", "log-density")
+
+
+@click.command("predict")
+@click.argument("model")
+@click.argument("data")
+@click.option("--out", required=True, metavar="ARRAY", help="Where to write a Zarr array.")
+@click.option(
+    "--what",
+    type=click.Choice(WHAT),
+    default="labels",
+    show_default=True,
+    help="The likeliest component of each row; the probability of each; or the log-density.",
+)
+@running
+def predict_command(
+    model: str,
+    data: str,
+    out: str,
+    what: str,
+    workers: int | None,
+    scheduler: str | None,
+    threads: int | None,
+    block_size: str,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Write what MODEL says of every row of DATA to a Zarr array.
+
+    Example: streamgmm predict model.zarr data.zarr --out labels.zarr
+    """
+    from streamgmm.estimators.loading import load
+    from streamgmm.predict import predict_to
+    from streamgmm.sources import open_source
+
+    mixture = load(model)._mixture()
+    source = open_source(data)
+    started = time.perf_counter()
+    with cluster(workers, scheduler, threads), progress(quiet) as bar:
+        done = 0
+
+        def on_block(rows: int) -> None:
+            nonlocal done
+            done += rows
+            if bar is not None:
+                bar.tell("predict", done, source.n_samples)
+
+        array, tally = predict_to(
+            source,
+            mixture,
+            out,
+            what=what.replace("-", "_"),
+            overwrite=overwrite,
+            block_size=int(block_size) if block_size.isdigit() else block_size,
+            n_threads=threads,
+            on_block=on_block,
+        )
+    seconds = time.perf_counter() - started
+    if as_json:
+        print_json(
+            {
+                "out": out,
+                "what": what,
+                "shape": list(array.shape),
+                "dtype": str(array.dtype),
+                "rows": tally.n_rows,
+                "rows_by_component": tally.counts.tolist(),
+                "lowest_log_density": tally.lowest,
+                "lowest_row": tally.lowest_row,
+                "seconds": seconds,
+            }
+        )
+        return
+    counts = ", ".join(f"{k}: {n:,}" for k, n in enumerate(tally.counts))
+    print(f"{what} of {tally.n_rows:,} rows in {seconds:.1f} s; written to {out}")
+    print(f"rows by component: {counts}")
+    print(f"least likely row: {tally.lowest_row} (log-density {tally.lowest:.3f})")
