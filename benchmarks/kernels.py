@@ -11,10 +11,11 @@ iteration. Figures are medians over iterations. Before each of ours comes a pass
 timed: within a fit the processors are awake and at their pace, and a virtual one that has
 idled takes some ten milliseconds to be so, most of an iteration of ours.
 
-Where pomegranate, torchgmm or gmmx are installed (the extra ``peers``), each has a column with its
-seconds and their ratio to ours, from the same start and in the same turns, in a process of its
-own: "-" where it lacks the kind of covariances. Lines below the table say how near to our
-log-likelihood each must come, and why some need not come as near as scikit-learn, which is 1e-9.
+Where pomegranate, torchgmm, gmmx or oneDAL (daal4py) are installed (the extra ``peers``), each
+has a column with its seconds and their ratio to ours, from the same start and in the same turns,
+in a process of its own: "-" where it lacks the kind of covariances. Lines below the table say how
+near to our log-likelihood each must come, and why some need not come as near as scikit-learn,
+which is 1e-9.
 
 The rate beside it counts the multiplications and additions of two products with all quadratic
 features, (N × P)(P × K) and back, P = (D + 1)(D + 2) / 2, and compares it with BLAS on products
