@@ -30,6 +30,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import click
 import numpy as np
@@ -87,8 +88,13 @@ def table_line(cells: Sequence[str]) -> str:
 
 def rows(w: Workload, rng: np.random.Generator) -> np.ndarray:
     """Overlapping blobs in random order, so that no component can be left out."""
-    centres = rng.normal(size=(w.k, w.d))
-    return centres[rng.integers(w.k, size=w.n)] + rng.normal(size=(w.n, w.d))
+    return around(rng.normal(size=(w.k, w.d)), w.n, rng)
+
+
+def around(centres: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows (n, D) about centres (K, D), each of them as likely, with unit variances."""
+    k, d = centres.shape
+    return centres[rng.integers(k, size=n)] + rng.normal(size=(n, d))
 
 
 def start(w: Workload, X: np.ndarray, rng: np.random.Generator) -> Mixture:
@@ -143,7 +149,7 @@ class Theirs:
         return float(mean) * len(self.X)
 
 
-def timed(call: Callable[[], float]) -> tuple[float, float]:
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds and what the call gives, once the threads of the call before have come to rest.
 
     BLAS threads wait for more work with their processors busy, for some tens of milliseconds.
