@@ -1,9 +1,10 @@
-"""EM of other libraries beside ours, for `benchmarks.kernels`: those of them that are installed.
+"""Other libraries beside ours, those of them that are installed: their iterations, and their fits.
 
 ``pip install "streamgmm[peers]"`` brings them; none is needed by anything else.
 
-Each runs in a process of its own (`benchmarks.remote`). What it is told is when to iterate; what
-it answers is the log-likelihood before.
+Each runs in a process of its own (`benchmarks.remote`). `benchmarks.kernels` tells it when to
+iterate, and it answers with the log-likelihood before; `benchmarks.time_to_model` tells it when
+to fit, and it answers with the model.
 """
 
 from __future__ import annotations
@@ -209,6 +210,55 @@ LIBRARIES = (
 def installed() -> list[Library]:
     """Those that can be had here."""
     return [library for library in LIBRARIES if find_spec(library.module or library.name)]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model that a library gave: parameters of a mixture of Gaussians, and iterations.
+
+    `timings` are seconds of the parts of the fit, where the library tells them.
+    """
+
+    weights: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    n_iter: int
+    converged: bool
+    timings: dict[str, float] | None = None
+
+
+def fit_onedal(
+    X: np.ndarray, n_components: int, kind: str, threads: int
+) -> Callable[[int, int], Fitted]:
+    """Fits of oneDAL, given a seed and a number of trials; in the precision of the rows.
+
+    Its own start is the best of some trials (20 by default): random rows as means, and ten
+    iterations on all rows. From there it climbs by scikit-learn's rule: to 1e-3 nats a row, in
+    at most 100 iterations.
+    """
+    import daal4py
+
+    daal4py.daalinit(threads)
+    options = {
+        "nComponents": n_components,
+        "covarianceStorage": STORAGE[kind],
+        "fptype": "float" if X.dtype == np.float32 else "double",
+    }
+    limit = 100
+    em = daal4py.em_gmm(maxIterations=limit, accuracyThreshold=1e-3 * len(X), **options)
+
+    def fit(seed: int, n_trials: int) -> Fitted:
+        engine = daal4py.engines_mt19937(seed=seed)
+        trials = daal4py.em_gmm_init(nTrials=n_trials, engine=engine, **options)
+        start = trials.compute(X)
+        end = em.compute(X, start.weights, start.means, start.covariances)
+        covariances = np.array(end.covariances).reshape(
+            (n_components, *X.shape[1:]) + X.shape[1:] * (kind == "full")
+        )
+        n_iter = int(end.nIterations[0, 0])
+        return Fitted(end.weights[0], end.means, covariances, n_iter, n_iter < limit)
+
+    return fit
 
 
 class Peer(Remote):
