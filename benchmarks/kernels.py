@@ -11,10 +11,11 @@ iteration. Figures are medians over iterations. Before each of ours comes a pass
 timed: within a fit the processors are awake and at their pace, and a virtual one that has
 idled takes some ten milliseconds to be so, most of an iteration of ours.
 
-Where pomegranate, torchgmm or gmmx are installed (the extra ``peers``), each has a column with its
-seconds and their ratio to ours, from the same start and in the same turns, in a process of its
-own: "-" where it lacks the kind of covariances. Lines below the table say how near to our
-log-likelihood each must come, and why some need not come as near as scikit-learn, which is 1e-9.
+Where pomegranate, torchgmm, gmmx or oneDAL (daal4py) are installed (the extra ``peers``), each
+has a column with its seconds and their ratio to ours, from the same start and in the same turns,
+in a process of its own: "-" where it lacks the kind of covariances. Lines below the table say how
+near to our log-likelihood each must come, and why some need not come as near as scikit-learn,
+which is 1e-9.
 
 The rate beside it counts the multiplications and additions of two products with all quadratic
 features, (N × P)(P × K) and back, P = (D + 1)(D + 2) / 2, and compares it with BLAS on products
@@ -29,6 +30,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import click
 import numpy as np
@@ -86,8 +88,13 @@ def table_line(cells: Sequence[str]) -> str:
 
 def rows(w: Workload, rng: np.random.Generator) -> np.ndarray:
     """Overlapping blobs in random order, so that no component can be left out."""
-    centres = rng.normal(size=(w.k, w.d))
-    return centres[rng.integers(w.k, size=w.n)] + rng.normal(size=(w.n, w.d))
+    return around(rng.normal(size=(w.k, w.d)), w.n, rng)
+
+
+def around(centres: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows (n, D) about centres (K, D), each of them as likely, with unit variances."""
+    k, d = centres.shape
+    return centres[rng.integers(k, size=n)] + rng.normal(size=(n, d))
 
 
 def start(w: Workload, X: np.ndarray, rng: np.random.Generator) -> Mixture:
@@ -142,7 +149,7 @@ class Theirs:
         return float(mean) * len(self.X)
 
 
-def timed(call: Callable[[], float]) -> tuple[float, float]:
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds and what the call gives, once the threads of the call before have come to rest.
 
     BLAS threads wait for more work with their processors busy, for some tens of milliseconds.

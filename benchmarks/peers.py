@@ -1,33 +1,29 @@
-"""EM of other libraries beside ours, for `benchmarks.kernels`: those of them that are installed.
+"""Other libraries beside ours, those of them that are installed: their iterations, and their fits.
 
 ``pip install "streamgmm[peers]"`` brings them; none is needed by anything else.
 
-Each runs in a process of its own, so that its threads and its memory are not ours, and so that a
-library that runs out of memory, or would take for ever, is a word in a table and not its end.
-What it is told is when to iterate; what it answers is the log-likelihood before.
+Each runs in a process of its own (`benchmarks.remote`). `benchmarks.kernels` tells it when to
+iterate, and it answers with the log-likelihood before; `benchmarks.time_to_model` tells it when
+to fit, and it answers with the model.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 
+from benchmarks.remote import Failure, Remote
 from streamgmm.model.mixture import Mixture
 
 REG_COVAR = 1e-6  # on the diagonal of covariances, as scikit-learn and we have it
-PATIENCE = 60.0  # seconds that an iteration may take
+STORAGE = {"full": "full", "diag": "diagonal"}  # kinds of covariances, as oneDAL names them
 
 Iteration = Callable[[], float]
 
@@ -38,6 +34,7 @@ class Library:
 
     `build` takes a start, rows and a number of threads. It is called in the process where the
     library is to run, and nothing else there has imported it: some settings are read only then.
+    `module` and `distribution` are what is imported and installed, if not called as `name` is.
     """
 
     name: str
@@ -45,10 +42,17 @@ class Library:
     rtol: float
     note: str
     build: Callable[[Mixture, np.ndarray, int], Iteration]
+    module: str = ""
+    distribution: str = ""
+
+    @property
+    def version(self) -> str:
+        """Of what is installed."""
+        return version(self.distribution or self.name)
 
     def __str__(self) -> str:
         """For below the table."""
-        return f"{self.name} {version(self.name)}: {self.note}; to rtol {self.rtol:g}"
+        return f"{self.name} {self.version}: {self.note}; to rtol {self.rtol:g}"
 
 
 def pomegranate(mixture: Mixture, X: np.ndarray, threads: int) -> Iteration:
@@ -137,6 +141,46 @@ def gmmx(mixture: Mixture, X: np.ndarray, threads: int) -> Iteration:
     return iterate
 
 
+def onedal(mixture: Mixture, X: np.ndarray, threads: int) -> Iteration:
+    """`em_gmm` with one iteration a call, which takes no longer than one of many in a call.
+
+    The ridge, which it lacks, is added between iterations.
+    """
+    import daal4py
+
+    daal4py.daalinit(threads)
+    k, d = mixture.means.shape
+    full = mixture.family.name == "full"
+    em = daal4py.em_gmm(
+        nComponents=k,
+        maxIterations=1,
+        accuracyThreshold=0.0,
+        covarianceStorage=STORAGE[mixture.family.name],
+    )
+    ridge = REG_COVAR * (np.eye(d) if full else np.ones((1, d)))
+    weights, means = mixture.weights[None], mixture.means
+    covariances = [covariance.reshape(ridge.shape) for covariance in mixture.covariances]
+
+    def iterate() -> float:
+        nonlocal weights, means, covariances
+        result = em.compute(X, weights, means, covariances)
+        weights, means = result.weights, result.means
+        covariances = [covariance + ridge for covariance in result.covariances]
+        return float(result.goalFunction[0, 0])
+
+    return iterate
+
+
+ONEDAL = Library(
+    "oneDAL",
+    ("full", "diag"),
+    1e-9,
+    "`em_gmm` of daal4py, float64; what we add to covariances is added between its iterations",
+    onedal,
+    "daal4py",
+    "daal",
+)
+
 LIBRARIES = (
     Library(
         "pomegranate",
@@ -159,76 +203,79 @@ LIBRARIES = (
         "JAX; float32 is all it takes, beside float64 of ours",
         gmmx,
     ),
+    ONEDAL,
 )
 
 
 def installed() -> list[Library]:
     """Those that can be had here."""
-    return [library for library in LIBRARIES if find_spec(library.name)]
+    return [library for library in LIBRARIES if find_spec(library.module or library.name)]
 
 
-def serve(
-    library: Library, mixture: Mixture, X: np.ndarray, threads: int, pipe: Connection
-) -> None:
-    """Iterate whenever asked; answer with the log-likelihood, or with words for what failed."""
-    with suppress(OSError):  # where memory runs out, this process is to go first
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    warnings.simplefilter("ignore")
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    try:
-        iterate = library.build(mixture, X, threads)
-        pipe.send(math.nan)
-        while True:
-            pipe.recv()
-            pipe.send(iterate())
-    except (EOFError, KeyboardInterrupt):
-        return  # nobody will ask again
-    except Exception as error:
-        short = isinstance(error, MemoryError) or "memory" in str(error).lower()
-        pipe.send("out of memory" if short else f"{type(error).__name__}")
+@dataclass(frozen=True)
+class Fitted:
+    """A model that a library gave: parameters of a mixture of Gaussians, and iterations.
+
+    `timings` are seconds of the parts of the fit, where the library tells them.
+    """
+
+    weights: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    n_iter: int
+    converged: bool
+    timings: dict[str, float] | None = None
 
 
-class Peer:
+def fit_onedal(
+    X: np.ndarray, n_components: int, kind: str, threads: int
+) -> Callable[[int, int], Fitted]:
+    """Fits of oneDAL, given a seed and a number of trials; in the precision of the rows.
+
+    Its own start is the best of some trials (20 by default): random rows as means, and ten
+    iterations on all rows. From there it climbs by scikit-learn's rule: to 1e-3 nats a row, in
+    at most 100 iterations.
+    """
+    import daal4py
+
+    daal4py.daalinit(threads)
+    options = {
+        "nComponents": n_components,
+        "covarianceStorage": STORAGE[kind],
+        "fptype": "float" if X.dtype == np.float32 else "double",
+    }
+    limit = 100
+    em = daal4py.em_gmm(maxIterations=limit, accuracyThreshold=1e-3 * len(X), **options)
+
+    def fit(seed: int, n_trials: int) -> Fitted:
+        engine = daal4py.engines_mt19937(seed=seed)
+        trials = daal4py.em_gmm_init(nTrials=n_trials, engine=engine, **options)
+        start = trials.compute(X)
+        end = em.compute(X, start.weights, start.means, start.covariances)
+        covariances = np.array(end.covariances).reshape(
+            (n_components, *X.shape[1:]) + X.shape[1:] * (kind == "full")
+        )
+        n_iter = int(end.nIterations[0, 0])
+        return Fitted(end.weights[0], end.means, covariances, n_iter, n_iter < limit)
+
+    return fit
+
+
+class Peer(Remote):
     """EM of another library, an iteration at a time; what it took, and why it stopped."""
 
     def __init__(self, library: Library, mixture: Mixture, X: np.ndarray, threads: int) -> None:
         self.library = library
         self.seconds: list[float] = []
-        self.failure = ""
-        context = get_context("spawn")  # threads of ours do not survive a fork
-        self._pipe, end = context.Pipe()
-        self._process = context.Process(
-            target=serve, args=(library, mixture, X, threads, end), daemon=True
-        )
-        self._process.start()
-        end.close()
-        self._answer()
-
-    def close(self) -> None:
-        """End its process."""
-        self._process.kill()
-        self._process.join()
-        self._pipe.close()
+        super().__init__(library.build, (mixture, X), threads)
 
     def __call__(self) -> float:
         """Iterate once; the log-likelihood before, or NaN."""
-        with suppress(OSError):  # a process that is gone is noticed where it does not answer
-            self._pipe.send(None)
-        return self._answer()
-
-    def _answer(self) -> float:
-        if not self._pipe.poll(PATIENCE):
-            self.failure = f"over {PATIENCE:g} s"
-            self._process.kill()
+        answer = self.ask()
+        if isinstance(answer, Failure):
+            self.failure = answer  # there is no going on after an iteration that failed
             return math.nan
-        try:
-            answer: float | str = self._pipe.recv()
-        except (EOFError, OSError):
-            answer = "killed"
-        if isinstance(answer, str):
-            self.failure = answer
-            return math.nan
-        return answer
+        return float(answer)
 
     def note(self, seconds: float, value: float, ours: float) -> None:
         """Keep the time of an iteration, and notice a log-likelihood that is not ours."""
