@@ -17,7 +17,7 @@ from benchmarks.kernels import Theirs, Workload, timed
 from benchmarks.peers import Fitted
 from benchmarks.remote import Failure, Remote
 from streamgmm import GaussianMixture
-from streamgmm.mixture import Mixture
+from streamgmm.model.mixture import Mixture
 
 
 def tell(words: str, *, end: bool = True) -> None:
