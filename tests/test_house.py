@@ -34,6 +34,7 @@ FLOORS = [
         "calibrate",
         "candidates",
         "checkpoint",
+        "clustering",
         "drift",
         "fit",
         "initialize",
