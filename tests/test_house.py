@@ -26,6 +26,7 @@ ROOMS = [
     "progress",
     "kernels",
     "model",
+    "clustering",
     "sources",
     "passes",
     "storage",

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 
+from streamgmm.clustering import k_means, kmeans_plusplus
 from streamgmm.model.families import FAMILIES
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats, Moments
@@ -87,9 +87,7 @@ def _responsibilities(
     """(n, K) responsibilities, or (n,) labels, -1 for rows that no component starts from."""
     n = len(X)
     if how == "kmeans":
-        kmeans = KMeans(n_clusters=k, n_init=1, random_state=random_state)
-        with one_openmp_thread():
-            return np.asarray(kmeans.fit(X, sample_weight=weight).labels_, dtype=np.intp)
+        return k_means(X, k, random_state, weight).labels.astype(np.intp)
     if how == "random":
         resp = np.asarray(random_state.uniform(size=(n, k)), dtype=X.dtype).astype(np.float64)
         return np.asarray(resp / resp.sum(axis=1)[:, None])
@@ -100,7 +98,7 @@ def _responsibilities(
             with one_openmp_thread():  # in a process that was forked, more would wait for ever
                 return np.asarray(pairwise_distances_argmin(X, X[chosen]), dtype=np.intp)
     else:
-        _, chosen = kmeans_plusplus(X, k, sample_weight=weight, random_state=random_state)
+        _, chosen = kmeans_plusplus(X, k, random_state, weight)
     labels = np.full(n, -1, np.intp)
     labels[chosen] = np.arange(k)
     return labels
