@@ -52,7 +52,7 @@ class Rules:
     extrapolation, is less (and, where `statistical`, when it is less than a tenth of what the
     sample's own noise is worth, p/2N). A candidate that is to `retire` leaves when another has
     reached more than it is expected to. One that is `settled`, since it has come to the top on a
-    sample of the rows, is judged by its first gain already.
+    sample of the rows, is judged by its first two gains already.
     """
 
     tol: float
@@ -115,6 +115,8 @@ class Ascent:
         What `groups` were when the sweep began.
     memory : Memory or None
         Of earlier sweeps, where the climb is accelerated.
+    entered : float
+        The log-likelihood where the climb began, nats; minus infinity where that is not known.
     read : float
         How often the rows were read: less than `passes` where they were kept in between.
     """
@@ -138,6 +140,7 @@ class Ascent:
     before: list[Statistics] = field(default_factory=list)
     memory: Memory | None = None
     read: float = 0.0
+    entered: float = -np.inf
 
     def __post_init__(self) -> None:
         """Begin the first sweep, or the one that comes next."""
@@ -253,7 +256,8 @@ class Ascent:
         """
         gains = np.diff([step.free_energy for step in self.steps[-6:]])
         if len(gains) == 1 and self.rules.settled:
-            return float(gains[0]), _SLOWEST
+            rate = gains[0] / max(self.steps[0].free_energy - self.entered, 1e-100)
+            return float(gains[0]), float(min(rate, _SLOWEST))
         if len(gains) < 2:
             return np.inf, np.inf
         latest = max(gains[-1], gains[-2] if self.rules.accelerate else 0.0)
@@ -280,6 +284,8 @@ class Ascent:
         """Note what a sweep has reached; return from a jump that led down."""
         rules = self.rules
         energy = free_energy(self.mixture, total)
+        if not self.steps and not self.before:
+            self.entered = total.log_likelihood
         if self.memory is not None and self.memory.jumped and energy < self.free_energy:
             self.mixture, self.groups = self.memory.restore()
             self.before = []

@@ -40,6 +40,11 @@ class Effort:
         return max(1, (self.wave - 1).bit_length())
 
     @property
+    def most_rows(self) -> int:
+        """Rows of the last round."""
+        return self.n_rows << (self.rounds - 1)
+
+    @property
     def n_starts(self) -> int:
         """Starts that are tried at most."""
         return self.wave * self.waves
