@@ -51,7 +51,7 @@ class SamplePlan:
     """How pass 0 samples: the `size` rows of the smallest keys, drawn by `seed`.
 
     A row's key is a hash of the seed and the row's index, so the sample depends on neither
-    blocks nor workers. Rows whose key exceeds `threshold` cannot be among them (but for one
+    blocks nor workers. Rows of weight zero are not sampled. Rows whose key exceeds `threshold` cannot be among them (but for one
     sample in 1e9) and stay where they are.
     """
 
@@ -61,6 +61,11 @@ class SamplePlan:
     threshold: int
     holdout: Holdout | None = None
     skip: bool = False
+
+    @property
+    def thorough(self) -> SamplePlan:
+        """The same sample without a threshold: for weights that are mostly zero."""
+        return replace(self, threshold=2**64 - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,11 +193,13 @@ def _summarize(plan: SamplePlan, block: Block) -> Summary:
         if accumulator is None:
             accumulator = _one_component(piece.rows)
         accumulator.add(piece.rows, NO_WEIGHT if weight is None else weight)
-        weight = np.ones(len(piece.rows)) if weight is None else weight
-        total += float(weight.sum())
         keys = hash_rows(piece.start, piece.start + len(piece.rows), plan.seed)
-        whole = plan.threshold == 2**64 - 1
-        chosen: Any = slice(None) if whole else keys <= np.uint64(plan.threshold)
+        chosen: Any = keys <= np.uint64(plan.threshold)
+        if weight is None:
+            weight = np.ones(len(piece.rows))
+        else:
+            chosen &= weight > 0
+        total += float(weight.sum())
         parts.append((keys[chosen], piece.rows[chosen], weight[chosen]))
         n_rows += len(piece.rows)
     if accumulator is None:

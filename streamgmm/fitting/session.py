@@ -268,8 +268,11 @@ class Session:
 
     def _look(self) -> Summary:
         new = None if self.job.seen is None else len(self.job.groups) - 1
-        summary: Summary = self._reader.run(summarize, self.job.plan, "sample", group=new)
-        return summary.trimmed(self.job.plan.size)
+        plan = self.job.plan
+        summary: Summary = self._reader.run(summarize, plan, "sample", group=new)
+        if plan.thorough != plan and len(summary.rows) < plan.size // 2:
+            summary = self._reader.run(summarize, plan.thorough, "sample", group=new)
+        return summary.trimmed(plan.size)
 
     def _overall(self, summary: Summary) -> Moments:
         seen = self.job.seen
@@ -386,6 +389,11 @@ class Session:
         if summary.skipped and summary.n_rows < most:
             raise DataError(
                 f"{name}: only {summary.n_rows} rows can be read, fewer than n_components = {most}"
+            )
+        if self.job.given is None and len(summary.rows) < most:
+            raise DataError(
+                f"{name}: only {len(summary.rows)} rows have a weight above zero, fewer than "
+                f"n_components = {most}"
             )
 
     def _check_unchanged(self) -> None:

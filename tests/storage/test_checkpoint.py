@@ -264,7 +264,7 @@ def test_the_lock_of_another_host_is_watched(tmp_path, monkeypatch):
 def test_an_object_store(ending):
     url = f"memory://run-{os.getpid()}.zarr"
     undisturbed = run(**KINDS["incremental"])
-    ending(30)
+    ending(9)
     with pytest.raises(EndedError):
         run(url, **KINDS["incremental"])
     ending(math.inf)
