@@ -45,6 +45,7 @@ from streamgmm.online.stepwise import (
     mixture_of,
 )
 from streamgmm.passes import LocalExecutor, open_executor
+from streamgmm.places import Place
 from streamgmm.sources import Block, Piece, Source, check_finite, parse_block_size
 from streamgmm.storage import save_model
 
@@ -348,7 +349,7 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         self.save_with(path, {}, overwrite)
 
     def save_with(
-        self, path: str | os.PathLike[str], more: dict[str, Any], overwrite: bool = False
+        self, path: str | os.PathLike[str] | Place, more: dict[str, Any], overwrite: bool = False
     ) -> None:
         """As `save`, with more values in the same atomic step."""
         self._model_rows()

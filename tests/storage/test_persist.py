@@ -23,7 +23,7 @@ from streamgmm.errors import (
 )
 from streamgmm.estimators.loading import load
 from streamgmm.storage import load_group, save_model
-from streamgmm.storage.place import Place
+from streamgmm.storage.group import AtomicGroup
 
 ARRAYS = {
     "weights_": np.array([0.25, 0.75]),
@@ -210,14 +210,14 @@ def test_a_full_disk_leaves_the_old_model_or_nothing(places, kind, replaced, mon
     path = places[kind]
     if replaced:
         write(path)
-    plain = Place.write
+    plain = AtomicGroup.write
 
     def full(self, key, array):
         if key.endswith("means_"):
             raise OSError(errno.ENOSPC, "No space left on device")
         plain(self, key, array)
 
-    monkeypatch.setattr(Place, "write", full)
+    monkeypatch.setattr(AtomicGroup, "write", full)
     with pytest.raises(OutputError, match="No space left"):
         write(path, scale=2.0, overwrite=True)
     monkeypatch.undo()
@@ -234,15 +234,15 @@ KILLED = """
 import os, sys
 import numpy as np
 from tests.storage.test_persist import write
-from streamgmm.storage.place import Place
-plain, left = Place.write, int(sys.argv[2])
+from streamgmm.storage.group import AtomicGroup
+plain, left = AtomicGroup.write, int(sys.argv[2])
 def write_some(self, key, array):
     global left
     left -= 1
     if left < 0:
         os._exit(9)
     plain(self, key, array)
-Place.write = write_some
+AtomicGroup.write = write_some
 write(sys.argv[1], scale=2.0, overwrite=True)
 """
 
@@ -267,7 +267,7 @@ def test_a_process_that_ends_between_two_writes_leaves_the_old_model(tmp_path, r
 def test_a_model_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
     path = tmp_path / "m.zarr"
     write(path)
-    plain, replaced = Place.read, []
+    plain, replaced = AtomicGroup.read, []
 
     def read(self, key, name, wanted):
         if name == "means_" and not replaced:
@@ -275,5 +275,5 @@ def test_a_model_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
             write(path, scale=2.0, overwrite=True)
         return plain(self, key, name, wanted)
 
-    monkeypatch.setattr(Place, "read", read)
+    monkeypatch.setattr(AtomicGroup, "read", read)
     check(path, scale=2.0)
