@@ -22,7 +22,7 @@ from streamgmm.storage.group import AtomicGroup, DamagedError, describe, digest
 from streamgmm.storage.values import decode, encode
 
 FORMAT = "streamgmm"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 knew no packed values
 _SLOTS = ("", "alternate/")
 _READ_TRIES = 3
 
@@ -70,8 +70,7 @@ def save_model(
         A URL is opened by fsspec.
     kind : str
     params, attrs : dict
-        Values are None, bool, int, float, str, arrays of numbers or strings,
-        ``numpy.random.RandomState``, and lists, tuples and dicts of these.
+        Values that `streamgmm.storage.values.encode` takes.
     arrays : dict of str to ndarray
         Stored as ``path/name``.
     overwrite : bool

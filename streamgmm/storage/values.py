@@ -2,22 +2,22 @@
 
 JSON has no word for NaN, tuples or arrays. Each is written as an object of one key, its kind:
 
-=================== ======================================================
-``{"float": …}``    NaN or infinity, as Python writes it
-``{"tuple": […]}``  a tuple
-``{"dict": {…}}``   a dict whose keys are identifiers
-``{"array": …}``    an array of numbers; whoever encodes decides where it is
-``{"strings": …}``  a one-dimensional array of strings
-``{"random_state": …}`` the state of a ``numpy.random.RandomState``
-``{<name>: {…}}``   a type in `TYPES`, by its fields
-=================== ======================================================
+========================= =========================================================
+``{"float": …}``          NaN or infinity, as Python writes it
+``{"tuple": […]}``        a tuple
+``{"dict": {…}}``         a dict, whose keys are identifiers
+``{"array": …}``          an array of numbers; whoever encodes says where it is
+``{"strings": […]}``      a one-dimensional array of strings
+``{"packed": {…}}``       a value whose arrays are stored as one for each dtype
+``{"random_state": {…}}`` the state of a ``numpy.random.RandomState``
+``{<name>: {…}}``         a type in `TYPES`, by its fields
+========================= =========================================================
 
 Nothing is pickled, and decoding runs no code of the file's.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -83,6 +83,38 @@ TYPES: dict[type, tuple[str, ValueType]] = {
 _BY_NAME = dict(TYPES.values())
 
 
+class Packer:
+    """Many small arrays as one flat array for each dtype, since a file each is slow to write."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[str, list[Array]] = {}
+        self._sizes: dict[str, int] = {}
+
+    def put(self, array: Array) -> tuple[str, int, list[int]]:
+        """Take an array; give its dtype, where it begins in the flat array, and its shape."""
+        dtype = array.dtype.name
+        offset = self._sizes.get(dtype, 0)
+        self._pieces.setdefault(dtype, []).append(array.reshape(-1))
+        self._sizes[dtype] = offset + array.size
+        return dtype, offset, list(array.shape)
+
+    def flat(self) -> dict[str, Array]:
+        """Give the flat arrays, by dtype."""
+        return {dtype: np.concatenate(pieces) for dtype, pieces in self._pieces.items()}
+
+
+def take(flat: Array, offset: int, shape: Sequence[int]) -> Array:
+    """Copy an array out of a flat one, which the copy does not keep in memory."""
+    return flat[offset : offset + math.prod(shape)].reshape(shape).copy()
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A value whose arrays are to be stored as one for each dtype; decoded as the value."""
+
+    value: Any
+
+
 def is_numeric(value: object) -> bool:
     """Whether `value` is an array of booleans, integers or real numbers."""
     return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
@@ -97,7 +129,7 @@ def encode(name: str, value: Any, put: Put) -> Any:
         What errors call it; arrays inside are ``name/key``.
     value : object
         None, bool, int, float, str, a path, an array of numbers or strings, a `RandomState`, a
-        type in `TYPES`, or a list, tuple or dict of these.
+        type in `TYPES`, or a list, tuple, dict or `Packed` of these.
     put : callable
         Called with the name and the array; what it gives, which is JSON, is `decode`'s `get`
         called with.
@@ -134,6 +166,11 @@ def encode(name: str, value: Any, put: Put) -> Any:
     if type(value) in TYPES:
         kind, how = TYPES[type(value)]
         return {kind: _encode_fields(name, how.apart(value), put)}
+    if isinstance(value, Packed):
+        packer = Packer()
+        inner = encode(name, value.value, lambda _, array: packer.put(array))
+        flat = _encode_fields(name, packer.flat(), put)
+        return {"packed": {"value": inner, "arrays": flat}}
     if isinstance(value, np.random.RandomState):
         state: Any = value.get_state(legacy=False)
         if state["bit_generator"] == "MT19937":
@@ -187,52 +224,10 @@ def decode(value: Any, get: Get) -> Any:
         random = np.random.RandomState()
         random.set_state(inner)
         return random
+    if kind == "packed":
+        flat = {dtype: decode(item, get) for dtype, item in inner["arrays"].items()}
+        return decode(inner["value"], lambda at: take(flat[at[0]], *at[1:]))
     if kind != "dict" and kind not in _BY_NAME:
         raise ModelFileError(f"a value of unknown kind '{kind}'")
     found = {key: decode(item, get) for key, item in inner.items()}
     return found if kind == "dict" else _BY_NAME[kind].together(found)
-
-
-class Packer:
-    """Many small arrays as one flat array for each dtype, since a file each is slow to write."""
-
-    def __init__(self) -> None:
-        self._pieces: dict[str, list[Array]] = {}
-        self._sizes: dict[str, int] = {}
-
-    def put(self, array: Array) -> tuple[str, int, list[int]]:
-        """Take an array; give its dtype, where it begins in the flat array, and its shape."""
-        dtype = array.dtype.name
-        offset = self._sizes.get(dtype, 0)
-        self._pieces.setdefault(dtype, []).append(array.reshape(-1))
-        self._sizes[dtype] = offset + array.size
-        return dtype, offset, list(array.shape)
-
-    def flat(self) -> dict[str, Array]:
-        """Give the flat arrays, by dtype."""
-        return {dtype: np.concatenate(pieces) for dtype, pieces in self._pieces.items()}
-
-
-def take(flat: Array, offset: int, shape: Sequence[int]) -> Array:
-    """Copy an array out of a flat one, which the copy does not keep in memory."""
-    return flat[offset : offset + math.prod(shape)].reshape(shape).copy()
-
-
-def pack(name: str, value: Any) -> dict[str, Any]:
-    """Give `value` as a JSON text and a flat array for each dtype.
-
-    Examples
-    --------
-    >>> unpack(pack("x", {"a": np.arange(3), "b": [np.eye(2), None]}))
-    {'a': array([0, 1, 2]), 'b': [array([[1., 0.],
-           [0., 1.]]), None]}
-    """
-    packer = Packer()
-    text = json.dumps(encode(name, value, lambda _, array: packer.put(array)))
-    return {"values": text, "arrays": packer.flat()}
-
-
-def unpack(packed: Mapping[str, Any]) -> Any:
-    """Give back what `pack` was given."""
-    arrays = packed["arrays"]
-    return decode(json.loads(packed["values"]), lambda at: take(arrays[at[0]], *at[1:]))

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from streamgmm.errors import (
     ParameterError,
 )
 from streamgmm.estimators.loading import load
+from streamgmm.estimators.seen import describe_seen, parse_seen
 from streamgmm.storage import load_group, save_model
 from streamgmm.storage.group import AtomicGroup
 
@@ -172,8 +174,8 @@ def test_damage_is_named(tmp_path, how):
 def test_a_newer_format_says_what_to_install(tmp_path):
     path = tmp_path / "m.zarr"
     write(path)
-    _edit(path, format_version=2, streamgmm_version="3.1.0")
-    with pytest.raises(ModelFileError, match=r"format 2.*pip install.*streamgmm>=3\.1\.0"):
+    _edit(path, format_version=3, streamgmm_version="3.1.0")
+    with pytest.raises(ModelFileError, match=r"format 3.*pip install.*streamgmm>=3\.1\.0"):
         load(path)
     with pytest.raises(OutputExistsError):
         write(path)
@@ -277,3 +279,26 @@ def test_a_model_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(AtomicGroup, "read", read)
     check(path, scale=2.0)
+
+
+def test_models_of_format_1_are_read_and_go_on(tmp_path):
+    """Saved by the release before packed values: a batch model, and one that learns online."""
+    with zipfile.ZipFile(Path(__file__).parents[1] / "data/models_format_1.zip") as archive:
+        archive.extractall(tmp_path)
+    expected = json.loads((tmp_path / "expected.json").read_text())
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 2)) + 6.0 * rng.integers(0, 2, size=(2000, 1))
+    batch, online = load(tmp_path / "batch.zarr"), load(tmp_path / "online.zarr")
+    assert batch.means_.tolist() == expected["batch"]["means_"]
+    assert batch.lower_bounds_ == expected["batch"]["lower_bounds_"]
+    seen = parse_seen(batch.data_seen_, "full")
+    assert sum(group.n_rows for group in seen.groups) == 2000
+    np.testing.assert_equal(describe_seen(seen), batch.data_seen_)
+    online.partial_fit(X[1500:1600])
+    assert online.n_samples_seen_ == expected["n_samples_seen_"]
+    for name in ("weights_", "means_"):
+        np.testing.assert_allclose(getattr(online, name), expected[name], rtol=1e-9)
+    for name, model in (("batch", batch), ("online", online)):
+        model.save(tmp_path / f"{name}.zarr", overwrite=True)
+        again = load(tmp_path / f"{name}.zarr")
+        np.testing.assert_array_equal(again.means_, model.means_)

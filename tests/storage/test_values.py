@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from streamgmm.errors import ModelFileError, ParameterError
 from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.model.moments import Moments
-from streamgmm.storage.values import decode, encode, pack, unpack
+from streamgmm.storage.values import Packed, decode, encode
 
 rng = np.random.default_rng(0)
 
@@ -54,8 +54,8 @@ NESTED = st.recursive(
 )
 
 
-@given(NESTED)
-def test_plain_values_come_back(value):
+def through_json(value):
+    """What comes back, and the arrays that were kept beside the JSON."""
     arrays = []
 
     def put(name, array):
@@ -63,8 +63,13 @@ def test_plain_values_come_back(value):
         return len(arrays) - 1
 
     text = json.dumps(encode("x", value, put), allow_nan=False)
-    assert same(decode(json.loads(text), arrays.__getitem__), value)
-    assert same(unpack(pack("x", value)), value)
+    return decode(json.loads(text), arrays.__getitem__), arrays
+
+
+@given(NESTED)
+def test_plain_values_come_back(value):
+    assert same(through_json(value)[0], value)
+    assert same(through_json(Packed(value))[0], value)
 
 
 @pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
@@ -78,15 +83,19 @@ def test_values_of_our_own_come_back(kind):
         "moments": moments,
         "mixture": (Mixture.of(kind, np.full(2, 0.5), rng.normal(size=(2, 3)), covariances), None),
     }
-    assert same(unpack(pack("x", value)), value)
+    assert same(through_json(value)[0], value)
+    assert same(through_json(Packed(value))[0], value)
 
 
 def test_many_arrays_are_packed_into_one_for_each_dtype():
-    packed = pack("x", {"a": np.ones((2, 3)), "b": [np.zeros(4), np.arange(3)]})
-    assert {name: array.shape for name, array in packed["arrays"].items()} == {
-        "float64": (10,),
-        "int64": (3,),
-    }
+    value = {"a": np.ones((2, 3)), "b": [np.zeros(4), np.arange(3)]}
+    back, arrays = through_json([Packed(value), np.ones(1)])
+    assert same(back, [value, np.ones(1)])
+    assert [(array.dtype, array.shape) for array in arrays] == [
+        ("float64", (10,)),
+        ("int64", (3,)),
+        ("float64", (1,)),
+    ]
 
 
 @pytest.mark.parametrize(
