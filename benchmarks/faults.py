@@ -35,8 +35,7 @@ import streamgmm.sources.retry
 from streamgmm.errors import CheckpointError, ChunkError, OutputError, SchedulerError
 from streamgmm.fitting.fit import FitResult, FitSettings, fit
 from streamgmm.sources import open_source
-from streamgmm.storage.checkpoint.shelf import Shelf
-from streamgmm.storage.place import Place
+from streamgmm.storage.group import AtomicGroup
 
 ROWS, FEATURES, CHUNK = 240_000, 4, 4_000
 PATIENCE = 180.0  # seconds after which a run counts as hanging
@@ -170,11 +169,9 @@ def job_killed(bench: Bench, how: str) -> str:
 def killed_while_writing(bench: Bench, how: str) -> str:
     """The process is killed between two steps of writing a checkpoint."""
     path, out = bench.fresh(), bench.fresh()
-    name = str(bench.random.choice(["commit", "write", "settle", "remove"]))
+    name = str(bench.random.choice(["commit", "write", "sync", "remove"]))
     nth, before = int(bench.random.integers(1, 12)), bool(bench.random.integers(2))
-    owner: Any = Shelf if name == "remove" else Place
-    name = "_remove" if name == "remove" else name
-    real = getattr(owner, name)
+    real = getattr(AtomicGroup, name)
 
     def deadly(self: Any, *args: Any) -> Any:
         nonlocal nth
@@ -187,7 +184,7 @@ def killed_while_writing(bench: Bench, how: str) -> str:
         return value
 
     def work() -> FitResult:
-        setattr(owner, name, deadly)
+        setattr(AtomicGroup, name, deadly)
         return run_fit(bench.data, how, path, n_threads=2)
 
     died = wait_for(in_child(work, out), out) is None

@@ -8,10 +8,13 @@ from typing import Any
 from streamgmm.errors import ModelFileError
 from streamgmm.estimators.gaussian import GaussianMixture
 from streamgmm.estimators.online import OnlineGaussianMixture
+from streamgmm.places import Place
 from streamgmm.storage import load_group
 
 
-def load(path: str | os.PathLike[str], storage_options: dict[str, Any] | None = None) -> Any:
+def load(
+    path: str | os.PathLike[str] | Place, storage_options: dict[str, Any] | None = None
+) -> Any:
     """Load a model: an estimator of the class that was saved, fitted as it was.
 
     Parameters

@@ -31,10 +31,8 @@ from streamgmm.online.state import (
     chain_mixture,
     from_values,
     merge_states,
-    pack,
     state_of_mixture,
     to_values,
-    unpack,
 )
 from streamgmm.online.stepwise import (
     Learned,
@@ -45,8 +43,9 @@ from streamgmm.online.stepwise import (
     mixture_of,
 )
 from streamgmm.passes import LocalExecutor, open_executor
+from streamgmm.places import Place
 from streamgmm.sources import Block, Piece, Source, check_finite, parse_block_size
-from streamgmm.storage import save_model
+from streamgmm.storage import Packed, save_model
 
 BATCH_ROWS = 10_000  # rows of a source that are learned as one batch
 JOURNAL = 20_000  # batches that `monitor_` remembers, the latest
@@ -348,7 +347,7 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         self.save_with(path, {}, overwrite)
 
     def save_with(
-        self, path: str | os.PathLike[str], more: dict[str, Any], overwrite: bool = False
+        self, path: str | os.PathLike[str] | Place, more: dict[str, Any], overwrite: bool = False
     ) -> None:
         """As `save`, with more values in the same atomic step."""
         self._model_rows()
@@ -423,7 +422,7 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         """Whether there is a state, which a loaded model still has as values."""
         if "_online" not in self.__dict__ and "online_" in self.__dict__:
             values = self.__dict__.pop("online_")
-            self._online = from_values(unpack(values["state"]))
+            self._online = from_values(values["state"])
             held = values["held"]
             self._adapter = None if held is None else Adapter(held, values["due"])
             self._journal = values["journal"].tolist()
@@ -442,7 +441,7 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
     def _values(self) -> dict[str, Any]:
         adapter = self._adapter
         return {
-            "state": pack(to_values(self._online)),
+            "state": Packed(to_values(self._online)),
             "held": None if adapter is None else adapter.held,
             "due": 0 if adapter is None else adapter.due,
             "journal": np.array(self._journal, np.float64).reshape(-1, len(COLUMNS)),

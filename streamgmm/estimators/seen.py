@@ -8,25 +8,26 @@ import numpy as np
 
 from streamgmm.fitting.fit import Seen
 from streamgmm.model.mixture import Statistics
-from streamgmm.model.moments import Moments, Scatter
+from streamgmm.model.moments import Moments
+from streamgmm.storage.values import TYPES
 
-_SCALARS = ("n_rows", "weight", "log_likelihood", "entropy")
+_STATISTICS, _MOMENTS = TYPES[Statistics][1], TYPES[Moments][1]
 
 
 def describe_seen(seen: Seen) -> dict[str, Any]:
     """Give what a model was fitted to as ``data_seen_``.
 
     Statistics of groups are kept only where there are several: a fit that goes on after rows
-    were appended has no use for those of one.
+    were appended has no use for those of one. They are stacked, an array for each field.
     """
     described: dict[str, Any] = {"name": seen.name, "n_samples": seen.n_rows}
     if len(seen.groups) > 1:
+        overall = {f"component_{k}": v for k, v in _MOMENTS.apart(seen.overall).items()}
         described |= {
             "regions": np.array(seen.regions),
-            "overall": _arrays([seen.overall]),
+            "overall": _stack([overall]),
             "skipped": np.array(seen.skipped, np.int64).reshape(-1, 2),
-            "groups": _arrays([group.components for group in seen.groups])
-            | {name: np.array([getattr(g, name) for g in seen.groups]) for name in _SCALARS},
+            "groups": _stack([_STATISTICS.apart(group) for group in seen.groups]),
         }
     return described
 
@@ -36,37 +37,27 @@ def parse_seen(described: dict[str, Any], covariance_type: str) -> Seen | None:
     if "groups" not in described:
         return None
     groups = described["groups"]
-    kind: Any = covariance_type
+    (overall,) = _unstack(described["overall"], "diag")
     return Seen(
         described["name"],
         tuple((int(stop), int(size), int(n)) for stop, size, n in described["regions"]),
-        tuple(
-            Statistics(
-                int(groups["n_rows"][g]),
-                float(groups["weight"][g]),
-                float(groups["log_likelihood"][g]),
-                float(groups["entropy"][g]),
-                _moments(kind, groups, g),
-            )
-            for g in range(len(groups["n_rows"]))
-        ),
-        _moments("diag", described["overall"], 0),
+        tuple(_STATISTICS.together(each) for each in _unstack(groups, covariance_type)),
+        _MOMENTS.together({k.removeprefix("component_"): v for k, v in overall.items()}),
         tuple((int(start), int(stop)) for start, stop in described.get("skipped", ())),
     )
 
 
-def _arrays(moments: list[Moments]) -> dict[str, Any]:
-    return {
-        "component_weight": np.stack([m.weight for m in moments]),
-        "component_mean": np.stack([m.mean for m in moments]),
-        "component_scatter": np.stack([m.scatter for m in moments]),
-    }
+def _stack(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """An array for each field but the kind of scatter, which the model knows."""
+    names = [name for name in rows[0] if name != "component_kind"]
+    return {name: np.stack([row[name] for row in rows]) for name in names}
 
 
-def _moments(kind: Scatter, arrays: dict[str, Any], g: int) -> Moments:
-    return Moments(
-        kind,
-        arrays["component_weight"][g],
-        arrays["component_mean"][g],
-        arrays["component_scatter"][g],
-    )
+def _unstack(columns: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    n = len(columns["component_weight"])
+    rows = [{name: column[g] for name, column in columns.items()} for g in range(n)]
+    return [
+        {name: value if value.ndim else value.item() for name, value in row.items()}
+        | {"component_kind": kind}
+        for row in rows
+    ]

@@ -50,9 +50,9 @@ class Rules:
     `tol` in nats a row: with one group and no acceleration EM stops, as in scikit-learn, when
     the mean log-likelihood changes by less; otherwise when the gain still to come, by Aitken's
     extrapolation, is less (and, where `statistical`, when it is less than a tenth of what the
-    sample's own noise is worth, p/2N). A candidate that is to `retire` leaves when another has
-    reached more than it is expected to. One that is `settled`, since it has come to the top on a
-    sample of the rows, is judged by its first two gains already.
+    sample's own noise is worth, p/2N). Where candidates `race`, one stops when another has reached
+    more than it is expected to. One that is `settled`, since it has come to the top on a sample of
+    the rows, is judged by its first two gains already.
     """
 
     tol: float
@@ -61,7 +61,7 @@ class Rules:
     n_groups: int = 1
     accelerate: bool = False
     statistical: bool = False
-    retire: bool = False
+    race: bool = False
     settled: bool = False
     empty_components: str = "keep"
 

@@ -174,7 +174,7 @@ def _job(
         settings.reg_covar,
         len(groups),
         _accelerate(settings, len(groups), compared),
-        retire=len(groups) > 1,
+        race=len(groups) > 1,
         settled=compared and partial,
         empty_components=settings.empty_components,
     )

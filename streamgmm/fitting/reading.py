@@ -299,16 +299,16 @@ def climb(
         if leave is not None:
             leave()
         else:
-            _retire(ascents)
+            _stop_losers(ascents)
         if after is not None:
             after(whole)
 
 
-def _retire(ascents: Sequence[Ascent]) -> None:
+def _stop_losers(ascents: Sequence[Ascent]) -> None:
     """Stop candidates that are expected to end below what another has reached already."""
     reached = max((a.free_energy for a in ascents if not a.failed), default=-np.inf)
     for ascent in ascents:
-        if ascent.request is not None and ascent.predicted < reached and ascent.rules.retire:
+        if ascent.request is not None and ascent.predicted < reached and ascent.rules.race:
             ascent.stop()
 
 

@@ -201,7 +201,7 @@ def judge(
 
 
 @compiled
-def retire_block(K: int, P: int, M: int, usual: Any, usual2: Any, ring: Any, tally: Any) -> None:
+def move_to_usual(K: int, P: int, M: int, usual: Any, usual2: Any, ring: Any, tally: Any) -> None:
     """The block that leaves the recent ones becomes usual; its dispersion is noted."""
     F = usual.shape[0]
     at = int(tally[TIME]) % WINDOW
@@ -257,7 +257,7 @@ def observe(
             continue
         tally[OPEN] = 0.0
         if tally[TIME] >= WINDOW:
-            retire_block(K, P, M, usual, usual2, ring, tally)
+            move_to_usual(K, P, M, usual, usual2, ring, tally)
         latest = ring[int(tally[TIME]) % WINDOW]
         latest[:] = 0.0
         features(

@@ -48,7 +48,9 @@ def to_values(state: OnlineState) -> dict[str, Any]:
 
 
 def from_values(values: dict[str, Any]) -> OnlineState:
-    """The state that `to_values` was given."""
+    """The state that `to_values` was given, also where an earlier release saved it."""
+    if "tree" in values:
+        values = _unpacked(values)
     chain, average, monitor = (values.get(key) for key in ("chain", "average", "monitor"))
     waiting = ()
     if "waiting" in values:
@@ -65,28 +67,8 @@ def from_values(values: dict[str, Any]) -> OnlineState:
     )
 
 
-def pack(values: dict[str, Any]) -> dict[str, Any]:
-    """The same values with all arrays in one: a file of many small arrays is slow to write."""
-    flat: list[Floats] = []
-
-    def strip(part: dict[str, Any]) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for name, value in part.items():
-            if isinstance(value, dict):
-                out[name] = strip(value)
-            elif isinstance(value, np.ndarray):
-                out[name] = {"shape": list(value.shape)}
-                flat.append(np.asarray(value, np.float64).ravel())
-            else:
-                out[name] = value
-        return out
-
-    tree = strip(values)
-    return {"tree": tree, "numbers": np.concatenate([np.empty(0), *flat])}
-
-
-def unpack(packed: dict[str, Any]) -> dict[str, Any]:
-    """What `pack` was given."""
+def _unpacked(packed: dict[str, Any]) -> dict[str, Any]:
+    """Read what was saved before `Packed`: a tree of shapes, and all numbers in one array."""
     at = 0
 
     def fill(part: dict[str, Any]) -> dict[str, Any]:

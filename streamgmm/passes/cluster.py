@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 import queue
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,21 +14,13 @@ from weakref import WeakKeyDictionary
 import cloudpickle  # type: ignore[import-untyped]
 
 from streamgmm.errors import ParameterError, WorkerLostError
-from streamgmm.passes.base import C, M, OnBlock, blocks_in_task
+from streamgmm.passes.base import C, M, OnBlock
+from streamgmm.passes.graph import Pins, SentBlocks, build_graph
 from streamgmm.passes.memory import may_keep, memory_of
-from streamgmm.passes.tasks import (
-    BlockPickler,
-    Work,
-    keep_block,
-    load_work,
-    map_blocks,
-    merge_results,
-    nothing,
-)
+from streamgmm.passes.tasks import Work
 from streamgmm.passes.watch import LOOK_SECONDS, Watch, lost_scheduler, workers_there
 from streamgmm.sources import Block
 
-_SCATTER_BYTES = 256 << 20
 _LOST_TRIES = 4
 _AROUND_SECONDS = 10.0  # for which it is believed how many threads there are
 _ADVICE = (
@@ -90,12 +80,9 @@ class ClusterExecutor:
         self._leaf = 1
         self._hosts: dict[str, int] = {}
         self._looked = -math.inf
-        self._small: dict[int, bytes] = {}
-        self._shared: dict[int, Any] = {}
-        self._scattered: dict[int, Any] = {}
-        self._pins: dict[str, Any] = {}
         self._keep = keep
-        self._kept: dict[int, Any] = {}
+        self._sent = SentBlocks(blocks, client)
+        self._pins = Pins(client)
         self.rows_read = 0
         self.known: set[int] = set()
 
@@ -112,7 +99,7 @@ class ClusterExecutor:
         indices = range(len(self.blocks)) if blocks is None else list(blocks)
         if not len(indices):
             raise ParameterError("there are no blocks to run on")
-        self._scatter(indices)
+        self._sent.send(indices)
         name = getattr(func, "__name__", "pass").strip("_<>") or "pass"
         reported: set[int] = set()
 
@@ -122,7 +109,7 @@ class ClusterExecutor:
                 on_block(self.blocks[indices[i]].n_rows)
 
         for attempt in range(1, _LOST_TRIES + 1):
-            self._scatter(indices)
+            self._sent.send(indices)
             try:
                 keeps = not afresh and self._has_room()
                 value = self._run_once(
@@ -166,14 +153,23 @@ class ClusterExecutor:
                 progress = _progress[self.client] = _Progress(self.client)
             topic = progress.topic
             progress.queues[token] = finished
-        shared = tuple(self._shared.values())
-        work = Work(*what, shared, self.split_every, self._look_around(), topic, token)
-        graph, root, new = self._graph(name, cloudpickle.dumps(work), indices, keeps)
+        shared = tuple(self._sent.shared.values())
+        hosts = self._look_around()
+        work = Work(*what, shared, self.split_every, hosts, topic, token)
+        graph = build_graph(
+            self._sent, cloudpickle.dumps(work), indices, name=name, token=self._token,
+            pass_id=self._n_passes, keeps=keeps, known=self.known,
+            n_threads=sum(hosts.values()), split_every=self.split_every,
+        )  # fmt: skip
+        self._leaf = graph.leaf
+        self._pins.hold(graph.groups)
         future = None
         loads: list[Any] = []
         try:
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):
-                future, *loads = self.client.get(graph, [root, *new.values()], sync=False)
+                future, *loads = self.client.get(
+                    graph.tasks, [graph.root, *graph.loads.values()], sync=False
+                )
             future.add_done_callback(lambda _: finished.put(None))
             watch = Watch(self.client, self._token, self._leaf)
             while not future.done():
@@ -186,7 +182,7 @@ class ClusterExecutor:
                 if i is not None and report is not None:
                     report(i)
             value, n_rows = future.result()
-            self._kept.update(zip(new, loads, strict=True))
+            self._sent.kept.update(zip(graph.loads, loads, strict=True))
             self.known.update(indices if keeps else ())
             self.rows_read += n_rows
             loads = []
@@ -222,107 +218,6 @@ class ClusterExecutor:
                 self._hosts[each["host"]] = self._hosts.get(each["host"], 0) + each["nthreads"]
         return self._hosts
 
-    def _graph(
-        self, name: str, work: bytes, indices: Sequence[int], keeps: bool
-    ) -> tuple[dict[Any, Any], Any, dict[int, Any]]:
-        """Make the graph of one pass; give it, the key of its root and those of what to keep."""
-        from dask._task_spec import Task, TaskRef
-
-        kinds = ("context", name, "merge", *(["keep"] if keeps else []))
-        groups = [f"streamgmm-{kind}-{self._token}" for kind in kinds]
-        context_group, map_group, merge_group, *keep_group = groups
-        pass_id = self._n_passes
-        work_key = (context_group, pass_id)
-        graph: dict[Any, Any] = {work_key: Task(work_key, load_work, work)}
-        # Blocks that hold nothing are queued at the scheduler; others go to where their rows are.
-        scattered = any(index in self._scattered for index in indices)
-        queued = not scattered and not keeps
-        waits = [_futures(self.blocks[index]) for index in indices]
-        free = queued and not any(waits)
-        n_threads = sum(self._hosts.values())
-        many = free and n_threads > 0  # of workers that are still to come nothing is known
-        leaf = blocks_in_task(len(indices), n_threads, self.split_every) if many else 1
-        self._leaf = leaf
-        new: dict[int, Any] = {}
-        nodes: list[Any] = []
-        for at in range(0, len(indices), leaf):
-            key = (map_group, pass_id, at)
-            index = indices[at]
-            sent: tuple[Any, ...] = ()
-            if waits[at]:
-                refs = (TaskRef(future.key) for future in waits[at].values())
-                sent = (pickle.dumps(list(waits[at])), *refs)
-            if index in self._scattered:
-                block: Any = TaskRef(self._scattered[index].key)
-            else:
-                block = tuple(self._small[i] for i in indices[at : at + leaf])
-            if keeps and index not in self._kept:
-                new[index] = load = (*keep_group, pass_id, index)
-                if index in self._small:  # it is sent once, and must not need this pass's context
-                    block = (pickle.dumps(self.blocks[index]),)
-                graph[load] = Task(load, keep_block, block, *sent, _data_producer=not scattered)
-            if keeps:
-                block = TaskRef(new[index] if index in new else self._kept[index].key)
-                sent = ()
-            first = not keeps or index not in self.known
-            args = (block, at, first, *sent)
-            graph[key] = Task(key, map_blocks, TaskRef(work_key), *args, _data_producer=queued)
-            nodes.append(key)
-        level = 0
-        while len(nodes) > 1:
-            level += 1
-            parents: list[Any] = []
-            for i in range(0, len(nodes), self.split_every):
-                children = nodes[i : i + self.split_every]
-                if len(children) == 1:
-                    parents.append(children[0])
-                    continue
-                node = (merge_group, pass_id, level, i)
-                graph[node] = Task(node, merge_results, *(TaskRef(child) for child in children))
-                parents.append(node)
-            nodes = parents
-        self._pin(groups)
-        return graph, nodes[0], new
-
-    def _pin(self, groups: list[str]) -> None:
-        """Keep the task groups of this executor alive in the scheduler from pass to pass.
-
-        A scheduler never forgets a group that it has seen and lost (its spans keep them all), so
-        a new group every pass would make it grow; a group with a task in it is used again.
-        """
-        from dask._task_spec import Task
-
-        new = {group: (group, "open") for group in groups if group not in self._pins}
-        if new:
-            graph = {key: Task(key, nothing) for key in new.values()}
-            futures = self.client.get(graph, list(new.values()), sync=False)
-            self._pins.update(zip(new, futures, strict=True))
-
-    def _scatter(self, indices: Sequence[int]) -> None:
-        """Send the blocks that hold rows to the workers, those that are not there yet."""
-        batch: list[int] = []
-        size = 0
-        for index in indices:
-            if index in self._scattered or index in self._small:
-                continue
-            block = self.blocks[index]
-            if not block.resident:
-                file = io.BytesIO()
-                BlockPickler(file, self._shared).dump(block)
-                self._small[index] = file.getvalue()
-                continue
-            batch.append(index)
-            size += _size(block)
-            if size >= _SCATTER_BYTES:
-                self._scatter_now(batch)
-                batch, size = [], 0
-        if batch:
-            self._scatter_now(batch)
-
-    def _scatter_now(self, batch: list[int]) -> None:
-        futures = self.client.scatter([self.blocks[i] for i in batch], hash=False)
-        self._scattered.update(zip(batch, futures, strict=True))
-
     def _has_room(self) -> bool:
         """Whether the workers that there are can keep all blocks; if not they keep none."""
         if not self._keep:
@@ -332,25 +227,15 @@ class ClusterExecutor:
             return bool(self.known)
         if may_keep(self._keep, memory, bool(self.known)):
             return True
-        for future in self._kept.values():
-            future.release()
-        self._kept.clear()
+        self._sent.drop_kept()
         self.known.clear()
         return False
 
     def _forget_lost(self, error: Exception) -> bool:
-        """Whether `error` came of scattered blocks that a dead worker held; forget those.
-
-        And what was read of blocks that were made of them.
-        """
-        if not self._scattered or not isinstance(error, CancelledError):
+        """Whether `error` came of scattered blocks that a dead worker held; forget those."""
+        if not self._sent.scattered or not isinstance(error, CancelledError):
             return False
-        time.sleep(0.2)  # for the scheduler to tell of all that is lost
-        for held in (self._scattered, self._kept):
-            for index, future in list(held.items()):
-                if future.status != "finished":
-                    future.release()
-                    del held[index]
+        self._sent.forget_lost()
         return True
 
     def _is_lost(self, error: Exception) -> bool:
@@ -378,18 +263,5 @@ class ClusterExecutor:
 
     def close(self) -> None:
         """Let the workers drop the blocks that they hold."""
-        for held in (self._scattered, self._kept, self._pins):
-            for future in held.values():
-                future.release()
-            held.clear()
-
-
-def _futures(block: Block) -> Mapping[Any, Any]:
-    """Results on the cluster that a block waits for, by key."""
-    found: Mapping[Any, Any] = getattr(block, "futures", {})
-    return found
-
-
-def _size(block: Block) -> int:
-    rows = getattr(block, "rows", None)
-    return int(getattr(rows, "nbytes", 0))
+        self._sent.close()
+        self._pins.close()

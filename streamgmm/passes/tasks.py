@@ -16,7 +16,7 @@ from streamgmm.errors import StreamGMMError
 from streamgmm.passes.base import merge_all
 from streamgmm.passes.blas import one_blas_thread
 from streamgmm.passes.local import LocalExecutor
-from streamgmm.sources import Block, hold, is_kept
+from streamgmm.sources import Block, is_kept, read_and_keep
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def keep_block(sent: Block | tuple[bytes, ...], waited: bytes = b"", *values: An
     """Read one block on a worker, which keeps it."""
     (block,) = _open(sent, (), waited, values)
     with one_blas_thread():
-        return hold(block)
+        return read_and_keep(block)
 
 
 def map_blocks(

@@ -24,7 +24,7 @@ from streamgmm.sources.base import (
     check_finite,
     parse_block_size,
 )
-from streamgmm.sources.keeping import KeptBlock, hold, is_kept, kept_bytes
+from streamgmm.sources.keeping import KeptBlock, is_kept, kept_bytes, read_and_keep
 from streamgmm.sources.readahead import alone
 from streamgmm.sources.skipping import unreadable, without_rows
 from streamgmm.sources.weights import Weights, check_length, check_weights
@@ -39,11 +39,11 @@ __all__ = [
     "Source",
     "alone",
     "check_finite",
-    "hold",
     "is_kept",
     "kept_bytes",
     "open_source",
     "parse_block_size",
+    "read_and_keep",
     "unreadable",
     "without_rows",
 ]

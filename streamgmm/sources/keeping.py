@@ -96,7 +96,7 @@ def is_kept(block: Block) -> bool:
     return isinstance(block, KeptBlock) and block._pieces is not None
 
 
-def hold(block: Block) -> KeptBlock:
+def read_and_keep(block: Block) -> KeptBlock:
     """Read a block and keep its rows.
 
     An error is not raised: then nothing is kept, and whoever wants the rows meets it himself.

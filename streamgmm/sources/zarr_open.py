@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from streamgmm.errors import ParameterError, SourceError, SourceNotFoundError
+from streamgmm.places import Place
 from streamgmm.sources.base import check_shape, float_dtype
 from streamgmm.sources.chunks import local_chunks
 from streamgmm.sources.zarr_ref import ZarrRef, describe
@@ -50,7 +48,7 @@ def open_ref(X: object, storage_options: dict[str, Any] | None = None) -> ZarrRe
 
     Parameters
     ----------
-    X : zarr.Array, str or path-like
+    X : zarr.Array, str, path-like or Place
         ``"data.zarr/name"`` names an array in a group.
     storage_options : dict, optional
         For the fsspec file system of a URL.
@@ -68,24 +66,18 @@ def open_ref(X: object, storage_options: dict[str, Any] | None = None) -> ZarrRe
         return _ref(X, f"array '{X.store_path}'")
     if isinstance(X, zarr.Group):
         raise SourceError(_group_message(X, str(X.store_path)))
-    where = os.fsdecode(X)  # type: ignore[arg-type]
-    if where.startswith(("file://", "local://")):
-        where = url2pathname(urlsplit(where).path)
-    if "://" in where or "::" in where:
-        node = _open_url(where, storage_options)
-    elif storage_options:
-        raise ParameterError(f"storage_options are for URLs; '{where}' is a local path")
-    else:
-        node = _open_path(where)
+    place = Place.parse(X, storage_options)  # type: ignore[arg-type]
+    node = _open_url(place) if place.directory is None else _open_path(place)
     if isinstance(node, zarr.Group):
-        raise SourceError(_group_message(node, where))
-    return _ref(node, f"array '{where}'")
+        raise SourceError(_group_message(node, place.name))
+    return _ref(node, f"array '{place}'")
 
 
-def _open_path(where: str) -> Any:
+def _open_path(place: Place) -> Any:
     import zarr
 
-    path = Path(where).absolute()
+    path, where = place.directory, place.name
+    assert path is not None
     if not path.exists():
         raise SourceNotFoundError(f"there is nothing at '{where}'")
     if not path.is_dir():
@@ -99,9 +91,8 @@ def _open_path(where: str) -> Any:
         elif path.suffix in {".h5", ".hdf5", ".nc"}:
             hint = "open it with dask.array or xarray and pass a dask array, or write it to Zarr"
         raise SourceError(f"'{where}' is a file, not a Zarr array; {hint}")
-    store = zarr.storage.LocalStore(path, read_only=True)
     try:
-        return zarr.open(store, mode="r")
+        return zarr.open(place.store(read_only=True), mode="r")
     except FileNotFoundError as error:
         inside = sorted(
             child.name
@@ -116,20 +107,17 @@ def _open_path(where: str) -> Any:
         raise SourceError(f"'{where}' has unreadable Zarr metadata: {describe(error)}") from error
 
 
-def _open_url(where: str, storage_options: dict[str, Any] | None) -> Any:
+def _open_url(place: Place) -> Any:
     import zarr
 
     try:
-        return zarr.open(where, mode="r", storage_options=storage_options)
+        return zarr.open(place.store(read_only=True), mode="r")
     except FileNotFoundError as error:
-        raise SourceNotFoundError(f"there is no Zarr array at '{where}'") from error
-    except ImportError as error:
-        raise SourceError(
-            f"'{where}' needs a file system that is not installed: {error}; "
-            "pip install 'streamgmm[remote]' has those for s3:// and http://"
-        ) from error
+        raise SourceNotFoundError(f"there is no Zarr array at '{place}'") from error
+    except ParameterError as error:
+        raise SourceError(str(error)) from error
     except Exception as error:
-        raise SourceError(f"'{where}' cannot be opened: {describe(error)}") from error
+        raise SourceError(f"'{place}' cannot be opened: {describe(error)}") from error
 
 
 def _group_message(group: Any, where: str) -> str:

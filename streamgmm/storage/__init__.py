@@ -10,9 +10,10 @@ something that says it is unfinished. This holds on file systems and object stor
 """
 
 from streamgmm.storage.model import StoredModel, check_free, is_model, load_group, save_model
-from streamgmm.storage.values import is_numeric
+from streamgmm.storage.values import Packed, is_numeric
 
 __all__ = [
+    "Packed",
     "StoredModel",
     "check_free",
     "is_model",

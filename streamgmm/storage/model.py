@@ -11,12 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm._version import __version__
-from streamgmm.errors import ModelFileError, OutputError
-from streamgmm.storage.place import FORMAT, FORMAT_VERSION, Place, describe, digest
+from streamgmm.errors import (
+    ModelFileError,
+    ModelNotFoundError,
+    OutputError,
+    OutputExistsError,
+)
+from streamgmm.places import Place
+from streamgmm.storage.group import AtomicGroup, DamagedError, describe, digest
 from streamgmm.storage.values import decode, encode
 
+FORMAT = "streamgmm"
+FORMAT_VERSION = 2  # 1 knew no packed values
 _SLOTS = ("", "alternate/")
 _READ_TRIES = 3
+
+Where = str | os.PathLike[str] | Place
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,7 @@ class StoredModel:
 
 
 def save_model(
-    path: str | os.PathLike[str],
+    path: Where,
     kind: str,
     params: Mapping[str, Any],
     arrays: Mapping[str, NDArray[Any]],
@@ -56,12 +66,11 @@ def save_model(
 
     Parameters
     ----------
-    path : str, path-like or URL
+    path : str, path-like, URL or Place
         A URL is opened by fsspec.
     kind : str
     params, attrs : dict
-        Values are None, bool, int, float, str, arrays of numbers or strings,
-        ``numpy.random.RandomState``, and lists, tuples and dicts of these.
+        Values that `streamgmm.storage.values.encode` takes.
     arrays : dict of str to ndarray
         Stored as ``path/name``.
     overwrite : bool
@@ -87,32 +96,37 @@ def save_model(
     >>> stored.kind, stored.params, stored.arrays, stored.attrs
     ('GaussianMixture', {'tol': 0.001}, {'weights_': array([1.])}, {'n': 5})
     """
-    where = Place.parse(path, storage_options)
+    group = AtomicGroup(Place.parse(path, storage_options))
     every: dict[str, NDArray[Any]] = {}
+
+    def put(name: str, array: NDArray[Any]) -> str:
+        every[name] = array
+        return name
+
     fitted = {name: np.asarray(array) for name, array in arrays.items()} | dict(attrs)
     meta: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "streamgmm_version": __version__,
         "kind": kind,
-        "params": {k: encode(f"params/{k}", v, every) for k, v in params.items()},
-        "fitted": {k: encode(k, v, every) for k, v in fitted.items()},
+        "params": {k: encode(f"params/{k}", v, put) for k, v in params.items()},
+        "fitted": {k: encode(k, v, put) for k, v in fitted.items()},
         "arrays": {name: describe(array) for name, array in every.items()},
     }
-    old = where.check_free(overwrite)
+    old = _check_free(group, overwrite)
     old_slot = _SLOTS[1] if old is None else old.get("slot")
     meta["slot"] = _SLOTS[0] if old_slot == _SLOTS[1] else _SLOTS[1]
     meta["sha256"] = digest(meta)
     try:
         if old is None:
-            where.commit({"format": FORMAT, "format_version": FORMAT_VERSION, "kind": None})
+            group.commit({"format": FORMAT, "format_version": FORMAT_VERSION, "kind": None})
         for name, array in every.items():
-            where.write(meta["slot"] + name, array)
-        where.settle()
-        where.commit(meta)
+            group.write(meta["slot"] + name, array)
+        group.sync()
+        group.commit(meta)
     except BaseException as error:
         if old is None:
-            where.clear()
+            group.clear()
         if isinstance(error, OSError):
             kept = (
                 "nothing is there that looks whole"
@@ -124,11 +138,11 @@ def save_model(
             ) from error
         raise
     if old is not None:
-        where.remove([f"{old_slot}{name}" for name in old.get("arrays", ())])
+        group.remove([f"{old_slot}{name}" for name in old.get("arrays", ())])
 
 
 def check_free(
-    path: str | os.PathLike[str],
+    path: Where,
     overwrite: bool = False,
     storage_options: dict[str, Any] | None = None,
 ) -> None:
@@ -139,10 +153,10 @@ def check_free(
     OutputExistsError
         As `save_model`.
     """
-    Place.parse(path, storage_options).check_free(overwrite)
+    _check_free(AtomicGroup(Place.parse(path, storage_options)), overwrite)
 
 
-def is_model(path: str | os.PathLike[str], storage_options: dict[str, Any] | None = None) -> bool:
+def is_model(path: Where, storage_options: dict[str, Any] | None = None) -> bool:
     """Whether there is a model at `path`, be it unfinished or damaged.
 
     Examples
@@ -151,22 +165,20 @@ def is_model(path: str | os.PathLike[str], storage_options: dict[str, Any] | Non
     False
     """
     try:
-        Place.parse(path, storage_options).meta()
+        _any_meta(AtomicGroup(Place.parse(path, storage_options)))
     except ModelFileError:
         return False
     return True
 
 
-def load_group(
-    path: str | os.PathLike[str], storage_options: dict[str, Any] | None = None
-) -> StoredModel:
+def load_group(path: Where, storage_options: dict[str, Any] | None = None) -> StoredModel:
     """Read a model file and verify all of it.
 
     A model that is replaced meanwhile is read again.
 
     Parameters
     ----------
-    path : str, path-like or URL
+    path : str, path-like, URL or Place
     storage_options : dict, optional
 
     Returns
@@ -180,26 +192,117 @@ def load_group(
     ModelFileError
         If it is no model, one of a newer format, unfinished or damaged.
     """
-    where = Place.parse(path, storage_options)
-    meta = where.model()
+    group = AtomicGroup(Place.parse(path, storage_options))
+    meta = _whole_meta(group)
     for attempt in range(1, _READ_TRIES + 1):
         try:
             every = {
-                name: where.read(meta["slot"] + name, name, wanted)
+                name: group.read(meta["slot"] + name, name, wanted)
                 for name, wanted in meta["arrays"].items()
             }
             break
-        except ModelFileError:
-            latest = where.model()
+        except DamagedError as error:
+            latest = _whole_meta(group)
             if latest["sha256"] == meta["sha256"] or attempt == _READ_TRIES:
-                raise
+                raise _damaged(group.place, str(error)) from error.__cause__
             meta = latest
-    fitted = {k: decode(v, every) for k, v in meta["fitted"].items()}
+    fitted = {k: decode(v, every.__getitem__) for k, v in meta["fitted"].items()}
     arrays = {k: v for k, v in fitted.items() if k in every}
     return StoredModel(
         meta["kind"],
-        {k: decode(v, every) for k, v in meta["params"].items()},
+        {k: decode(v, every.__getitem__) for k, v in meta["params"].items()},
         arrays,
         {k: v for k, v in fitted.items() if k not in arrays},
         meta["streamgmm_version"],
     )
+
+
+def is_unfinished(path: Where) -> bool:
+    """Whether a model is being written at `path`, or its writer ended before it was whole.
+
+    Raises
+    ------
+    ModelNotFoundError, ModelFileError
+        If there is no model.
+    """
+    return _is_unfinished(_any_meta(AtomicGroup(Place.parse(path))))
+
+
+def _is_unfinished(meta: Mapping[str, Any]) -> bool:
+    return "kind" in meta and meta["kind"] is None
+
+
+def _any_meta(group: AtomicGroup) -> dict[str, Any]:
+    """Metadata of the model at a place, finished or not; the error says what else is there."""
+    import zarr
+
+    place = group.place
+    try:
+        node = group.node()
+    except NotADirectoryError:
+        raise ModelFileError(f"'{place}' is a file, not a model") from None
+    except DamagedError as error:
+        raise ModelFileError(
+            f"'{place}' is no model that can be read: {error}"
+        ) from error.__cause__
+    if isinstance(node, zarr.Array):
+        raise ModelFileError(f"'{place}' is a Zarr array of shape {node.shape}, not a model")
+    if node is None:
+        if place.directory is None or not place.directory.exists():
+            raise ModelNotFoundError(f"there is no model at '{place}'")
+        raise ModelFileError(f"'{place}' is a directory, not a model")
+    meta = dict(node.attrs)
+    if meta.get("format") != FORMAT:
+        arrays = ", ".join(f"'{key}'" for key in sorted(node.array_keys())[:12])
+        held = f" that holds {arrays}" if arrays else ""
+        raise ModelFileError(f"'{place}' is a Zarr group{held}, not a streamgmm model")
+    return meta
+
+
+def _whole_meta(group: AtomicGroup) -> dict[str, Any]:
+    """Metadata of the finished model at a place, verified."""
+    meta, place = _any_meta(group), group.place
+    version = meta.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        writer = meta.get("streamgmm_version")
+        wanted = f"streamgmm>={writer}" if isinstance(writer, str) else "streamgmm"
+        raise ModelFileError(
+            f"the model '{place}' has format {version}; streamgmm {__version__} reads "
+            f"formats up to {FORMAT_VERSION}: pip install --upgrade '{wanted}'"
+        )
+    if _is_unfinished(meta):
+        raise ModelFileError(
+            f"the model '{place}' is unfinished: what wrote it was ended; save it again"
+        )
+    if meta.get("sha256") != digest(meta):
+        raise _damaged(place, "its metadata is not what was saved")
+    return meta
+
+
+def _damaged(place: Place, what: str) -> ModelFileError:
+    return ModelFileError(
+        f"the model '{place}' is damaged: {what}; restore it from a copy or fit it again"
+    )
+
+
+def _check_free(group: AtomicGroup, overwrite: bool) -> dict[str, Any] | None:
+    """Check that a model may be written at a place; give the metadata of one to replace."""
+    place = group.place
+    folder = place.directory
+    if folder is not None and folder.is_dir() and not any(folder.iterdir()):
+        return None
+    try:
+        meta = _any_meta(group)
+    except ModelNotFoundError:
+        return None
+    except ModelFileError as error:
+        raise OutputExistsError(
+            f"{error}; it is not replaced: give another path, or remove it first"
+        ) from error
+    if _is_unfinished(meta):
+        return None
+    if not overwrite:
+        raise OutputExistsError(
+            f"'{place}' exists; pass overwrite=True to replace it, or another path"
+        )
+    return meta

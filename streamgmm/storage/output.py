@@ -14,13 +14,12 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import OutputError, OutputExistsError, ParameterError, SourceError
+from streamgmm.errors import OutputError, OutputExistsError, ParameterError
+from streamgmm.places import Place
 
 if TYPE_CHECKING:
     import zarr
@@ -201,31 +200,18 @@ def _parse_place(out: object, storage_options: dict[str, Any] | None) -> tuple[s
     """Give the name and the `StorePath` of an output."""
     import zarr
     from zarr.abc.store import Store
-    from zarr.storage import FsspecStore, LocalStore, StorePath
+    from zarr.storage import StorePath
 
     if isinstance(out, (Store, StorePath)):
         place = out if isinstance(out, StorePath) else StorePath(out)
         return f"output '{place}'", place
-    if not isinstance(out, (str, os.PathLike)):
+    if not isinstance(out, (str, os.PathLike, Place)):
         kind = " (pass its store_path)" if isinstance(out, (zarr.Array, zarr.Group)) else ""
         raise ParameterError(
             f"out is a {type(out).__name__}{kind}; give a path, a URL or a Zarr store"
         )
-    where = os.fsdecode(out)
-    name = f"output '{where}'"
-    if where.startswith(("file://", "local://")):
-        where = url2pathname(urlsplit(where).path)
-    if "://" not in where and "::" not in where:
-        if storage_options:
-            raise ParameterError(f"storage_options are for URLs; '{where}' is a local path")
-        return name, StorePath(LocalStore(Path(where).absolute()))
-    try:
-        return name, StorePath(FsspecStore.from_url(where, storage_options=storage_options))
-    except ImportError as error:
-        raise SourceError(
-            f"'{where}' needs a file system that is not installed: {error}; "
-            "pip install 'streamgmm[remote]' has those for s3:// and http://"
-        ) from error
+    parsed = Place.parse(out, storage_options)
+    return f"output '{parsed}'", StorePath(parsed.store())
 
 
 def _make_free(name: str, place: Any, overwrite: bool) -> None:

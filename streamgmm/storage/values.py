@@ -1,15 +1,118 @@
-"""Parameters and attributes as JSON, with the arrays among them put aside."""
+"""Values as JSON and arrays, and back: one codec for models, checkpoints and online states.
+
+JSON has no word for NaN, tuples or arrays. Each is written as an object of one key, its kind:
+
+========================= =========================================================
+``{"float": …}``          NaN or infinity, as Python writes it
+``{"tuple": […]}``        a tuple
+``{"dict": {…}}``         a dict, whose keys are identifiers
+``{"array": …}``          an array of numbers; whoever encodes says where it is
+``{"strings": […]}``      a one-dimensional array of strings
+``{"packed": {…}}``       a value whose arrays are stored as one for each dtype
+``{"random_state": {…}}`` the state of a ``numpy.random.RandomState``
+``{<name>: {…}}``         a type in `TYPES`, by its fields
+========================= =========================================================
+
+Nothing is pickled, and decoding runs no code of the file's.
+"""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import ModelFileError, ParameterError
+from streamgmm.model.families import FAMILIES
+from streamgmm.model.mixture import Mixture, Statistics
+from streamgmm.model.moments import Moments
+
+Array = NDArray[Any]
+Put = Callable[[str, Array], Any]
+Get = Callable[[Any], Array]
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """How a value of our own is taken apart into fields, and put together again.
+
+    Fields are anything that `encode` takes, and are flat where they can be.
+    """
+
+    apart: Callable[[Any], dict[str, Any]]
+    together: Callable[[dict[str, Any]], Any]
+
+
+def _moments_apart(moments: Moments) -> dict[str, Any]:
+    return {each.name: getattr(moments, each.name) for each in fields(moments)}
+
+
+def _statistics_apart(statistics: Statistics) -> dict[str, Any]:
+    found = {each.name: getattr(statistics, each.name) for each in fields(statistics)}
+    parts = _moments_apart(found.pop("components"))
+    return found | {f"component_{name}": value for name, value in parts.items()}
+
+
+def _statistics_together(found: dict[str, Any]) -> Statistics:
+    prefix = "component_"
+    parts = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+    rest = {k: v for k, v in found.items() if not k.startswith(prefix)}
+    return Statistics(**rest, components=Moments(**parts))
+
+
+def _mixture_apart(mixture: Mixture) -> dict[str, Any]:
+    found = {each.name: getattr(mixture, each.name) for each in fields(mixture)}
+    return found | {"family": mixture.family.name}
+
+
+TYPES: dict[type, tuple[str, ValueType]] = {
+    Moments: ("moments", ValueType(_moments_apart, lambda found: Moments(**found))),
+    Statistics: ("statistics", ValueType(_statistics_apart, _statistics_together)),
+    Mixture: (
+        "mixture",
+        ValueType(_mixture_apart, lambda f: Mixture(**f | {"family": FAMILIES[f["family"]]})),
+    ),
+}
+"""The types of our own that may be saved, each by the name it has on disk."""
+
+_BY_NAME = dict(TYPES.values())
+
+
+class Packer:
+    """Many small arrays as one flat array for each dtype, since a file each is slow to write."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[str, list[Array]] = {}
+        self._sizes: dict[str, int] = {}
+
+    def put(self, array: Array) -> tuple[str, int, list[int]]:
+        """Take an array; give its dtype, where it begins in the flat array, and its shape."""
+        dtype = array.dtype.name
+        offset = self._sizes.get(dtype, 0)
+        self._pieces.setdefault(dtype, []).append(array.reshape(-1))
+        self._sizes[dtype] = offset + array.size
+        return dtype, offset, list(array.shape)
+
+    def flat(self) -> dict[str, Array]:
+        """Give the flat arrays, by dtype."""
+        return {dtype: np.concatenate(pieces) for dtype, pieces in self._pieces.items()}
+
+
+def take(flat: Array, offset: int, shape: Sequence[int]) -> Array:
+    """Copy an array out of a flat one, which the copy does not keep in memory."""
+    return flat[offset : offset + math.prod(shape)].reshape(shape).copy()
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A value whose arrays are to be stored as one for each dtype; decoded as the value."""
+
+    value: Any
 
 
 def is_numeric(value: object) -> bool:
@@ -17,10 +120,29 @@ def is_numeric(value: object) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
 
 
-def encode(name: str, value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
-    """Give `value` as JSON; arrays of numbers are put in `arrays` and referred to.
+def encode(name: str, value: Any, put: Put) -> Any:
+    """Give `value` as JSON; each array of numbers goes to `put`.
 
-    What JSON has no word for is an object of one key, its kind.
+    Parameters
+    ----------
+    name : str
+        What errors call it; arrays inside are ``name/key``.
+    value : object
+        None, bool, int, float, str, a path, an array of numbers or strings, a `RandomState`, a
+        type in `TYPES`, or a list, tuple, dict or `Packed` of these.
+    put : callable
+        Called with the name and the array; what it gives, which is JSON, is `decode`'s `get`
+        called with.
+
+    Raises
+    ------
+    ParameterError
+        If a value has no place in a file without code: a function, a generator.
+
+    Examples
+    --------
+    >>> encode("x", {"a": (1, math.inf), "b": np.zeros(2)}, lambda name, array: name)
+    {'dict': {'a': {'tuple': [1, {'float': 'inf'}]}, 'b': {'array': 'x/b'}}}
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -29,19 +151,26 @@ def encode(name: str, value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
-        return value if np.isfinite(value) else {"float": repr(value)}
+        return value if math.isfinite(value) else {"float": repr(value)}
     if isinstance(value, np.ndarray):
         if is_numeric(value):
-            arrays[name] = value
-            return {"array": name}
+            return {"array": put(name, value)}
         flat = value.tolist()
         if value.ndim == 1 and all(isinstance(item, str) for item in flat):
             return {"strings": flat}
     if isinstance(value, (list, tuple)):
-        items = [encode(f"{name}/{i}", item, arrays) for i, item in enumerate(value)]
+        items = [encode(f"{name}/{i}", item, put) for i, item in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
     if isinstance(value, Mapping) and all(isinstance(k, str) and k.isidentifier() for k in value):
-        return {"dict": {k: encode(f"{name}/{k}", v, arrays) for k, v in value.items()}}
+        return {"dict": _encode_fields(name, value, put)}
+    if type(value) in TYPES:
+        kind, how = TYPES[type(value)]
+        return {kind: _encode_fields(name, how.apart(value), put)}
+    if isinstance(value, Packed):
+        packer = Packer()
+        inner = encode(name, value.value, lambda _, array: packer.put(array))
+        flat = _encode_fields(name, packer.flat(), put)
+        return {"packed": {"value": inner, "arrays": flat}}
     if isinstance(value, np.random.RandomState):
         state: Any = value.get_state(legacy=False)
         if state["bit_generator"] == "MT19937":
@@ -54,25 +183,51 @@ def encode(name: str, value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     )
 
 
-def decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
-    """Give back what `encode` was given."""
+def _encode_fields(name: str, found: Mapping[str, Any], put: Put) -> dict[str, Any]:
+    return {key: encode(f"{name}/{key}", value, put) for key, value in found.items()}
+
+
+def decode(value: Any, get: Get) -> Any:
+    """Give back what `encode` was given.
+
+    Parameters
+    ----------
+    value : JSON
+        From `encode`.
+    get : callable
+        Called with what `put` gave for an array; gives the array.
+
+    Raises
+    ------
+    ModelFileError
+        If a kind of value is not known.
+
+    Examples
+    --------
+    >>> decode({"tuple": [{"array": 7}, {"float": "nan"}]}, lambda where: np.arange(where))
+    (array([0, 1, 2, 3, 4, 5, 6]), nan)
+    """
     if isinstance(value, list):
-        return [decode(item, arrays) for item in value]
+        return [decode(item, get) for item in value]
     if not isinstance(value, dict):
         return value
-    ((what, inner),) = value.items()
-    if what == "float":
+    ((kind, inner),) = value.items()
+    if kind == "float":
         return float(inner)
-    if what == "array":
-        return arrays[inner]
-    if what == "strings":
+    if kind == "array":
+        return get(inner)
+    if kind == "strings":
         return np.array(inner, dtype=object)
-    if what == "tuple":
-        return tuple(decode(item, arrays) for item in inner)
-    if what == "dict":
-        return {k: decode(v, arrays) for k, v in inner.items()}
-    if what == "random_state":
+    if kind == "tuple":
+        return tuple(decode(item, get) for item in inner)
+    if kind == "random_state":
         random = np.random.RandomState()
         random.set_state(inner)
         return random
-    raise ModelFileError(f"a value of unknown kind '{what}'")
+    if kind == "packed":
+        flat = {dtype: decode(item, get) for dtype, item in inner["arrays"].items()}
+        return decode(inner["value"], lambda at: take(flat[at[0]], *at[1:]))
+    if kind != "dict" and kind not in _BY_NAME:
+        raise ModelFileError(f"a value of unknown kind '{kind}'")
+    found = {key: decode(item, get) for key, item in inner.items()}
+    return found if kind == "dict" else _BY_NAME[kind].together(found)

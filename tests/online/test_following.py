@@ -223,10 +223,28 @@ def test_states_that_are_not_for_this(tmp_path: Path) -> None:
         follow(rows, tmp_path / "s")
 
 
+def test_outputs_behind_urls(tmp_path: Path) -> None:
+    array = make_array(tmp_path / "x.zarr", make_rows(1_000))
+    url = f"memory://{tmp_path.name}-{os.getpid()}/labels.zarr"
+    follow(array, tmp_path / "s", new_model(), once=True, labels=url)
+    array.append(make_rows(500, seed=1))
+    follow(array, tmp_path / "s", new_model(), once=True, labels=url)
+    assert zarr.open_array(url, mode="r").shape == (1_500,)
+    with pytest.raises(ParameterError, match="is a URL, where no lines can be appended"):
+        follow(array, tmp_path / "t", new_model(), once=True, labels="memory://x/labels.ndjson")
+
+
+def test_a_folder_by_its_url(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    np.save(tmp_path / "folder/a.npy", make_rows(600))
+    model = follow(f"file://{tmp_path}/folder", tmp_path / "s", new_model(), once=True)
+    assert model.n_samples_seen_ == 600
+
+
 def test_second_follower_is_refused(tmp_path: Path) -> None:
     def batches() -> Any:
         yield make_rows(600)
-        with pytest.raises(StateInUseError, match="being followed"):
+        with pytest.raises(StateInUseError, match=f"being followed by process {os.getpid()} on "):
             follow([make_rows(600)], tmp_path / "s", new_model())
         yield make_rows(600, seed=1)
 

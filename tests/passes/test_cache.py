@@ -35,10 +35,10 @@ from streamgmm.sources import (
     KeptBlock,
     Piece,
     check_finite,
-    hold,
     is_kept,
     kept_bytes,
     open_source,
+    read_and_keep,
     without_rows,
 )
 from tests.passes_work import Sum, die_always, die_once, fail_at, weighted_sum
@@ -132,7 +132,7 @@ def test_a_block_is_read_once_and_to_its_end() -> None:
 
 @pytest.mark.parametrize("error", [ChunkError("bad"), ValueError("odd"), MemoryError()])
 def test_a_block_that_fails_keeps_nothing_and_fails_as_it_would(error: Exception) -> None:
-    block = hold(Given((Piece(0, X[:2], None),), error))
+    block = read_and_keep(Given((Piece(0, X[:2], None),), error))
     assert not is_kept(block)
     with pytest.raises(type(error)):
         list(block.pieces())
@@ -141,7 +141,7 @@ def test_a_block_that_fails_keeps_nothing_and_fails_as_it_would(error: Exception
 def test_parts_of_a_block_that_is_kept_are_read(tmp_path: Path) -> None:
     """So that their pieces are those of a block that is not: sums have the same bits."""
     (block,) = open_source(stored(tmp_path)).blocks(1 << 30)
-    rest = without_rows(hold(block), [(100, 300)])
+    rest = without_rows(read_and_keep(block), [(100, 300)])
     expected = without_rows(block, [(100, 300)])
     assert same(weighted_sum(1.0, rest), weighted_sum(1.0, expected))
 
@@ -153,7 +153,7 @@ def test_what_would_be_kept(kind: str, tmp_path: Path) -> None:
     blocks = source.blocks(TARGET)
     assert kept_bytes(source, blocks) == expected
     if expected:
-        pieces = [piece for block in blocks for piece in hold(block).pieces()]
+        pieces = [piece for block in blocks for piece in read_and_keep(block).pieces()]
         weights = [p.sample_weight.nbytes for p in pieces if p.sample_weight is not None]
         assert sum(p.rows.nbytes for p in pieces) + sum(weights) == expected
 

@@ -19,12 +19,12 @@ from streamgmm.errors import CheckpointError, DataError, OutputError
 from streamgmm.fitting.contest import Contest
 from streamgmm.fitting.fit import FitSettings, fit
 from streamgmm.fitting.reading import Reader
-from streamgmm.model.mixture import Statistics
 from streamgmm.model.moments import Moments
+from streamgmm.places import Place
 from streamgmm.sources import open_source
-from streamgmm.storage.checkpoint import Checkpoint, owner
-from streamgmm.storage.checkpoint.values import decode, encode, flatten, restore
-from streamgmm.storage.place import Place
+from streamgmm.storage import lock
+from streamgmm.storage.checkpoint import Checkpoint
+from streamgmm.storage.group import AtomicGroup
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(5, 3))[rng.integers(5, size=6000)] * 1.5 + rng.normal(size=(6000, 3))
@@ -200,7 +200,7 @@ def test_litter_of_a_killed_writer_is_swept_up(tmp_path):
     path = tmp_path / "run.zarr"
     run(path, max_iter=2)
     parts = sorted(file.name for file in (path / "parts").iterdir())
-    Place.parse(path, None).write("parts/litter", np.ones(3))
+    AtomicGroup(Place.parse(path)).write("parts/litter", np.ones(3))
     (path / "zarr.0123456789abcdef.partial").write_text("{")
     run(path, max_iter=2)
     assert sorted(file.name for file in (path / "parts").iterdir()) == parts
@@ -210,7 +210,7 @@ def test_litter_of_a_killed_writer_is_swept_up(tmp_path):
 @pytest.mark.parametrize("step", ["write", "commit"])
 def test_a_disk_that_fills(step, tmp_path, monkeypatch):
     path = tmp_path / "run.zarr"
-    real = getattr(Place, step)
+    real = getattr(AtomicGroup, step)
     left = [4]
 
     def full(self, *args):
@@ -220,7 +220,7 @@ def test_a_disk_that_fills(step, tmp_path, monkeypatch):
         return real(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Place, step, full)
+        patch.setattr(AtomicGroup, step, full)
         with pytest.raises(OutputError, match=r"No space left .*make room, and run again"):
             run(path, **KINDS["incremental"])
     same(run(path, **KINDS["incremental"]), run(**KINDS["incremental"]))
@@ -242,7 +242,7 @@ def test_two_jobs_and_one_checkpoint(tmp_path):
 
 
 def test_the_lock_of_another_host_is_watched(tmp_path, monkeypatch):
-    monkeypatch.setattr(owner, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.3)
     path = tmp_path / "run.zarr"
     path.mkdir()
     record = {"token": "t", "host": "elsewhere", "pid": 7, "started": 1.0, "beat": 3}
@@ -256,7 +256,7 @@ def test_the_lock_of_another_host_is_watched(tmp_path, monkeypatch):
         (path / "lock").write_text(json.dumps(record))
 
     (path / "lock").write_text(json.dumps(record))
-    monkeypatch.setattr(owner.time, "sleep", beat)
+    monkeypatch.setattr(lock.time, "sleep", beat)
     with pytest.raises(CheckpointError, match="process 7 on elsewhere is writing"):
         run(path, max_iter=1)
 
@@ -280,7 +280,7 @@ def test_whoever_loses_an_object_store_notices(monkeypatch):
     one.save({"passes": 1.0}, whole=True, wait=True)
     with pytest.raises(CheckpointError, match="is writing"):
         Checkpoint(url)
-    monkeypatch.setattr(owner, "_started", lambda pid: None)  # as if it were dead
+    monkeypatch.setattr(lock, "_started", lambda pid: None)  # as if it were dead
     with Checkpoint(url):
         with pytest.raises(CheckpointError, match="has taken over the checkpoint"):
             one.save({"passes": 2.0}, whole=True, wait=True)
@@ -317,26 +317,53 @@ def test_data_that_change_meanwhile(tmp_path, ending):
         run(tmp_path / "run.zarr", str(tmp_path / "x.zarr"))
 
 
-def test_values_come_back_as_they_were():
-    moments = Moments("full", np.ones(2), rng.normal(size=(2, 3)), rng.normal(size=(2, 3, 3)))
-    for value in (
-        Statistics(7, 6.5, -math.inf, math.nan, moments),
-        moments,
-        run(max_iter=1, covariance_type="tied").mixture,
-        np.arange(5, dtype=np.uint32),
-        X[:3],
-    ):
-        what, arrays = flatten(value)
-        flat = np.concatenate([array.reshape(-1) for array in arrays])
-        back = restore(json.loads(json.dumps(what)), np.append(flat, flat[:1]))
-        assert flatten(back)[0] == what
-        for one, other in zip(flatten(back)[1], arrays, strict=True):
-            np.testing.assert_array_equal(one, other)
-    state = {
-        "a": [1, 2.5, None, "x", True],
-        "b": {"c": -math.inf, "d": moments},
-        "e": np.float64(2),
+def test_a_checkpoint_of_an_older_format_says_what_to_do(tmp_path):
+    path = tmp_path / "run.zarr"
+    (path / "parts").mkdir(parents=True)
+    meta = {
+        "format": "streamgmm checkpoint",
+        "format_version": 1,
+        "streamgmm_version": "0.1.0",
+        "fingerprint": {"shape": [6000, 3]},
+        "state": '{"dict": {"passes": 1.0}}',
+        "values": "[]",
+        "parts": {},
+        "sha256": "0" * 64,
     }
-    values = []
-    text = json.dumps(encode(state, lambda value: values.append(value) or len(values) - 1))
-    assert decode(json.loads(text), values) == state
+    root = {"zarr_format": 3, "node_type": "group", "attributes": meta}
+    (path / "zarr.json").write_text(json.dumps(root))
+    said = r"run.zarr' has format 1, written by streamgmm 0\.1\.0; .* format 2 only: remove it, or"
+    with pytest.raises(CheckpointError, match=said):
+        run(path, max_iter=1)
+    meta["format_version"] = 3
+    (path / "zarr.json").write_text(json.dumps(root))
+    with pytest.raises(CheckpointError, match=r"has format 3, .* upgrade streamgmm"):
+        run(path, max_iter=1)
+    assert json.loads((path / "zarr.json").read_text()) == root
+
+
+def test_an_array_is_written_once(tmp_path, monkeypatch):
+    written = []
+    real = AtomicGroup.write
+
+    def write(self, key, array):
+        written.append(array.size)
+        real(self, key, array)
+
+    monkeypatch.setattr(AtomicGroup, "write", write)
+    moments = Moments("diag", np.ones(2), np.zeros((2, 3)), np.ones((2, 3)))
+    one, other = np.arange(5), np.arange(7)
+    with Checkpoint(tmp_path / "run.zarr") as book:
+        book.load({})
+        book.save({"a": moments, "b": [one, one]}, whole=True, wait=True)
+        book.save({"a": moments, "b": [one]}, whole=True, wait=True)
+    assert written == [14, 5]
+    with Checkpoint(tmp_path / "run.zarr") as book:
+        state = book.load({})
+        book.save(state | {"c": other}, whole=True, wait=True)
+        assert written == [14, 5, 7]
+        book.save({"c": other}, whole=True, wait=True)
+    assert written == [14, 5, 7]
+    assert [path.name[-5:] for path in (tmp_path / "run.zarr/parts").glob("*-*")] == ["int64"]
+    with Checkpoint(tmp_path / "run.zarr") as book:
+        np.testing.assert_array_equal(book.load({})["c"], other)

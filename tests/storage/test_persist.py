@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from streamgmm.errors import (
     ParameterError,
 )
 from streamgmm.estimators.loading import load
+from streamgmm.estimators.seen import describe_seen, parse_seen
 from streamgmm.storage import load_group, save_model
-from streamgmm.storage.place import Place
+from streamgmm.storage.group import AtomicGroup
 
 ARRAYS = {
     "weights_": np.array([0.25, 0.75]),
@@ -172,8 +174,8 @@ def test_damage_is_named(tmp_path, how):
 def test_a_newer_format_says_what_to_install(tmp_path):
     path = tmp_path / "m.zarr"
     write(path)
-    _edit(path, format_version=2, streamgmm_version="3.1.0")
-    with pytest.raises(ModelFileError, match=r"format 2.*pip install.*streamgmm>=3\.1\.0"):
+    _edit(path, format_version=3, streamgmm_version="3.1.0")
+    with pytest.raises(ModelFileError, match=r"format 3.*pip install.*streamgmm>=3\.1\.0"):
         load(path)
     with pytest.raises(OutputExistsError):
         write(path)
@@ -210,14 +212,14 @@ def test_a_full_disk_leaves_the_old_model_or_nothing(places, kind, replaced, mon
     path = places[kind]
     if replaced:
         write(path)
-    plain = Place.write
+    plain = AtomicGroup.write
 
     def full(self, key, array):
         if key.endswith("means_"):
             raise OSError(errno.ENOSPC, "No space left on device")
         plain(self, key, array)
 
-    monkeypatch.setattr(Place, "write", full)
+    monkeypatch.setattr(AtomicGroup, "write", full)
     with pytest.raises(OutputError, match="No space left"):
         write(path, scale=2.0, overwrite=True)
     monkeypatch.undo()
@@ -234,15 +236,15 @@ KILLED = """
 import os, sys
 import numpy as np
 from tests.storage.test_persist import write
-from streamgmm.storage.place import Place
-plain, left = Place.write, int(sys.argv[2])
+from streamgmm.storage.group import AtomicGroup
+plain, left = AtomicGroup.write, int(sys.argv[2])
 def write_some(self, key, array):
     global left
     left -= 1
     if left < 0:
         os._exit(9)
     plain(self, key, array)
-Place.write = write_some
+AtomicGroup.write = write_some
 write(sys.argv[1], scale=2.0, overwrite=True)
 """
 
@@ -267,7 +269,7 @@ def test_a_process_that_ends_between_two_writes_leaves_the_old_model(tmp_path, r
 def test_a_model_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
     path = tmp_path / "m.zarr"
     write(path)
-    plain, replaced = Place.read, []
+    plain, replaced = AtomicGroup.read, []
 
     def read(self, key, name, wanted):
         if name == "means_" and not replaced:
@@ -275,5 +277,28 @@ def test_a_model_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
             write(path, scale=2.0, overwrite=True)
         return plain(self, key, name, wanted)
 
-    monkeypatch.setattr(Place, "read", read)
+    monkeypatch.setattr(AtomicGroup, "read", read)
     check(path, scale=2.0)
+
+
+def test_models_of_format_1_are_read_and_go_on(tmp_path):
+    """Saved by the release before packed values: a batch model, and one that learns online."""
+    with zipfile.ZipFile(Path(__file__).parents[1] / "data/models_format_1.zip") as archive:
+        archive.extractall(tmp_path)
+    expected = json.loads((tmp_path / "expected.json").read_text())
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 2)) + 6.0 * rng.integers(0, 2, size=(2000, 1))
+    batch, online = load(tmp_path / "batch.zarr"), load(tmp_path / "online.zarr")
+    assert batch.means_.tolist() == expected["batch"]["means_"]
+    assert batch.lower_bounds_ == expected["batch"]["lower_bounds_"]
+    seen = parse_seen(batch.data_seen_, "full")
+    assert sum(group.n_rows for group in seen.groups) == 2000
+    np.testing.assert_equal(describe_seen(seen), batch.data_seen_)
+    online.partial_fit(X[1500:1600])
+    assert online.n_samples_seen_ == expected["n_samples_seen_"]
+    for name in ("weights_", "means_"):
+        np.testing.assert_allclose(getattr(online, name), expected[name], rtol=1e-9)
+    for name, model in (("batch", batch), ("online", online)):
+        model.save(tmp_path / f"{name}.zarr", overwrite=True)
+        again = load(tmp_path / f"{name}.zarr")
+        np.testing.assert_array_equal(again.means_, model.means_)

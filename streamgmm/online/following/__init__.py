@@ -22,6 +22,7 @@ from streamgmm.online.following.lock import StateInUseError, only_follower
 from streamgmm.online.following.session import Session
 from streamgmm.online.following.state import open_state
 from streamgmm.online.following.stream import StreamFeed, read_format
+from streamgmm.places import Place
 
 __all__ = ["Feed", "Position", "StateInUseError", "Unit", "follow", "open_feed"]
 
@@ -126,16 +127,16 @@ def follow(
     """
     if not interval > 0 or batch_rows < 1 or save_rows < 1:
         raise ParameterError("interval, batch_rows and save_rows must be positive")
-    path = os.fsdecode(state)
+    place = Place.parse(state)
     feed = open_feed(
         source, batch_rows=batch_rows, partial_chunks=partial_chunks, columns=columns,
         format=format, replay=replay, branch=branch, array=array, storage_options=storage_options,
     )  # fmt: skip
-    with only_follower(path), stoppable() as stop:
-        followed = open_state(path, model, type(feed).__name__)
+    with only_follower(place), stoppable() as stop:
+        followed = open_state(place, model, type(feed).__name__)
         paths = {"labels": labels, "log_density": log_density, "alarms": alarms}
-        outputs = {name: os.fsdecode(value) for name, value in paths.items() if value is not None}
-        session = Session(followed, path, outputs, save_rows, skip_refused, on_batch)
+        outputs = {name: Place.parse(path) for name, path in paths.items() if path is not None}
+        session = Session(followed, place, outputs, save_rows, skip_refused, on_batch)
         if followed.position is not None:
             feed.check(followed.position)
         try:
@@ -179,12 +180,10 @@ def open_feed(
     if type(source).__module__.split(".")[0] == "icechunk":
         return IcechunkFeed(source, branch=branch, array=array, batch_rows=batch_rows)
     if isinstance(source, (str, os.PathLike)):
-        where = os.fsdecode(source)
-        if _is_folder(Path(where)):
-            return FolderFeed(where, batch_rows=batch_rows, columns=columns)
-        return ArrayFeed(
-            where, batch_rows=batch_rows, partial=partial_chunks, options=storage_options
-        )
+        place = Place.parse(source, storage_options)
+        if place.directory is not None and _is_folder(place.directory):
+            return FolderFeed(place, batch_rows=batch_rows, columns=columns)
+        return ArrayFeed(place, batch_rows=batch_rows, partial=partial_chunks)
     if hasattr(source, "store_path"):
         return ArrayFeed(source, batch_rows=batch_rows, partial=partial_chunks)
     if isinstance(source, Iterable):

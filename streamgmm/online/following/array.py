@@ -28,10 +28,8 @@ class ArrayFeed:
 
     endless = True
 
-    def __init__(
-        self, where: Any, *, batch_rows: int, partial: bool = False, options: Any = None
-    ) -> None:
-        self._where, self._options = where, options
+    def __init__(self, where: Any, *, batch_rows: int, partial: bool = False) -> None:
+        self._where = where
         self._batch_rows, self._partial = batch_rows, partial
         self._ref = self._open()
         self.name = self._ref.name
@@ -43,7 +41,7 @@ class ArrayFeed:
         where = self._where
         if isinstance(where, zarr.Array):
             where = zarr.open_array(where.store, path=where.path, mode="r")
-        ref = open_ref(where, self._options)
+        ref = open_ref(where)
         if len(ref.array.shape) != 2 or ref.array.shape[1] == 0:
             raise SourceError(
                 f"{ref.name} has shape {ref.array.shape}; rows and columns are needed to follow it"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamgmm.errors import ParameterError, SourceError, SourceNotFoundError
 from streamgmm.online.following.array import has_unwritten
 from streamgmm.online.following.base import Position, Unit, digest_rows
+from streamgmm.places import Place
 from streamgmm.sources.base import float_dtype
 from streamgmm.sources.zarr_open import open_ref
 
@@ -33,9 +34,10 @@ class FolderFeed:
     endless = True
 
     def __init__(
-        self, where: str | Path, *, batch_rows: int, columns: Sequence[str] | None = None
+        self, where: Place, *, batch_rows: int, columns: Sequence[str] | None = None
     ) -> None:
-        self._folder, self._batch_rows, self._columns = Path(where), batch_rows, columns
+        assert where.directory is not None
+        self._folder, self._batch_rows, self._columns = where.directory, batch_rows, columns
         self.name = f"folder '{where}'"
         if not self._folder.is_dir():
             raise SourceNotFoundError(f"{self.name}: there is no such folder")

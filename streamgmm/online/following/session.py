@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from streamgmm.errors import NonFiniteError, OutputExistsError, ParameterError
 from streamgmm.estimators.online import OnlineGaussianMixture
 from streamgmm.model.mixture import Mixture
+from streamgmm.online.following.appending import Appender, open_appender
 from streamgmm.online.following.base import Unit
-from streamgmm.online.following.outputs import Output, open_output
 from streamgmm.online.following.state import Followed
+from streamgmm.places import Place
 
 FORMS = {
     "labels": ("int32", ("label",)),
@@ -29,20 +30,20 @@ class Session:
     def __init__(
         self,
         followed: Followed,
-        path: str,
-        outputs: dict[str, str],
+        place: Place,
+        outputs: dict[str, Place],
         save_rows: int,
         skip_refused: bool,
         on_batch: Callable[[OnlineGaussianMixture, int], None] | None,
     ) -> None:
-        self._followed, self._path, self._save_rows = followed, path, save_rows
+        self._followed, self._place, self._save_rows = followed, place, save_rows
         self._skip, self._on_batch = skip_refused, on_batch
-        self._outputs: dict[str, Output] = {}
+        self._outputs: dict[str, Appender] = {}
         self._pending: dict[str, list[Any]] = {name: [] for name in outputs}
         self._behind = 0
         self._saved = followed.position
         for name, where in outputs.items():
-            output = self._outputs[name] = open_output(where, *FORMS[name])
+            output = self._outputs[name] = open_appender(where, *FORMS[name])
             known = followed.written.get(name)
             if known is None and (followed.position is not None or output.size()):
                 raise OutputExistsError(
@@ -55,7 +56,7 @@ class Session:
         missing = sorted(set(followed.written) - set(outputs))
         if missing:
             raise ParameterError(
-                f"state '{path}' has written {', '.join(missing)} so far; go on giving where to"
+                f"state '{place}' has written {', '.join(missing)} so far; go on giving where to"
             )
 
     def learn(self, unit: Unit, name: str) -> None:
@@ -103,7 +104,7 @@ class Session:
                 output.append(pending if name == "alarms" else np.concatenate(pending))
                 self._pending[name] = []
             followed.written[name] = output.size()
-        followed.save(self._path)
+        followed.save(self._place)
         self._saved, self._behind = followed.position, 0
 
     @property
@@ -114,7 +115,7 @@ class Session:
         """Save a state without rows, so that outputs belong to one from their first byte."""
         self._followed.model._begin(n_features)
         self._followed.written = dict.fromkeys(self._outputs, 0)
-        self._followed.save(self._path)
+        self._followed.save(self._place)
 
     def _note(self, name: str, entries: list[list[Any]]) -> None:
         if name in self._outputs:

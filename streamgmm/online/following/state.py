@@ -1,15 +1,15 @@
-"""Where a follower is: the model, the position and the outputs, saved in one atomic step."""
+"""The state of a follower: the model, the position and the outputs, saved in one atomic step."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 from streamgmm.errors import ModelFileError, ModelNotFoundError, ParameterError
 from streamgmm.estimators.loading import load
 from streamgmm.estimators.online import OnlineGaussianMixture
 from streamgmm.online.following.base import Position
-from streamgmm.storage.place import Place, is_unfinished
+from streamgmm.places import Place
+from streamgmm.storage.model import is_unfinished
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Followed:
     written: dict[str, int] = field(default_factory=dict)
     refused: int = 0
 
-    def save(self, path: str) -> None:
+    def save(self, place: Place) -> None:
         """Put this in the place of what was saved last."""
         follow = {
             "kind": self.kind,
@@ -31,10 +31,10 @@ class Followed:
             "sizes": list(self.written.values()),
             "refused": self.refused,
         }
-        self.model.save_with(path, {"follow_": follow}, overwrite=True)
+        self.model.save_with(place, {"follow_": follow}, overwrite=True)
 
 
-def open_state(path: str, model: OnlineGaussianMixture | None, kind: str) -> Followed:
+def open_state(place: Place, model: OnlineGaussianMixture | None, kind: str) -> Followed:
     """Read what was saved, or start with `model`.
 
     Raises
@@ -46,24 +46,25 @@ def open_state(path: str, model: OnlineGaussianMixture | None, kind: str) -> Fol
         If it is no state of a follower, or damaged.
     """
     try:
-        unfinished = is_unfinished(Place.parse(path, None).meta())
+        unfinished = is_unfinished(place)
     except ModelNotFoundError:
         unfinished = True
     except ModelFileError:
-        if not os.path.isdir(path) or os.listdir(path):
+        folder = place.directory
+        if folder is None or not folder.is_dir() or any(folder.iterdir()):
             raise
         unfinished = True
     if unfinished:
         if model is None:
             raise ParameterError(
-                f"there is no state at '{path}' yet; pass model=OnlineGaussianMixture(…)"
+                f"there is no state at '{place}' yet; pass model=OnlineGaussianMixture(…)"
             )
         return Followed(model, kind)
-    stored = load(path)
+    stored = load(place)
     follow = stored.__dict__.get("follow_")
     if not isinstance(stored, OnlineGaussianMixture) or follow is None:
         raise ModelFileError(
-            f"'{path}' holds a {type(stored).__name__} that follows nothing; give another path "
+            f"'{place}' holds a {type(stored).__name__} that follows nothing; give another path "
             "for the state"
         )
     if model is not None:
@@ -71,12 +72,12 @@ def open_state(path: str, model: OnlineGaussianMixture | None, kind: str) -> Fol
         for name, value in theirs.items():
             if repr(mine[name]) != repr(value):
                 raise ParameterError(
-                    f"state '{path}' is of another model: {name}={value!r} there, "
+                    f"state '{place}' is of another model: {name}={value!r} there, "
                     f"{mine[name]!r} here; give its parameters, or another state"
                 )
     if follow["kind"] != kind:
         raise ParameterError(
-            f"state '{path}' follows {follow['kind']}, not {kind}; give another state"
+            f"state '{place}' follows {follow['kind']}, not {kind}; give another state"
         )
     written = dict(zip(follow["outputs"], follow["sizes"], strict=True))
     return Followed(stored, kind, follow["position"], written, follow["refused"])

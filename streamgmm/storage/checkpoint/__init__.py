@@ -1,11 +1,11 @@
-"""Checkpoints: what a fit knows, put down after reads, so that another process can go on.
+"""Checkpoints: the state of a fit, saved after reads, so that another process can go on from it.
 
-A checkpoint is a Zarr group. Statistics and models are immutable, so each is written once, in an
-array of its own or with its fellows; the metadata at the root say which are in use, and replace
-the older ones in one step. So a process that is killed at any moment, or a disk that fills,
-leaves the last checkpoint as it was.
+A checkpoint is a Zarr group. Statistics and models are immutable, so their arrays are written
+once. The metadata at the root say which arrays are in use, and are replaced in one step (an
+atomic commit). So a process that is killed at any moment, or a disk that fills, leaves the last
+checkpoint as it was.
 
-Writing is done by a thread, behind the reads.
+A thread writes, while the fit goes on reading.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamgmm.errors import CheckpointError, OutputError, StreamGMMError
+from streamgmm.places import Place
 from streamgmm.storage.checkpoint.fingerprint import differences, fingerprint
-from streamgmm.storage.checkpoint.owner import BEAT_SECONDS, Owner
-from streamgmm.storage.checkpoint.shelf import Shelf
-from streamgmm.storage.place import Place
+from streamgmm.storage.checkpoint.store import LOCK, CheckpointStore
+from streamgmm.storage.lock import Lock, LockHeldError
 
 __all__ = ["Checkpoint", "fingerprint"]
 
-QUIET_SECONDS = 0.1  # between two checkpoints of reads shorter than that
-RARE = 50  # in the middle of a pass no more than a fiftieth of the time is for writing
+QUIET_SECONDS = 0.1  # at least so long from one save to the next
+RARE = 50  # inside a pass, saves take no more than a fiftieth of the time
 
 
 class Checkpoint:
@@ -55,12 +55,14 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.name = os.fsdecode(path)
-        self._place = Place.parse(path, None)
-        self._shelf = Shelf(self._place)
-        self._shelf.look()
+        place = Place.parse(path)
+        self.name = place.name
+        self._store = CheckpointStore(place)
+        self._store.look()
         try:
-            self._owner = Owner(self._place)
+            self._lock = Lock(place.child(LOCK), f"the checkpoint '{place}'")
+        except LockHeldError as error:
+            raise self._held(error) from error
         except OSError as error:
             raise OutputError(
                 f"no checkpoint can be written at '{self.name}' ({error}); give another place"
@@ -78,32 +80,32 @@ class Checkpoint:
         self._writer.start()
 
     def __enter__(self) -> Checkpoint:
-        """Hold it."""
+        """Give this checkpoint, which is open already."""
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        """Write what is pending, and let the next job have it.
+        """Write what is pending, and release the lock.
 
-        An error of writing is raised unless another one is on its way.
+        An error of writing is raised unless the body raised another one.
         """
         with self._ready:
             self._closing = True
             self._ready.notify_all()
         self._writer.join()
-        self._owner.release()
+        self._lock.release()
         if error is None:
             self._raise()
 
     def load(self, mark: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Read what was put down by a fit of the same fingerprint; None if nothing was.
+        """Read the state that a fit of the same fingerprint saved last; None if none did.
 
         Raises
         ------
         CheckpointError
-            If it is of another fit (says what differs), of a newer format, or damaged.
+            If it is of another fit (says what differs), of another format, or damaged.
         """
         self._mark = mark
-        meta = self._shelf.meta()
+        meta = self._store.meta()
         if meta is None:
             return None
         if differ := differences(meta["fingerprint"], mark):
@@ -111,17 +113,17 @@ class Checkpoint:
                 f"the checkpoint '{self.name}' is of another fit: {'; '.join(differ)}; give "
                 "another path, or remove it to begin anew"
             )
-        return self._shelf.load(meta)
+        return self._store.load(meta)
 
     def save(self, state: dict[str, Any], *, whole: bool, wait: bool = False) -> None:
-        """Put down a state, which nobody changes afterwards.
+        """Save a state, which nobody changes afterwards; a thread writes it.
 
         Parameters
         ----------
         state : dict
         whole : bool
-            Whether a pass is over. Then the state of the pass before is waited for, so that
-            never more than a pass is lost; in the middle of one a state may be left out.
+            Whether a pass is over. Then this waits until earlier states are written, so that a
+            crash never loses more than a pass. Inside a pass a state may be left out.
         wait : bool
             Whether to return only when it is written.
 
@@ -164,18 +166,16 @@ class Checkpoint:
         ) from error
 
     def _write_all(self) -> None:
-        """Write states as they come, and show that this process is alive; runs in a thread."""
+        """Write states as they come, until closing; runs in a thread."""
         while True:
             with self._ready:
-                self._ready.wait_for(
-                    lambda: self._pending is not None or self._closing, BEAT_SECONDS
-                )
+                self._ready.wait_for(lambda: self._pending is not None or self._closing)
                 state, self._pending = self._pending, None
-                if state is None and self._closing:
+                if state is None:
                     return
-                self._busy = state is not None
+                self._busy = True
             try:
-                self._owner.beat() if state is None else self._write(state)
+                self._write(state)
             except BaseException as error:
                 with self._ready:
                     self._error, self._busy = error, False
@@ -187,6 +187,16 @@ class Checkpoint:
 
     def _write(self, state: dict[str, Any]) -> None:
         began = time.perf_counter()
-        self._owner.check()
-        self._shelf.save(state, self._mark, self._owner.token)
+        try:
+            self._lock.check()
+        except LockHeldError as error:
+            raise self._held(error) from error
+        self._store.save(state, self._mark, self._lock.token)
         self._cost = time.perf_counter() - began
+
+    def _held(self, error: LockHeldError) -> CheckpointError:
+        does = "has taken over" if error.taken else "is writing"
+        return CheckpointError(
+            f"{error.holder} {does} the checkpoint '{self.name}'; wait for it, or give this job "
+            "another checkpoint"
+        )

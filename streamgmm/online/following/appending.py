@@ -1,7 +1,7 @@
-"""What is written while following: one entry a row, or an alarm, exactly once.
+"""What is written while following: one entry for each row, or each alarm, exactly once.
 
-An output is only ever longer than the state says, by what was written after the state was last
-saved: that is cut off when the follower starts again, and written again.
+Entries are appended before the state is saved. So after a crash an output may be longer than the
+state says, and never shorter. What is too much is cut off at the next start, and written again.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import OutputError, OutputExistsError
+from streamgmm.errors import OutputError, OutputExistsError, ParameterError
+from streamgmm.places import Place
 
 CHUNK_ROWS = 65_536
 
 
-class Output(Protocol):
-    """Something that grows at its end and can be cut back; `text` if it takes words."""
+class Appender(Protocol):
+    """An output that grows at its end and can be cut back; `text` if it takes words."""
 
     text: bool
 
@@ -35,29 +35,33 @@ class Output(Protocol):
         """Put values behind the others."""
 
 
-def open_output(path: str | os.PathLike[str], dtype: str, columns: Sequence[str]) -> Output:
-    """Open a path for appending: lines for .ndjson and .jsonl, else a Zarr array.
+def open_appender(place: Place, dtype: str, columns: Sequence[str]) -> Appender:
+    """Open an output for appending: lines for .ndjson and .jsonl, else a Zarr array.
 
     Parameters
     ----------
-    path : str or path-like
+    place : Place
     dtype : str
     columns : sequence of str
         Names of the values of an entry; an array of one dimension where there is only one.
     """
-    name = os.fsdecode(path)
-    if name.endswith((".ndjson", ".jsonl")):
-        return LinesOutput(name, columns)
-    return ZarrOutput(name, dtype, columns)
+    if place.name.endswith((".ndjson", ".jsonl")):
+        return LinesAppender(place, columns)
+    return ZarrAppender(place, dtype, columns)
 
 
-class LinesOutput:
+class LinesAppender:
     """One JSON object a line."""
 
     text = True
 
-    def __init__(self, name: str, columns: Sequence[str]) -> None:
-        self._path, self._columns = Path(name), columns
+    def __init__(self, place: Place, columns: Sequence[str]) -> None:
+        if place.directory is None:
+            raise ParameterError(
+                f"output '{place}' is a URL, where no lines can be appended; give a local path, "
+                "or the name of a Zarr array"
+            )
+        self._name, self._path, self._columns = place.name, place.directory, columns
 
     def size(self) -> int:
         """Bytes; 0 where there is no file."""
@@ -67,7 +71,7 @@ class LinesOutput:
         """Cut it back to so many bytes."""
         if self.size() < size:
             raise OutputError(
-                f"output '{self._path}' has {self.size()} bytes but the state knows of {size}; "
+                f"output '{self._name}' has {self.size()} bytes but the state knows of {size}; "
                 "restore it, or follow with another state"
             )
         self._path.touch()
@@ -85,23 +89,18 @@ class LinesOutput:
             os.fsync(file.fileno())
 
 
-class ZarrOutput:
+class ZarrAppender:
     """A Zarr array that grows by rows."""
 
     text = False
 
-    def __init__(self, name: str, dtype: str, columns: Sequence[str]) -> None:
+    def __init__(self, place: Place, dtype: str, columns: Sequence[str]) -> None:
         import zarr
 
-        self._name, self._columns = name, columns
+        self._name = name = place.name
         wide = () if len(columns) == 1 else (len(columns),)
-        if Path(name).exists():
-            try:
-                self._array: Any = zarr.open_array(name, mode="r+")
-            except Exception as error:
-                raise OutputExistsError(
-                    f"output '{name}' is there, and no Zarr array to append to; give another path"
-                ) from error
+        self._array: Any = self._open(place)
+        if self._array is not None:
             if self._array.shape[1:] != wide or self._array.dtype != np.dtype(dtype):
                 raise OutputExistsError(
                     f"output '{name}' is {self._array.shape} {self._array.dtype}, not an array of "
@@ -109,12 +108,28 @@ class ZarrOutput:
                 )
         else:
             self._array = zarr.create_array(
-                name,
+                place.store(),
                 shape=(0, *wide),
                 chunks=(CHUNK_ROWS, *wide),
                 dtype=dtype,
                 attributes={"columns": list(columns)},
             )
+
+    def _open(self, place: Place) -> Any:
+        """Open the array that is there; None if nothing is."""
+        import zarr
+
+        directory = place.directory
+        if directory is not None and not directory.exists():
+            return None
+        try:
+            return zarr.open_array(place.store(), mode="r+")
+        except Exception as error:
+            if directory is None and isinstance(error, FileNotFoundError):
+                return None
+            raise OutputExistsError(
+                f"output '{place}' is there, and no Zarr array to append to; give another path"
+            ) from error
 
     def size(self) -> int:
         """Rows."""
