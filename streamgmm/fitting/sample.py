@@ -51,8 +51,8 @@ class SamplePlan:
     """How pass 0 samples: the `size` rows of the smallest keys, drawn by `seed`.
 
     A row's key is a hash of the seed and the row's index, so the sample depends on neither
-    blocks nor workers. Rows of weight zero are not sampled. Rows whose key exceeds `threshold` cannot be among them (but for one
-    sample in 1e9) and stay where they are.
+    blocks nor workers. Rows of weight zero are not sampled. Rows whose key exceeds `threshold`
+    cannot be among them (but for one sample in 1e9) and stay where they are.
     """
 
     name: str
