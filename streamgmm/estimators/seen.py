@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from streamgmm.fitting.fit import Seen
+from streamgmm.model.families import parse_family
 from streamgmm.model.mixture import Statistics
-from streamgmm.model.moments import Moments, Scatter
 
 _SCALARS = ("n_rows", "weight", "log_likelihood", "entropy")
 
@@ -31,12 +31,11 @@ def describe_seen(seen: Seen) -> dict[str, Any]:
     return described
 
 
-def parse_seen(described: dict[str, Any], covariance_type: str) -> Seen | None:
+def parse_seen(described: dict[str, Any], family: str) -> Seen | None:
     """Give back what `describe_seen` was given, or None where it kept no statistics."""
     if "groups" not in described:
         return None
     groups = described["groups"]
-    kind: Any = covariance_type
     return Seen(
         described["name"],
         tuple((int(stop), int(size), int(n)) for stop, size, n in described["regions"]),
@@ -46,27 +45,24 @@ def parse_seen(described: dict[str, Any], covariance_type: str) -> Seen | None:
                 float(groups["weight"][g]),
                 float(groups["log_likelihood"][g]),
                 float(groups["entropy"][g]),
-                _moments(kind, groups, g),
+                _statistics(family, groups, g),
             )
             for g in range(len(groups["n_rows"]))
         ),
-        _moments("diag", described["overall"], 0),
+        _statistics("diag", described["overall"], 0),
         tuple((int(start), int(stop)) for start, stop in described.get("skipped", ())),
     )
 
 
-def _arrays(moments: list[Moments]) -> dict[str, Any]:
-    return {
-        "component_weight": np.stack([m.weight for m in moments]),
-        "component_mean": np.stack([m.mean for m in moments]),
-        "component_scatter": np.stack([m.scatter for m in moments]),
+def _arrays(statistics: list[Any]) -> dict[str, Any]:
+    each = [s.arrays() for s in statistics]
+    return {f"component_{name}": np.stack([arrays[name] for arrays in each]) for name in each[0]}
+
+
+def _statistics(family: str, arrays: dict[str, Any], g: int) -> Any:
+    named = {
+        name.removeprefix("component_"): values[g]
+        for name, values in arrays.items()
+        if name.startswith("component_")
     }
-
-
-def _moments(kind: Scatter, arrays: dict[str, Any], g: int) -> Moments:
-    return Moments(
-        kind,
-        arrays["component_weight"][g],
-        arrays["component_mean"][g],
-        arrays["component_scatter"][g],
-    )
+    return parse_family(family).statistics(**named)

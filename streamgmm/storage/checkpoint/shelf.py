@@ -18,7 +18,7 @@ from streamgmm.storage.checkpoint.values import Record, decode, encode, flatten,
 from streamgmm.storage.place import Place, describe, digest
 
 FORMAT = "streamgmm checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _OWN = {"lock", "parts", "zarr.json", "zarr.json.new"}
 _HALF_WRITTEN = re.compile(r"zarr\.[^/]*\.partial")
 """What Zarr leaves of metadata when its process is killed before it can move them in place."""
@@ -66,7 +66,7 @@ class Shelf:
         if isinstance(node, zarr.Array) or meta.get("format") != FORMAT:
             kind = "array" if isinstance(node, zarr.Array) else "group"
             raise self._wrong(f"is a Zarr {kind} of something else")
-        if meta["format_version"] > FORMAT_VERSION:
+        if meta["format_version"] != FORMAT_VERSION:
             raise CheckpointError(
                 f"the checkpoint '{self._place.name}' was written by streamgmm "
                 f"{meta['streamgmm_version']}; streamgmm {__version__} does not know its format"

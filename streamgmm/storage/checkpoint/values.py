@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import CheckpointError
-from streamgmm.model.families import FAMILIES
+from streamgmm.model.families import parse_family, settings_of
 from streamgmm.model.mixture import Mixture, Statistics
-from streamgmm.model.moments import Moments
 
 Put = Callable[[Any], int]
-_VALUES = (Statistics, Mixture, Moments, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Record:
 
 
 def encode(value: Any, put: Put) -> Any:
-    """Give `value` as JSON; statistics, mixtures, moments and arrays are `put` elsewhere.
+    """Give `value` as JSON; statistics, mixtures and arrays are `put` elsewhere.
 
     >>> encode({"a": (1, math.inf), "b": np.zeros(2)}, lambda value: 7)
     {'dict': {'a': [1, {'float': 'inf'}], 'b': {'value': 7}}}
@@ -44,7 +42,8 @@ def encode(value: Any, put: Put) -> Any:
         return [encode(item, put) for item in value]
     if isinstance(value, Mapping):
         return {"dict": {key: encode(item, put) for key, item in value.items()}}
-    assert isinstance(value, _VALUES), f"a checkpoint has no word for a {type(value).__name__}"
+    known = isinstance(value, (Statistics, Mixture, np.ndarray)) or hasattr(value, "arrays")
+    assert known, f"a checkpoint has no word for a {type(value).__name__}"
     return {"value": put(value)}
 
 
@@ -66,49 +65,62 @@ def decode(value: Any, values: Sequence[Any]) -> Any:
 
 def flatten(value: Any) -> tuple[list[Any], list[NDArray[Any]]]:
     """How to read a value, and the arrays of one dtype that it is."""
+    if isinstance(value, np.ndarray):
+        return ["array", value.dtype.name, list(value.shape)], [value]
     if isinstance(value, Statistics):
-        moments = value.components
-        what, arrays = flatten(moments)
+        (_, *what), arrays = flatten(value.components)
         sums = [value.n_rows, value.weight, value.log_likelihood, value.entropy]
-        return ["statistics", *what[1:]], [np.array(sums, np.float64), *arrays]
-    if isinstance(value, Moments):
-        arrays = [value.weight, value.mean, value.scatter]
-        return ["moments", value.kind, *value.mean.shape], arrays
+        return ["statistics", *what], [np.array(sums, np.float64), *arrays]
     if isinstance(value, Mixture):
-        arrays = [value.weights, value.means, value.covariances, value.precisions_cholesky]
-        return ["mixture", value.family.name, *value.means.shape], arrays
-    return ["array", value.dtype.name, *value.shape], [value]
+        named = value.components.arrays()
+        what = [value.family.name, settings_of(value.family)]
+        return ["mixture", *what, _shapes(named)], [value.weights, *named.values()]
+    named = value.arrays()
+    return ["components", value.kind, _shapes(named)], list(named.values())
 
 
 def restore(what: Sequence[Any], flat: NDArray[Any]) -> Any:
     """Make a value from the front of a flat array; the inverse of `flatten`.
 
+    Raises
+    ------
+    ParameterError
+        If it is of a family that this installation does not know.
+
+    Examples
+    --------
     >>> restore(*[f(x) for x in [flatten(np.eye(2))] for f in (lambda x: x[0], lambda x: x[1][0])])
     array([[1., 0.],
            [0., 1.]])
     """
     flat = flat.reshape(-1)
-    kind, name, *shape = what
+    kind, name, *rest = what
     if kind == "array":
-        return _take(flat, [tuple(shape)])[0]
-    k, d = shape
-    scatter = FAMILIES[name].covariance_shape(k, d)
+        return _take(flat, {"": rest[0]})[""]
     if kind == "mixture":
-        parts = _take(flat, [(k,), (k, d), scatter, scatter])
-        return Mixture(FAMILIES[name], *parts)
-    if kind == "moments":
-        return Moments(name, *_take(flat, [(k,), (k, d), scatter]))
+        settings, shapes = rest
+        k = next(iter(shapes.values()))[0]
+        arrays = _take(flat, {"weights": [k]} | shapes)
+        family = parse_family(name, settings)
+        return Mixture(arrays.pop("weights"), family.components(**arrays))
+    (shapes,) = rest
+    if kind == "components":
+        return parse_family(name).statistics(**_take(flat, shapes))
     if kind == "statistics":
         n_rows, weight, log_likelihood, entropy = flat[:4].tolist()
-        moments = Moments(name, *_take(flat[4:], [(k,), (k, d), scatter]))
-        return Statistics(int(n_rows), weight, log_likelihood, entropy, moments)
+        components = parse_family(name).statistics(**_take(flat[4:], shapes))
+        return Statistics(int(n_rows), weight, log_likelihood, entropy, components)
     raise CheckpointError(f"a value of unknown kind '{kind}'")
 
 
-def _take(flat: NDArray[Any], shapes: Sequence[tuple[int, ...]]) -> list[NDArray[Any]]:
-    out, offset = [], 0
-    for shape in shapes:
+def _shapes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, list[int]]:
+    return {name: list(array.shape) for name, array in arrays.items()}
+
+
+def _take(flat: NDArray[Any], shapes: Mapping[str, Sequence[int]]) -> dict[str, NDArray[Any]]:
+    out, offset = {}, 0
+    for name, shape in shapes.items():
         size = math.prod(shape)
-        out.append(flat[offset : offset + size].reshape(shape).copy())
+        out[name] = flat[offset : offset + size].reshape(tuple(shape)).copy()
         offset += size
     return out
