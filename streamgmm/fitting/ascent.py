@@ -21,14 +21,7 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import SingularCovarianceError
 from streamgmm.fitting.acceleration import Memory, merge_groups
-from streamgmm.model.mixture import (
-    SCATTER_TOLERANCE,
-    Mixture,
-    Statistics,
-    free_energy,
-    m_step,
-    scatter_error,
-)
+from streamgmm.model.mixture import Mixture, Statistics, free_energy, m_step
 from streamgmm.model.moments import Floats
 
 _SLOWEST = 0.95  # rate that is assumed of climbs that jump
@@ -57,7 +50,6 @@ class Rules:
 
     tol: float
     max_iter: int
-    reg_covar: float
     n_groups: int = 1
     accelerate: bool = False
     statistical: bool = False
@@ -109,8 +101,8 @@ class Ascent:
         Whether a sweep has begun that is not over.
     position : int
         The group whose statistics are wanted next.
-    centres : ndarray of shape (n_components, n_features) or None
-        What they are to be taken about, where not the means.
+    centres : ndarray or None
+        What they are to be taken about, where the family asks for it (`Density.refine`).
     before : list of Statistics
         What `groups` were when the sweep began.
     memory : Memory or None
@@ -166,10 +158,11 @@ class Ascent:
         self.groups[self.position : self.position + 1] = [statistics]
         if len(self.groups) == self.rules.n_groups:
             total = merge_groups(self.groups)
-            updated = m_step(self.mixture, total, self.rules.reg_covar)
-            if self.centres is None and scatter_error(self.mixture, updated) > SCATTER_TOLERANCE:
-                self.centres = updated.means  # the same group again, about these
-                return
+            updated = m_step(self.mixture, total)
+            if self.centres is None:
+                self.centres = self.mixture.density.refine(updated.components)
+                if self.centres is not None:
+                    return  # the same group again, about these
             self.mixture = updated
         self.centres = None
         self.position += 1
@@ -307,22 +300,21 @@ class Ascent:
             self.previous_bound = bound
 
     def _mend(self, total: Statistics) -> bool:
-        """Retire or reseed components with fewer rows than features + 2; whether any were.
+        """Retire or reseed components with fewer rows than their family needs; whether any were.
 
         Statistics of the others stay true; those of all groups are asked for again.
         """
         how = self.rules.empty_components
-        d = self.mixture.n_features
-        few = total.components.weight < d + 2
+        mixture = self.mixture
+        few = total.components.weight < mixture.family.least_rows(mixture.n_features)
         if how == "keep" or not few.any() or few.all() or self.mends >= _MOST_MENDS:
             return False
         self.mends += 1
-        mixture = self.mixture
         if how == "retire":
             self.mixture = mixture.take(np.flatnonzero(~few))
         else:
             assert self.pool is not None
-            self.mixture = mixture.reseed(np.flatnonzero(few), self.pool, self.rules.reg_covar)
+            self.mixture = mixture.reseed(np.flatnonzero(few), self.pool)
         what = "retired" if how == "retire" else "reseeded"
         self.lost.setdefault(what, []).extend(np.flatnonzero(few).tolist())
         self.groups = []
@@ -343,7 +335,7 @@ class Ascent:
         if jumped is None:
             return
         try:
-            self.mixture = m_step(self.mixture, merge_groups(jumped), self.rules.reg_covar)
+            self.mixture = m_step(self.mixture, merge_groups(jumped))
         except SingularCovarianceError:
             memory.forget()
         else:

@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 
 from streamgmm.fitting.settings import FitSettings
-from streamgmm.model.families import FAMILIES
 
 WAVE = 8  # starts that are drawn together
 ROWS_A_COMPONENT = 200  # that a start is drawn from, at least
@@ -110,5 +109,4 @@ def plan_effort(
 
 def count_parameters(settings: FitSettings, n_features: int) -> int:
     """Free parameters of a mixture."""
-    family = FAMILIES[settings.covariance_type]
-    return family.n_parameters(settings.n_components, n_features)
+    return settings.family.n_parameters(settings.n_components, n_features)

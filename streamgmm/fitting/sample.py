@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from streamgmm.errors import ChunkError
 from streamgmm.fitting.effort import count_parameters, rows_of_start
 from streamgmm.fitting.settings import FitSettings
-from streamgmm.model.families.base import NO_WEIGHT, Accumulator
-from streamgmm.model.mixture import Mixture, collect
+from streamgmm.model.components import NO_WEIGHT, Accumulator
+from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.sources import Block, Piece, Source, check_finite, unreadable, without_rows
 
@@ -183,45 +183,59 @@ def summarize(plan: SamplePlan, block: Block) -> Summary:
 
 
 def _summarize(plan: SamplePlan, block: Block) -> Summary:
-    accumulator = None
-    n_rows, total = 0, 0.0
+    sums = RowSums()
+    n_rows = 0
     parts: list[tuple[Any, ...]] = []
     for piece in block.pieces():
         weight = piece.sample_weight
         if plan.holdout is not None:
             weight = plan.holdout.weights(piece)
-        if accumulator is None:
-            accumulator = _one_component(piece.rows)
-        accumulator.add(piece.rows, NO_WEIGHT if weight is None else weight)
+        sums.add(piece.rows, NO_WEIGHT if weight is None else weight)
         keys = hash_rows(piece.start, piece.start + len(piece.rows), plan.seed)
         chosen: Any = keys <= np.uint64(plan.threshold)
         if weight is None:
             weight = np.ones(len(piece.rows))
         else:
             chosen &= weight > 0
-        total += float(weight.sum())
         parts.append((keys[chosen], piece.rows[chosen], weight[chosen]))
         n_rows += len(piece.rows)
-    if accumulator is None:
+    if not parts:
         return _nothing(plan, block)
-    statistics = collect(accumulator, n_rows, total)
-    if not -1e280 < statistics.log_likelihood < np.inf:
+    if not sums.finite:
         for piece in block.pieces():
             check_finite(piece, plan.name)
     keys, rows, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
-    moments = statistics.components
-    return Summary(n_rows, plan.size, moments, keys, rows, weights)
+    return Summary(n_rows, plan.size, sums.result(), keys, rows, weights)
 
 
-def _one_component(rows: NDArray[Any]) -> Accumulator:
-    """Sums of all rows as one diagonal component, about the first row, in float64 tiles.
+class RowSums:
+    """Moments of all rows as one diagonal component, about the first row, in float64 tiles.
 
-    The E-step of a mixture of one: its only responsibility is one.
+    They are the E-step of a mixture of one component, whose responsibilities are all one.
     """
-    d = rows.shape[1]
-    first = np.where(np.isfinite(rows[0]), rows[0], 0.0).astype(np.float64)
-    mixture = Mixture.of("diag", np.ones(1), first[None], np.ones((1, d)))
-    return mixture.accumulator(rows, weighted=True)
+
+    def __init__(self) -> None:
+        self._accumulator: Accumulator | None = None
+
+    def add(self, X: NDArray[Any], weight: Floats) -> None:
+        """Add rows (n, D); weights (n,) or none."""
+        if self._accumulator is None:
+            first = np.where(np.isfinite(X[0]), X[0], 0.0).astype(np.float64)
+            one = Mixture.of("diag", np.ones(1), first[None], np.ones((1, X.shape[1])))
+            self._accumulator = one.density.accumulator(X, weighted=True)
+        self._accumulator.add(X, weight)
+
+    @property
+    def finite(self) -> bool:
+        """Whether all rows were."""
+        assert self._accumulator is not None
+        return -1e280 < self._accumulator.result().log_likelihood < np.inf
+
+    def result(self) -> Moments:
+        """The moments of all rows added."""
+        assert self._accumulator is not None
+        moments: Any = self._accumulator.result().statistics
+        return moments  # type: ignore[no-any-return]
 
 
 def _nothing(plan: SamplePlan, block: Block) -> Summary:

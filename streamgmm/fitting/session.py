@@ -270,7 +270,8 @@ class Session:
         new = None if self.job.seen is None else len(self.job.groups) - 1
         plan = self.job.plan
         summary: Summary = self._reader.run(summarize, plan, "sample", group=new)
-        if plan.thorough != plan and len(summary.rows) < plan.size // 2:
+        needed = self.job.given is None and len(summary.rows) < plan.size // 2
+        if needed and plan.thorough != plan:
             summary = self._reader.run(summarize, plan.thorough, "sample", group=new)
         return summary.trimmed(plan.size)
 
@@ -397,13 +398,12 @@ class Session:
             )
 
     def _check_unchanged(self) -> None:
-        """The weighted mean of all rows is in every pass's statistics: it must be pass 0's."""
+        """The weighted mean of all rows comes with the last read: it must be pass 0's."""
         run, source = self.run, self.job.source
         assert run.final is not None
         assert run.overall is not None
         statistics, overall = run.final.training.each[0], run.overall
-        moments = statistics.components
-        seen = moments.weight @ (moments.mean - overall.mean[0]) / moments.weight.sum()
+        seen = run.final.row_mean(overall.mean[0])
         sigma = np.sqrt(overall.scatter[0] / overall.weight[0])
         room = CHANGED_TOLERANCE * sigma + 1e-12 * np.abs(overall.mean[0])
         expected = source.n_samples - sum(stop - start for start, stop in run.skipped)

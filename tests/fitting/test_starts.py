@@ -134,8 +134,11 @@ def test_the_same_bits_on_threads_and_workers(kind, dtype, client):
 
     alone, threads, workers = run(n_threads=1), run(n_threads=2), run(client=client)
     for other in (threads, workers):
-        assert other.mixture.means.tobytes() == alone.mixture.means.tobytes()
-        assert other.mixture.covariances.tobytes() == alone.mixture.covariances.tobytes()
+        assert other.mixture.components.means.tobytes() == alone.mixture.components.means.tobytes()
+        assert (
+            other.mixture.components.covariances.tobytes()
+            == alone.mixture.components.covariances.tobytes()
+        )
         assert other.timings["n_starts"] == alone.timings["n_starts"]
 
 
@@ -179,7 +182,10 @@ def test_a_job_that_is_killed_in_the_starts_does_not_begin_again(tmp_path, caplo
     said = [record.getMessage() for record in caplog.records]
     assert any("going on from the checkpoint" in line and "in the starts" in line for line in said)
     assert not any(line.startswith("sample:") for line in said)  # pass 0 is not made again
-    assert resumed.mixture.means.tobytes() == undisturbed.mixture.means.tobytes()
+    assert (
+        resumed.mixture.components.means.tobytes()
+        == undisturbed.mixture.components.means.tobytes()
+    )
     assert resumed.lower_bounds == undisturbed.lower_bounds
     assert resumed.timings["n_starts"] == undisturbed.timings["n_starts"]
 
@@ -255,7 +261,7 @@ def test_a_component_of_ten_rows_is_found_where_the_rows_of_a_start_hold_some_of
         rows = X[rng.permutation(len(X))]
         contest = Contest(settings, Effort(n_rows, 8, 1), 0, len(X))
         decide([contest], Sample(rows, None), n_threads=1)
-        means = champion(contest).means
+        means = champion(contest).components.means
         assert (means.max() > 50) == found
 
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from streamgmm.kernels import drivers
-from streamgmm.model.families.base import Layout, Parameters, Recipe, inverse_roots
-from streamgmm.model.families.diag import diag_recipe
+from streamgmm.model.covariances.base import Layout, Parameters, Recipe, inverse_roots
+from streamgmm.model.covariances.diag import diag_recipe
 from streamgmm.model.moments import Floats, Moments
 
 
@@ -18,6 +18,8 @@ class Spherical:
     """Covariances (K,): one variance for all features of a component."""
 
     name: Literal["spherical"] = "spherical"
+    matrices: bool = False
+    shared: bool = False
 
     def covariance_shape(self, k: int, d: int) -> tuple[int, ...]:
         return (k,)
@@ -44,6 +46,9 @@ class Spherical:
 
     def trace(self, precisions_cholesky: Floats, scatter: Floats) -> float:
         return float(precisions_cholesky**2 @ scatter)
+
+    def scatter(self, off: Floats, r: Floats) -> Any:
+        return (r @ off**2).sum()
 
     def maximize(self, moments: Moments, reg_covar: float) -> Floats:
         d = moments.mean.shape[1]

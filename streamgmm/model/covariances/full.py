@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from streamgmm.kernels import drivers
-from streamgmm.model.families.base import (
+from streamgmm.model.covariances.base import (
     NEAR,
     NEAR_NARROW,
     Layout,
@@ -25,6 +25,8 @@ class Full:
     """Covariances (K, D, D)."""
 
     name: Literal["full"] = "full"
+    matrices: bool = True
+    shared: bool = False
 
     def covariance_shape(self, k: int, d: int) -> tuple[int, ...]:
         return (k, d, d)
@@ -53,6 +55,9 @@ class Full:
 
     def trace(self, precisions_cholesky: Floats, scatter: Floats) -> float:
         return float(np.sum(precisions_cholesky * (scatter @ precisions_cholesky)))
+
+    def scatter(self, off: Floats, r: Floats) -> Any:
+        return (r * off.T) @ off
 
     def maximize(self, moments: Moments, reg_covar: float) -> Floats:
         covariances = moments.scatter / moments.weight[:, None, None]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from streamgmm.kernels import drivers
-from streamgmm.model.families.base import Layout, Parameters, Recipe, inverse_roots
+from streamgmm.model.covariances.base import Layout, Parameters, Recipe, inverse_roots
 from streamgmm.model.moments import Floats, Moments
 
 
@@ -17,6 +17,8 @@ class Diag:
     """Covariances (K, D): the variances."""
 
     name: Literal["diag"] = "diag"
+    matrices: bool = False
+    shared: bool = False
 
     def covariance_shape(self, k: int, d: int) -> tuple[int, ...]:
         return (k, d)
@@ -43,6 +45,9 @@ class Diag:
 
     def trace(self, precisions_cholesky: Floats, scatter: Floats) -> float:
         return float(np.sum(precisions_cholesky**2 * scatter))
+
+    def scatter(self, off: Floats, r: Floats) -> Any:
+        return r @ off**2
 
     def maximize(self, moments: Moments, reg_covar: float) -> Floats:
         return np.asarray(moments.scatter / moments.weight[:, None] + reg_covar)
