@@ -19,6 +19,7 @@ from streamgmm.clustering import (
 from streamgmm.clustering import rows as rows_module
 from streamgmm.clustering import seeds as seeds_module
 from streamgmm.errors import DataError, ParameterError
+from streamgmm.kernels import kmeans
 
 SHAPES = [(300, 1, 3), (500, 2, 7), (700, 7, 5), (1000, 8, 16), (999, 17, 30), (4800, 16, 16),
           (600, 33, 4), (1500, 100, 21), (3000, 3, 300)]  # fmt: skip
@@ -190,11 +191,11 @@ def test_rows_that_are_skipped_cost_no_accuracy(monkeypatch):
     kernel, ranked = rows_module.kmeans.assign, [[], []]
 
     def counted(forget):
-        def assign(rows, model, known, sums, scratch, block, begin, end):
+        def assign(rows, model, known, sums, scratch, block, exact, begin, end):
             if forget and model[5].size > 1:
                 known[1][:] = -1
-            kernel(rows, model, known, sums, scratch, block, begin, end)
-            ranked[forget].append(sums[2][3::4].sum())
+            kernel(rows, model, known, sums, scratch, block, exact, begin, end)
+            ranked[forget].append(sums[3][3::4].sum())
 
         return assign
 
@@ -221,6 +222,101 @@ def test_a_row_of_weight_two_is_two_rows_and_one_of_weight_zero_is_none(seed, d)
     assert_allclose(ours.inertia, theirs.inertia, rtol=1e-9, atol=1e-12)
     assert_array_equal(np.repeat(ours.labels, weight.astype(int)), theirs.labels)
     assert ours.n_iter == theirs.n_iter
+
+
+def plain_lloyd(X, weight, centres, n_iter):
+    """Textbook iterations, every sum anew and in long double; no centre may lose its rows."""
+    wide, w = X.astype(np.longdouble), weight.astype(np.longdouble)
+    centres = centres.astype(np.longdouble)
+    for _ in range(n_iter):
+        labels = ((wide[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+        centres = np.array(
+            [
+                w[labels == k] @ wide[labels == k] / w[labels == k].sum()
+                for k in range(len(centres))
+            ]
+        )
+    return labels, centres
+
+
+@pytest.mark.parametrize("spread", [0.0, 9.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_that_move_leave_sums_as_if_taken_afresh(seed, spread):
+    """Also where one row has nearly all the weight of its cluster in its block."""
+    rng = np.random.default_rng(seed)
+    X = blobs(20_000, 2, 8, seed, apart=1.0)
+    weight = 10 ** rng.uniform(-spread, spread, len(X))
+    first = start(X, 8)
+    ours = lloyd(X, first, weight, max_iter=30, tol=0)
+    labels, centres = plain_lloyd(X, weight, first, ours.n_iter)
+    assert_allclose(ours.centres, centres.astype(float), rtol=1e-11, atol=1e-11)
+    if ours.n_iter < 30:
+        assert_array_equal(ours.labels, labels)
+
+
+def test_a_row_that_had_nearly_all_the_weight_leaves_no_rounding_behind():
+    """In one block, a row of weight 1e18 moves from the first cluster to the second."""
+    X = np.concatenate([np.linspace(-1, 0, 40), [0.5], np.linspace(1, 2, 23)])[:, None]
+    weight = np.ones(64)
+    weight[40] = 1e18
+    rows = parse_rows(X, weight)
+    model = rows_module.Model.of(np.array([[-0.4], [1.5]]) - rows.ref).arrays
+    known = np.full(64, -1, np.int32), np.empty(64, np.float32)
+    sums = rows_module.sums_of(1, 2, 1)
+    merged = np.ones(2), np.ones(2), np.zeros(2), np.zeros(4)
+
+    def assign():
+        none = tuple(np.empty(0) for _ in sums)
+        kmeans.finish(model, none, merged, 0.0, True)  # prepares the model
+        known[1][:] = -1
+        scratch = rows.scratch(2)
+        kmeans.assign((X, weight, rows.ref), model, known, sums, scratch, 64, False, 0, 1)
+        return sums[3][1]
+
+    assert [assign(), assign()] == [64, 0]
+    assert known[0][40] == 0
+    model[0][0] -= 0.3
+    assert assign() == 1
+    assert known[0][40] == 1
+    first = known[0] == 0
+    assert_array_equal(sums[0], [40, 1e18])
+    assert_array_equal(sums[1], [40, 24])
+    assert_allclose(sums[2][0], (X[first] - rows.ref).sum(), rtol=1e-14)
+
+
+def test_sums_that_rounding_has_spoilt_are_noticed_in_the_end(monkeypatch):
+    X = blobs(3000, 3, 5, apart=1.0)
+    first = start(X, 5)
+    clean = lloyd(X, first, tol=0)
+    kernel, spoilt = kmeans.assign, []
+
+    def assign(rows, model, known, sums, scratch, block, exact, begin, end):
+        kernel(rows, model, known, sums, scratch, block, exact, begin, end)
+        if not exact and sums[3][1] <= 3 and len(spoilt) < 2:
+            sums[2][:3] += 1.0
+            spoilt.append(sums[3][1])
+
+    monkeypatch.setattr(kmeans, "assign", assign)
+    ours = lloyd(X, first, tol=0)
+    assert spoilt
+    assert ours.n_iter > clean.n_iter
+    assert_array_equal(ours.labels, clean.labels)
+    assert_allclose(ours.centres, clean.centres, rtol=1e-13, atol=1e-13)
+    assert_allclose(ours.inertia, clean.inertia, rtol=1e-13)
+
+
+def test_an_outlier_that_changes_its_cluster_leaves_nothing_behind():
+    X = blobs(9000, 3, 5, apart=2.0)
+    X[17] = 1e11
+    first = np.concatenate([X[:4], [X[16] + 3]])
+    ours = lloyd(X, first, tol=0)
+    assert ours.n_iter < 300
+    assert_array_equal(ours.labels == ours.labels[17], np.arange(9000) == 17)
+    assert_array_equal(ours.labels, exact_labels(X, ours.centres)[0])
+    for k in range(5):  # what is left of 1e11 are the last bits of its distance from the mean
+        mean = X[ours.labels == k].mean(axis=0)
+        assert_allclose(ours.centres[k], mean, rtol=1e-15, atol=1e-8)
+    assert_allclose(ours.inertia, ((X - ours.centres[ours.labels]) ** 2).sum(), rtol=1e-9)
 
 
 @settings(max_examples=25, deadline=None)

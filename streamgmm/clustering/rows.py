@@ -65,9 +65,9 @@ class Rows:
         model = Model.of(np.zeros((1, d)))
         kmeans.assign(
             (self.X, self.weight, ref), model.arrays, (labels, until), sums, self.scratch(1),
-            block, 0, n_blocks,
+            block, True, 0, n_blocks,
         )  # fmt: skip
-        mass, first, counts = (part.reshape(n_blocks, -1).sum(axis=0) for part in sums)
+        mass, _, first, counts = (part.reshape(n_blocks, -1).sum(axis=0) for part in sums)
         return first / mass, float(counts[0] / mass[0])
 
     def blocks(self, k: int) -> tuple[int, int]:
@@ -84,7 +84,8 @@ class Rows:
         chunk = CHUNK_BYTES // (8 * d) // kmeans.STRIP * kmeans.STRIP  # whatever the dtype
         chunk = min(2048, max(kmeans.STRIP, chunk))
         tile = np.empty(kmeans.FEATURES + d * kmeans.STRIP, np.float32)
-        return tile, np.empty(chunk, np.int64), np.empty(-(-k // 8) * 8)
+        listed, moves = np.empty(chunk, np.int64), np.empty(4 * chunk, np.int64)
+        return tile, listed, moves, np.empty(-(-k // 8) * 8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,13 +107,16 @@ class Model:
                 np.zeros(k8 * d),
                 np.empty(2, np.float32),
                 np.zeros(k),
+                np.zeros(d),
             )
         )
 
 
-def sums_of(n_blocks: int, k: int, d: int) -> tuple[Floats, Floats, Floats]:
-    """Room for the sums of blocks: weights, first moments, and four counts of each."""
-    return np.zeros(n_blocks * k), np.zeros(n_blocks * k * d), np.zeros(n_blocks * 4)
+def sums_of(n_blocks: int, k: int, d: int) -> tuple[Floats, ...]:
+    """Room for the sums of blocks, which are to be taken afresh (see `kernels.kmeans`)."""
+    clusters = n_blocks * k
+    counts = np.full(n_blocks * 4, np.inf)
+    return np.zeros(clusters), np.zeros(clusters), np.zeros(clusters * d), counts
 
 
 def parse_rows(X: ArrayLike | Rows, sample_weight: ArrayLike | None = None) -> Rows:
