@@ -263,14 +263,14 @@ def test_a_row_that_had_nearly_all_the_weight_leaves_no_rounding_behind():
     model = rows_module.Model.of(np.array([[-0.4], [1.5]]) - rows.ref).arrays
     known = np.full(64, -1, np.int32), np.empty(64, np.float32)
     sums = rows_module.sums_of(1, 2, 1)
-    merged = np.ones(2), np.ones(2), np.zeros(2), np.zeros(4)
+    merged = np.ones(2), np.ones(2), np.zeros(16), np.zeros(4)
 
     def assign():
         none = tuple(np.empty(0) for _ in sums)
         kmeans.finish(model, none, merged, 0.0, True)  # prepares the model
         known[1][:] = -1
         scratch = rows.scratch(2)
-        kmeans.assign((X, weight, rows.ref), model, known, sums, scratch, 64, False, 0, 1)
+        kmeans.assign(rows.arrays, model, known, sums, scratch, 64, False, 0, 1)
         return sums[3][1]
 
     assert [assign(), assign()] == [64, 0]
@@ -293,7 +293,7 @@ def test_sums_that_rounding_has_spoilt_are_noticed_in_the_end(monkeypatch):
     def assign(rows, model, known, sums, scratch, block, exact, begin, end):
         kernel(rows, model, known, sums, scratch, block, exact, begin, end)
         if not exact and sums[3][1] <= 3 and len(spoilt) < 2:
-            sums[2][:3] += 1.0
+            sums[2][:3] += 1.0  # of the first centre
             spoilt.append(sums[3][1])
 
     monkeypatch.setattr(kmeans, "assign", assign)

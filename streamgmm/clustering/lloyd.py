@@ -119,12 +119,14 @@ def _climb(rows: Rows, start: Floats, max_iter: int, limit: float, n_threads: in
     labels = np.full(n, -1, np.int32)
     known = labels, np.empty(n, np.float32)
     sums = sums_of(n_blocks, k, d)
-    merged = np.ones(k), np.ones(k), np.zeros(k * d), np.zeros(4)
-    here = rows.X, rows.weight, rows.ref
+    merged = np.ones(k), np.ones(k), np.zeros(model[0].size), np.zeros(4)
+    centres = model[0].reshape(k, -1)[:, :d]  # less the reference, as they move
 
     def assign(exact: bool) -> None:
         team.run(
-            lambda own, i, j: kmeans.assign(here, model, known, sums, own, block, exact, i, j),
+            lambda own, i, j: kmeans.assign(
+                rows.arrays, model, known, sums, own, block, exact, i, j
+            ),
             n_blocks,
         )
 
@@ -136,7 +138,7 @@ def _climb(rows: Rows, start: Floats, max_iter: int, limit: float, n_threads: in
             assign(exact=False)
             end = kmeans.finish(model, sums, merged, limit, False)
             if end == kmeans.EMPTY:
-                _relocate(rows, model[0].reshape(k, d), labels, merged)
+                _relocate(rows, centres, labels, merged)
                 end = kmeans.finish(model, _NO_BLOCKS, merged, limit, False)
                 end = kmeans.SETTLED if end == kmeans.STANDS else end  # labels may yet change
             if end == kmeans.SETTLED:
@@ -150,7 +152,7 @@ def _climb(rows: Rows, start: Floats, max_iter: int, limit: float, n_threads: in
         else:
             assign(exact=True)
             inertia = sums[3][::4].sum()
-    return Clusters(model[0].reshape(k, d) + rows.ref, labels, float(inertia), n_iter)
+    return Clusters(centres + rows.ref, labels, float(inertia), n_iter)
 
 
 def _relocate(
@@ -162,7 +164,8 @@ def _relocate(
     longer counts where it was. Nothing is done where every row lies on its centre. `merged`
     holds the sums about `centres` (K, D), which are less the reference, and is changed.
     """
-    mass, counts, first = merged[0], merged[1], merged[2].reshape(centres.shape)
+    mass, counts = merged[:2]
+    first = merged[2].reshape(len(centres), -1)[:, : centres.shape[1]]
     empty = np.flatnonzero(counts == 0)
     far = _squared_distances(rows, centres, labels)
     if not far.max() > 0:
