@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from streamgmm.clustering.rows import Model, Rows, Team, parse_rows, sums_of
+from streamgmm.clustering.rows import Floats, Model, Rows, Team, parse_rows, sums_of
 from streamgmm.clustering.seeds import kmeans_plusplus
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.kernels import kmeans
-from streamgmm.model.moments import Floats
 
-_NO_BLOCKS: tuple[Floats, ...] = (np.empty(0), np.empty(0), np.empty(0))
+_NO_BLOCKS: tuple[Floats, ...] = (np.empty(0), np.empty(0), np.empty(0), np.empty(0))
 
 
 class Clusters(NamedTuple):
@@ -119,33 +118,44 @@ def _climb(rows: Rows, start: Floats, max_iter: int, limit: float, n_threads: in
     labels = np.full(n, -1, np.int32)
     known = labels, np.empty(n, np.float32)
     sums = sums_of(n_blocks, k, d)
-    merged = np.ones(k), np.zeros(k * d), np.zeros(4)
-    here = rows.X, rows.weight, rows.ref
+    merged = np.ones(k), np.ones(k), np.zeros(model[0].size), np.zeros(4)
+    centres = model[0].reshape(k, -1)[:, :d]  # less the reference, as they move
 
-    def assign(scratch: tuple[NDArray[Any], ...], first: int, last: int) -> None:
-        kmeans.assign(here, model, known, sums, scratch, block, first, last)
+    def assign(exact: bool) -> None:
+        team.run(
+            lambda own, i, j: kmeans.assign(
+                rows.arrays, model, known, sums, own, block, exact, i, j
+            ),
+            n_blocks,
+        )
 
-    kmeans.finish(model, _NO_BLOCKS, merged, 0.0)  # moves nothing, and prepares the model
+    kmeans.finish(model, _NO_BLOCKS, merged, 0.0, True)  # moves nothing, and prepares the model
     with Team(min(n_threads, n_blocks), lambda: rows.scratch(k)) as team:
-        n_iter, end = 0, kmeans.GOES_ON
-        while n_iter < max_iter and end == kmeans.GOES_ON:
+        n_iter, stands = 0, False
+        while n_iter < max_iter and not stands:
             n_iter += 1
-            team.run(assign, n_blocks)
-            end = kmeans.finish(model, sums, merged, limit)
-            relocated = end == kmeans.EMPTY
-            if relocated:
-                _relocate(rows, model[0].reshape(k, d), labels, merged)
-                end = kmeans.finish(model, _NO_BLOCKS, merged, limit)
-        if end == kmeans.STANDS and not relocated:
-            inertia = merged[2][0]
+            assign(exact=False)
+            end = kmeans.finish(model, sums, merged, limit, False)
+            if end == kmeans.EMPTY:
+                _relocate(rows, centres, labels, merged)
+                end = kmeans.finish(model, _NO_BLOCKS, merged, limit, False)
+                end = kmeans.SETTLED if end == kmeans.STANDS else end  # labels may yet change
+            if end == kmeans.SETTLED:
+                break
+            if end == kmeans.STANDS:
+                assign(exact=True)
+                stands = kmeans.finish(model, sums, merged, limit, True) == kmeans.STANDS
+                sums[3][:] = np.inf
+        if stands:
+            inertia = merged[3][0]
         else:
-            team.run(assign, n_blocks)
-            inertia = sums[2][::4].sum()
-    return Clusters(model[0].reshape(k, d) + rows.ref, labels, float(inertia), n_iter)
+            assign(exact=True)
+            inertia = sums[3][::4].sum()
+    return Clusters(centres + rows.ref, labels, float(inertia), n_iter)
 
 
 def _relocate(
-    rows: Rows, centres: Floats, labels: NDArray[np.int32], merged: tuple[Floats, Floats, Floats]
+    rows: Rows, centres: Floats, labels: NDArray[np.int32], merged: tuple[Floats, ...]
 ) -> None:
     """Give each cluster without weight the row that is farthest from its own centre.
 
@@ -153,10 +163,10 @@ def _relocate(
     longer counts where it was. Nothing is done where every row lies on its centre. `merged`
     holds the sums about `centres` (K, D), which are less the reference, and is changed.
     """
-    mass, first = merged[0], merged[1].reshape(centres.shape)
-    empty = np.flatnonzero(~(mass > 0))
+    mass, counts = merged[:2]
+    first = merged[2].reshape(len(centres), -1)[:, : centres.shape[1]]
+    empty = np.flatnonzero(counts == 0)
     far = _squared_distances(rows, centres, labels)
-    counts = np.bincount(labels[far >= 0], minlength=len(mass))
     if not far.max() > 0:
         return
     m = min(len(empty), len(far))
@@ -170,8 +180,8 @@ def _relocate(
         counts[old] -= 1
         alone = counts[old] == 0
         mass[old] = 0.0 if alone else mass[old] - w
-        first[old] = 0.0 if alone else first[old] - w * (x - centres[old])
-        mass[cluster], first[cluster] = w, w * (x - centres[cluster])
+        first[old] = 0.0 if alone else first[old] - w * x
+        mass[cluster], first[cluster] = w, w * x
 
 
 def _squared_distances(rows: Rows, centres: Floats, labels: NDArray[np.int32]) -> Floats:

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamgmm.errors import DataError
 from streamgmm.kernels import kmeans
-from streamgmm.model.moments import Floats
+
+Floats = NDArray[np.float64]
 
 BLOCK_ROWS = 8192  # at least so many rows are summed before blocks are merged
 MOST_BLOCKS = 64
@@ -40,6 +41,11 @@ class Rows:
         """Mean of the rows (D,), from which the kernels measure them."""
         return self._centre[0]
 
+    @cached_property
+    def arrays(self) -> tuple[NDArray[Any], Floats, Floats]:
+        """Rows, weights and reference as the kernels want them."""
+        return self.X, self.weight, padded(self.ref[None])
+
     @property
     def variance(self) -> float:
         """Mean over features of the variances, the unit of scikit-learn's ``tol``."""
@@ -64,11 +70,11 @@ class Rows:
         sums = sums_of(n_blocks, 1, d)
         model = Model.of(np.zeros((1, d)))
         kmeans.assign(
-            (self.X, self.weight, ref), model.arrays, (labels, until), sums, self.scratch(1),
-            block, 0, n_blocks,
+            (self.X, self.weight, padded(ref[None])), model.arrays, (labels, until), sums,
+            self.scratch(1), block, True, 0, n_blocks,
         )  # fmt: skip
-        mass, first, counts = (part.reshape(n_blocks, -1).sum(axis=0) for part in sums)
-        return first / mass, float(counts[0] / mass[0])
+        mass, _, first, counts = (part.reshape(n_blocks, -1).sum(axis=0) for part in sums)
+        return first[:d] / mass, float(counts[0] / mass[0])
 
     def blocks(self, k: int) -> tuple[int, int]:
         """How many blocks rows are summed in, and rows of each: the data decide, not threads."""
@@ -83,8 +89,9 @@ class Rows:
         d = self.X.shape[1]
         chunk = CHUNK_BYTES // (8 * d) // kmeans.STRIP * kmeans.STRIP  # whatever the dtype
         chunk = min(2048, max(kmeans.STRIP, chunk))
-        tile = np.empty(kmeans.FEATURES + d * kmeans.STRIP, np.float32)
-        return tile, np.empty(chunk, np.int64), np.empty(-(-k // 8) * 8)
+        tile = np.empty(kmeans.FEATURES + multiple(d, 8) * kmeans.STRIP, np.float32)
+        listed, moves = np.empty(chunk, np.int64), np.empty(4 * chunk, np.int64)
+        return tile, listed, moves, np.empty(multiple(k, 8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,22 +104,38 @@ class Model:
     def of(cls, centres: Floats) -> Model:
         """From centres (K, D) less the reference; what is derived from them is not set yet."""
         k, d = centres.shape
-        k4, k8 = -(-k // 4) * 4, -(-k // 8) * 8
+        k4, k8 = multiple(k, 4), multiple(k, 8)
         return cls(
             (
-                np.array(centres, np.float64).ravel(),
+                padded(centres),
                 np.empty(k4 * d, np.float32),
                 np.empty(k4, np.float32),
                 np.zeros(k8 * d),
                 np.empty(2, np.float32),
                 np.zeros(k),
+                np.zeros(multiple(d, 8)),
             )
         )
 
 
-def sums_of(n_blocks: int, k: int, d: int) -> tuple[Floats, Floats, Floats]:
-    """Room for the sums of blocks: weights, first moments, and four counts of each."""
-    return np.zeros(n_blocks * k), np.zeros(n_blocks * k * d), np.zeros(n_blocks * 4)
+def multiple(n: int, of: int) -> int:
+    """The smallest multiple that is at least n."""
+    return -(-n // of) * of
+
+
+def padded(values: Floats) -> Floats:
+    """Rows (m, D) with zeros up to a multiple of 8, flat."""
+    m, d = values.shape
+    out = np.zeros((m, multiple(d, 8)))
+    out[:, :d] = values
+    return out.ravel()
+
+
+def sums_of(n_blocks: int, k: int, d: int) -> tuple[Floats, ...]:
+    """Room for the sums of blocks, which are to be taken afresh (see `kernels.kmeans`)."""
+    clusters = n_blocks * k
+    counts = np.full(n_blocks * 4, np.inf)
+    return np.zeros(clusters), np.zeros(clusters), np.zeros(clusters * multiple(d, 8)), counts
 
 
 def parse_rows(X: ArrayLike | Rows, sample_weight: ArrayLike | None = None) -> Rows:

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from streamgmm.clustering.rows import Rows, Team, parse_rows
+from streamgmm.clustering.rows import Floats, Rows, Team, multiple, parse_rows
 from streamgmm.errors import ParameterError
 from streamgmm.kernels import kmeans, seeding
 from streamgmm.kernels.vectors import lanes
-from streamgmm.model.moments import Floats
 
 HELD_BYTES = 32 << 20  # rows of up to this many bytes are held turned from draw to draw
 _STRIPS_A_TASK = 128
@@ -60,7 +59,7 @@ def kmeans_plusplus(
         raise ParameterError(f"the number of centres must be between 1 and {n} rows, and is {k}")
     n_rivals = 2 + int(np.log(k))
     uniforms = check_random_state(random_state).random_sample(1 + (k - 1) * n_rivals)
-    padded, n_strips = -(-n_rivals // 4) * 4, -(-n // kmeans.STRIP)
+    padded, n_strips = multiple(n_rivals, 4), -(-n // kmeans.STRIP)
     dtype = rows.X.dtype
     distances = np.empty((n_rivals + 2) * n_strips * kmeans.STRIP, dtype)
     distances[: n_strips * kmeans.STRIP] = np.inf
@@ -68,8 +67,8 @@ def kmeans_plusplus(
     state = np.zeros(padded * d, dtype), distances, lines, np.empty(n_strips * padded)
     taken = np.zeros(k, np.int64)
     draws = np.zeros(n_rivals, np.int64), np.empty(n_strips), taken, np.zeros(1, np.int64)
-    here = rows.X, rows.weight, rows.ref
-    strip = (d + 1) * kmeans.STRIP
+    here = rows.arrays
+    strip = (multiple(d, 8) + 1) * kmeans.STRIP
     held = n_strips * strip * dtype.itemsize <= HELD_BYTES
     turned = np.empty(strip * n_strips, dtype) if held else None
 

@@ -10,17 +10,21 @@ The same bounds tell how far centres may move before a row could change its labe
 "Making k-means even faster"): `until` is that distance on the scale of its centre's `drift`, the
 sum of how far that centre and the fastest other one have moved. Rows below it are not ranked.
 
-Sums are taken about the centres, over all rows, in float64 and in the order of the rows: their
-bits depend neither on threads nor on what was skipped. Arrays come in groups:
+Sums are in float64 and in the order of the rows, block by block; where few labels change, what
+changes moves from one cluster to another. Which is done depends on labels alone, so that bits
+depend neither on threads nor on what was skipped. Arrays come in groups:
 
-- rows: X (n, D), weight (n,) or none, ref (D,);
-- model: centres (K·D) less ref, the same for the product (K4·D float32, -2 c, four centres side
+- rows: X (n, D), weight (n,) or none, ref (D8,);
+- model: centres (K·D8) less ref, the same for the product (K4·D float32, -2 c, four centres side
   by side), their squared norms (K4 float32, infinite in the padding), the same again feature by
-  feature (D·K8), the two terms of the bound, drift (K,);
+  feature (D·K8), the two terms of the bound, drift (K,), and D8 zeros;
 - known: labels (n,) int32, until (n,) float32;
-- sums of each block: weight (B, K), Σ w (x - c) (B, K·D), and inertia, changed labels, rows that
-  were compared again, rows that were ranked (B, 4);
-- scratch: a tile (D + 3)·64 float32, row numbers of a chunk, distances (K8).
+- sums of each of B blocks: weight (B·K), rows with weight (B·K), Σ w (x - ref) or, where they
+  are exact, Σ w (x - c) (B·K·D8), and inertia, changed labels, rows that were compared again,
+  rows that were ranked (B·4); merged they are the same of one block;
+- scratch: a tile (D8 + 3)·64 float32, row numbers of a chunk, its moves, distances (K8).
+
+D8, K4 and K8 are padded to a multiple of that, with zeros.
 """
 
 from __future__ import annotations
@@ -32,7 +36,13 @@ import numpy as np
 from numba import njit
 
 from streamgmm.kernels.compiled import compiled
-from streamgmm.kernels.kmeans_simd import blank_first, four_times_each, gather_turned, keep_two
+from streamgmm.kernels.kmeans_simd import (
+    add_each,
+    four_times_each,
+    gather_turned,
+    keep_first,
+    keep_two,
+)
 from streamgmm.kernels.shuffles import total
 from streamgmm.kernels.vectors import (
     add,
@@ -43,6 +53,7 @@ from streamgmm.kernels.vectors import (
     load64,
     load_four,
     mul,
+    sixteen,
     splat,
     splat_four,
     sqrt,
@@ -53,26 +64,32 @@ from streamgmm.kernels.vectors import (
 )
 
 STRIP = 64
+RUN = 64  # features that are summed by themselves, or the bound would grow with all of them
 FEATURES = 3 * STRIP
+FEW = 8  # one label in so many may change before sums are taken afresh
+SPOILT = 1e-3  # of the weight of a cluster, which is left where one row had the rest
+SAME = 1e-24  # of the squared norms of the centres: squared shifts that rounding brings about
 GOES_ON, SETTLED, STANDS, EMPTY = 0, 1, 2, 3
 
 inner = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 
 
 @inner
-def gather(X: Any, listed: Any, at: int, ref: Any, tile: Any) -> None:
-    """Rows ``listed[at:at + 64]`` less `ref`, feature by feature."""
+def gather(X: Any, listed: Any, at: int, ref: Any, tile: Any, to: int) -> None:
+    """Rows ``listed[at:at + 64]``, in order, less `ref`: feature by feature from ``tile[to]`` on.
+
+    What is left of the last vector of a row is the beginning of the next one: it ends in the
+    padding of the tile. The last rows of all have none after them, and go value by value.
+    """
     D = X.shape[1]
-    if D < 8:
-        for i in range(STRIP):
-            row = listed[at + i]
-            for d in range(D):
-                tile[FEATURES + d * STRIP + i] = X[row, d] - ref[d]
-    else:
-        for i in range(0, STRIP, 8):
-            for begin in range(0, D, 8):
-                d = min(begin, D - 8)
-                gather_turned(X, listed, at + i, ref, d, tile, FEATURES + d * STRIP + i, STRIP)
+    D8 = (D + 7) // 8 * 8
+    whole = STRIP if listed[at + STRIP - 1] * D + D8 <= X.size else 0
+    for i in range(0, whole, 8):
+        for d in range(0, D, 8):
+            gather_turned(X, listed, at + i, ref, d, tile, to + d * STRIP + i, STRIP)
+    for i in range(whole, STRIP):
+        for d in range(D):
+            tile[to + d * STRIP + i] = X[listed[at + i], d] - ref[d]
 
 
 @inner
@@ -87,10 +104,15 @@ def rank(tile: Any, D: int, packed: Any, norms: Any, bound: Any) -> None:
     held = (far, far, far, far, far, far, far, far, zero, zero, zero, zero)
     for k in range(0, norms.shape[0], 4):
         z = four_times_each(splat_four(norms, k, 1))
-        for d in range(D):
-            z = add_outer(
-                z, splat_four(packed, k * D + 4 * d, 1), load_four(tile, FEATURES + d * STRIP, 16)
-            )
+        for d in range(min(D, RUN)):
+            c = splat_four(packed, k * D + 4 * d, 1)
+            z = add_outer(z, c, load_four(tile, FEATURES + d * STRIP, 16))
+        for begin in range(RUN, D, RUN):
+            more = sixteen(zero)
+            for d in range(begin, min(D, begin + RUN)):
+                c = splat_four(packed, k * D + 4 * d, 1)
+                more = add_outer(more, c, load_four(tile, FEATURES + d * STRIP, 16))
+            z = add_each(z, more)
         held = keep_two(held, z, np.float32(k))
     store_four(tile, 0, 16, (held[8], held[9], held[10], held[11]))
     store_four(tile, STRIP, 16, (held[0], held[1], held[2], held[3]))
@@ -134,90 +156,127 @@ def compare(X: Any, row: int, ref: Any, across: Any, K: int, distances: Any) -> 
 
 
 @inner
-def add_rows(
-    rows: Any, centres: Any, labels: Any, start: int, stop: int, mass: Any, first: Any, to: int
-) -> Any:
-    """Add to the weight and to Σ w (x - c) of each row's cluster; Σ w |x - c|² of all rows.
+def tally(
+    rows: Any, about: Any, stride: int, D8: int, labels: Any, moves: Any, start: int, stop: int,
+    afresh: bool, mass: Any, n_rows: Any, first: Any, to: int,
+) -> Any:  # fmt: skip
+    """Add rows ``start:stop`` to the sums of their clusters, or do the `moves` of that number.
 
-    Where the features are no multiple of 8, the last vector overlaps the one before, and counts
-    only what is new.
+    A move is a row and the label that it gets, or -1 less the label that it had. The sums are
+    about ``about[stride * k:]``; those of a cluster without rows begin at zero.
+    Σ w |x - c|² of all rows, and whether a cluster lost nearly all of its weight but not its
+    rows. Of the last vector of a row counts what belongs to it.
     """
     X, weight, ref = rows
     D = X.shape[1]
-    weighted = weight.shape[0] > 0
     squares = splat(0.0)
     rest = 0.0
-    for i in range(start, stop):
-        w = weight[i] if weighted else 1.0
-        k = labels[i]
+    spoilt = False
+    inside = X.size - D8
+    for at in range(start, stop):
+        i = at if afresh else moves[2 * at]
+        k = labels[i] if afresh else moves[2 * at + 1]
+        w = weight[i] if weight.shape[0] > 0 else 1.0
+        one = 1.0 if w > 0.0 else 0.0
+        if k < 0:
+            k, w, one = -1 - k, -w, -one
+        put = (to + k) * D8
+        if n_rows[to + k] == 0.0:
+            mass[to + k] = 0.0
+            for d in range(D8):
+                first[put + d] = 0.0
+        n_rows[to + k] += one
         mass[to + k] += w
-        at = k * D
-        put = to * D + at
-        if D < 8:
-            for d in range(D):
-                y = X[i, d] - ref[d] - centres[at + d]
-                first[put + d] += w * y
-                rest += w * y * y
-        else:
-            for begin in range(0, D, 8):
-                d = min(begin, D - 8)
-                y = sub(sub(load64(X, i * D + d), load64(ref, d)), load(centres, at + d))
-                y = blank_first(y, begin - d)
+        spoilt = spoilt or (mass[to + k] < -SPOILT * w and n_rows[to + k] > 0.0)
+        if i * D <= inside:
+            for d in range(0, D, 8):
+                y = sub(sub(load64(X, i * D + d), load64(ref, d)), load(about, stride * k + d))
+                y = keep_first(y, D - d)
                 v = mul(splat(w), y)
                 store(first, put + d, add(load(first, put + d), v))
                 squares = fma(v, y, squares)
-    return total(squares) + rest
+        else:
+            for d in range(D):
+                y = X[i, d] - ref[d] - about[stride * k + d]
+                first[put + d] += w * y
+                rest += w * y * y
+    return total(squares) + rest, spoilt
 
 
 @compiled
 def assign(
-    rows: Any, model: Any, known: Any, sums: Any, scratch: Any, block: int, start: int, stop: int
-) -> None:
+    rows: Any, model: Any, known: Any, sums: Any, scratch: Any, block: int, exact: bool,
+    start: int, stop: int,
+) -> None:  # fmt: skip
     """Nearest centres and sums of blocks ``start:stop``, each of `block` rows, the last of fewer.
 
     A block goes by in chunks that stay in cache: first the rows that must be ranked, 64 at a
-    time, then the sums.
+    time, then the sums of all. Where few labels changed the time before, sums are not taken
+    afresh, but rows that change their label move from one cluster to the other; unless that
+    leaves a cluster so little of its weight that rounding would show: then the block is gone
+    over again. `exact` sums are afresh and about the centres, and bring the inertia.
     """
     X, _, ref = rows
-    centres, packed, norms, across, bound, drift = model
+    centres, packed, norms, across, bound, drift, origin = model
     labels, until = known
-    mass, first, counts = sums
-    tile, listed, distances = scratch
+    mass, n_rows, first, counts = sums
+    tile, listed, moves, distances = scratch
     D = X.shape[1]
     K = drift.shape[0]
     chunk = listed.shape[0]
+    about = centres if exact else origin
+    D8 = origin.shape[0]
+    stride = D8 if exact else 0
     for b in range(start, stop):
         end = min(X.shape[0], (b + 1) * block)
-        for k in range(K):
-            mass[b * K + k] = 0.0
-        for i in range(b * K * D, (b + 1) * K * D):
-            first[i] = 0.0
+        to = b * K
+        afresh = exact or counts[4 * b + 1] * FEW > end - b * block
         inertia, changed, compared, ranked = 0.0, 0, 0, 0
-        for begin in range(b * block, end, chunk):
-            close = min(end, begin + chunk)
-            m = 0
-            for i in range(begin, close):
-                listed[m] = i
-                k = labels[i]
-                m += k < 0 or not until[i] > drift[k]
-            ranked += m
-            for i in range(m, (m + STRIP - 1) // STRIP * STRIP):
-                listed[i] = listed[m - 1]
-            for at in range(0, m, STRIP):
-                gather(X, listed, at, ref, tile)
-                rank(tile, D, packed, norms, bound)
-                for j in range(min(STRIP, m - at)):
-                    i = listed[at + j]
-                    if tile[STRIP + j] > 0.0:
-                        k = int(tile[j])
-                        lead = float(tile[2 * STRIP + j])
-                    else:
-                        k, lead = compare(X, i, ref, across, K, distances)
-                        compared += 1
-                    until[i] = (lead + drift[k]) * (1 - 1e-7) if lead > 0.0 else -1.0
-                    changed += labels[i] != k
-                    labels[i] = k
-            inertia += add_rows(rows, centres, labels, begin, close, mass, first, b * K)
+        spoilt = False
+        for turn in range(2):
+            if turn == 1 and not spoilt:
+                break
+            afresh = afresh or spoilt
+            for k in range(to, to + K if afresh else to):
+                n_rows[k] = 0.0
+            for begin in range(b * block, end, chunk):
+                close = min(end, begin + chunk)
+                m, n_moves = 0, 0
+                for i in range(begin, close):
+                    listed[m] = i
+                    k = labels[i]
+                    m += k < 0 or not until[i] > drift[k]
+                ranked += m
+                for i in range(m, (m + STRIP - 1) // STRIP * STRIP):
+                    listed[i] = listed[m - 1]
+                for at in range(0, m, STRIP):
+                    gather(X, listed, at, ref, tile, FEATURES)
+                    rank(tile, D, packed, norms, bound)
+                    for j in range(min(STRIP, m - at)):
+                        i = listed[at + j]
+                        if tile[STRIP + j] > 0.0:
+                            k = int(tile[j])
+                            lead = float(tile[2 * STRIP + j])
+                        else:
+                            k, lead = compare(X, i, ref, across, K, distances)
+                            compared += 1
+                        until[i] = (lead + drift[k]) * (1 - 1e-7) if lead > 0.0 else -1.0
+                        if k != labels[i]:
+                            moves[2 * n_moves] = i
+                            moves[2 * n_moves + 1] = -1 - labels[i]
+                            moves[2 * n_moves + 2] = i
+                            moves[2 * n_moves + 3] = k
+                            n_moves += 2
+                            labels[i] = k
+                changed += n_moves // 2
+                start_at = begin if afresh else 0
+                stop_at = close if afresh else n_moves
+                more, spoils = tally(
+                    rows, about, stride, D8, labels, moves, start_at, stop_at, afresh,
+                    mass, n_rows, first, to,
+                )  # fmt: skip
+                inertia += more
+                spoilt = spoilt or spoils
         counts[4 * b] = inertia
         counts[4 * b + 1] = changed
         counts[4 * b + 2] = compared
@@ -228,88 +287,100 @@ def assign(
 def prepare(model: Any) -> None:
     """What ranking needs of the centres, and the bound on its rounding.
 
-    With u the rounding unit of float32, |c|² - 2 x·c of D features errs by at most
-    u (2D + 2) (|c|² + 2 |x| |c|) ≤ u (2D + 2) (2 |c|² + |x|²), inputs that are rounded included
-    (Higham 2002, "Accuracy and stability of numerical algorithms", §3.1), and two of them by
-    twice that. The rest of 4D + 24 is for the few operations with the results.
+    With u the rounding unit of float32, |c|² - 2 x·c, summed in D / 64 runs of m features and
+    then run by run, errs by at most u (m + D/64 + 4) (|c|² + 2 |x| |c|), inputs that are rounded
+    included (Higham 2002, "Accuracy and stability of numerical algorithms", §4.2), which is at
+    most u (m + D/64 + 4) (2 |c|² + |x|²); two of them err by twice that. As much again is for
+    the few operations with the results.
     """
-    centres, packed, norms, across, bound, drift = model
+    centres, packed, norms, across, bound, drift, origin = model
     K = drift.shape[0]
-    D = centres.shape[0] // K
+    D8 = origin.shape[0]
+    D = packed.shape[0] // norms.shape[0]
     K8 = across.shape[0] // D
     most = 0.0
     for k in range(norms.shape[0]):
         square = 0.0
         for d in range(D):
-            c = centres[k * D + d] if k < K else 0.0
+            c = centres[k * D8 + d] if k < K else 0.0
             square += c * c
             packed[(k // 4 * D + d) * 4 + k % 4] = -2.0 * c
             across[d * K8 + k] = c
         norms[k] = square if k < K else math.inf
         most = max(most, square)
-    unit = (4 * D + 24) * 2.0**-24
+    unit = 4 * (min(D, RUN) + D // RUN + 6) * 2.0**-24
     bound[0] = unit
     bound[1] = (unit * 2.0 * most + D * 2.0**-120) * (1 + 1e-6)  # and where products underflow
 
 
 @inner
-def move(model: Any, mass: Any, first: Any, totals: Any, tol: float) -> Any:
-    """Move each centre by the mean of its rows, and say whether that was the last time.
+def move(model: Any, mass: Any, first: Any, totals: Any, tol: float, exact: bool) -> Any:
+    """Move each centre to the mean of its rows, and say whether that was the last time.
 
-    A centre without rows goes where the heaviest is. The inertia in ``totals[0]`` becomes that
-    about the new centres where they are the means of the rows that it was summed over.
+    A centre without rows goes where the heaviest is. `exact` sums are about the centres: then
+    the inertia in ``totals[0]`` becomes that about the new ones, and the centres stand only
+    where all they did was to be rounded otherwise.
     """
-    centres, _, _, _, _, drift = model
+    centres, _, _, _, _, drift, origin = model
     K = drift.shape[0]
-    D = centres.shape[0] // K
+    D8 = origin.shape[0]
     heaviest = 0
     for k in range(K):
         heaviest = k if mass[k] > mass[heaviest] else heaviest
-    moved, fastest, other = 0.0, 0.0, 0.0
+    moved, norms, fastest, other = 0.0, 0.0, 0.0, 0.0
     for turn in range(2):
         for k in range(K):
             if (mass[k] > 0.0) != (turn == 0):
                 continue
             square = 0.0
-            for d in range(D):
-                at = k * D + d
-                step = (
-                    first[at] / mass[k] if turn == 0 else centres[heaviest * D + d] - centres[at]
-                )
-                totals[0] -= step * first[at]
+            for d in range(D8):
+                at = k * D8 + d
                 old = centres[at]
-                centres[at] = old + step
-                square += (centres[at] - old) ** 2
+                new = first[at] / mass[k] if turn == 0 else centres[heaviest * D8 + d]
+                if exact:
+                    totals[0] -= new * first[at]
+                    new += old
+                centres[at] = new
+                square += (new - old) ** 2
+                norms += new * new
             moved += square
             shift = math.sqrt(square)
-            first[k * D] = shift  # the sums have been used
+            first[k * D8] = shift  # the sums have been used
             other = max(other, min(shift, fastest))
             fastest = max(fastest, shift)
     totals[0] = max(totals[0], 0.0)
     for k in range(K):
-        shift = first[k * D]
+        shift = first[k * D8]
         drift[k] += (shift + (other if shift == fastest else fastest)) * (1 + 1e-9)
     prepare(model)
+    if exact:
+        return STANDS if moved <= norms * SAME else GOES_ON
     if totals[1] == 0.0:
         return STANDS
     return SETTLED if moved <= tol else GOES_ON
 
 
 @compiled
-def finish(model: Any, sums: Any, merged: Any, tol: float) -> Any:
+def finish(model: Any, sums: Any, merged: Any, tol: float, exact: bool) -> Any:
     """Merge the blocks' sums in their order and move the centres, unless one has no rows.
 
     Without blocks, centres move as `merged` says.
     """
-    mass, first, totals = merged
+    mass, n_rows, first, totals = merged
     if sums[0].shape[0] > 0:
-        for part, whole in ((sums[0], mass), (sums[1], first), (sums[2], totals)):
+        for part, whole in (
+            (sums[0], mass),
+            (sums[1], n_rows),
+            (sums[2], first),
+            (sums[3], totals),
+        ):
             n = whole.shape[0]
             for i in range(n):
                 whole[i] = part[i]
-                for at in range(n + i, part.shape[0], n):
-                    whole[i] += part[at]
+            for at in range(n, part.shape[0], n):
+                for i in range(n):
+                    whole[i] += part[at + i]
         for k in range(mass.shape[0]):
-            if not mass[k] > 0.0:
+            if n_rows[k] == 0.0:
                 return EMPTY
-    return move(model, mass, first, totals, tol)
+    return move(model, mass, first, totals, tol, exact)

@@ -101,6 +101,17 @@ def four_times_each(typingctx: Any, values: Any) -> Any:
 
 
 @intrinsic
+def add_each(typingctx: Any, a: Any, b: Any) -> Any:
+    """``a[i] + b[i]`` of as many vectors."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pairs = zip(*(cgutils.unpack_tuple(builder, arg) for arg in args), strict=True)
+        return cgutils.pack_array(builder, [builder.fadd(x, y) for x, y in pairs])
+
+    return a(a, b), codegen
+
+
+@intrinsic
 def keep_two(typingctx: Any, held: Any, z: Any, first: Any) -> Any:
     """The least, the second and the number of the least, lane by lane.
 
@@ -130,13 +141,13 @@ def keep_two(typingctx: Any, held: Any, z: Any, first: Any) -> Any:
 
 
 @intrinsic
-def blank_first(typingctx: Any, a: Any, n: Any) -> Any:
-    """A float64 vector with its first `n` lanes set to zero."""
+def keep_first(typingctx: Any, a: Any, n: Any) -> Any:
+    """The first `n` lanes of a float64 vector, and zeros."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         whole = ir.VectorType(args[1].type, 8)
         lane = ir.Constant(whole, list(range(8)))
-        kept = builder.icmp_signed(">=", lane, _splat(builder, args[1], 8))
+        kept = builder.icmp_signed("<", lane, _splat(builder, args[1], 8))
         return builder.select(kept, args[0], ir.Constant(args[0].type, None))
 
     return a(a, types.intp), codegen

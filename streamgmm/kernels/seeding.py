@@ -3,11 +3,11 @@
 Arthur & Vassilvitskii (2007), "k-means++: the advantages of careful seeding", with the greedy
 variant of their last section: of L rows drawn, rivals, the one is taken that leaves the least.
 
-Rows are held in S strips of 64, feature by feature, less a reference near the data, their weights
-as a last feature. Sums are kept of each strip; a draw looks up its strip first and then its row.
-So nothing depends on how many threads measure strips. Arrays come in groups:
+Rows are held in S strips of 64, feature by feature, less a reference near the data, with their
+weights as feature D8. Sums are kept of each strip; a draw looks up its strip first and then its
+row. So nothing depends on how many threads measure strips. Arrays come in groups:
 
-- rows: X (n, D), weight (n,) or none, ref (D,);
+- rows: X (n, D), weight (n,) or none, ref (D8,), D8 a multiple of 8;
 - scratch: strips of the dtype of the rows, strip t at ``t * stride``, and 64 row numbers;
 - state: coordinates of the rivals (L4·D), four side by side; squared distances from what has been
   taken, with 64·S a line: now, with each rival, and a last one that is never read; the numbers of
@@ -22,11 +22,10 @@ import math
 from typing import Any
 
 from streamgmm.kernels.compiled import compiled
-from streamgmm.kernels.kmeans import STRIP, inner
+from streamgmm.kernels.kmeans import STRIP, gather, inner
 from streamgmm.kernels.kmeans_simd import (
     add_products,
     add_squared_differences,
-    gather_turned,
     least_each,
 )
 from streamgmm.kernels.shuffles import add_totals
@@ -37,23 +36,14 @@ from streamgmm.kernels.vectors import load_four, sixteen, splat_four, store_four
 def fill(rows: Any, first: int, listed: Any, strips: Any, at: int) -> None:
     """Rows ``first:first + 64`` less the reference, and their weights: zero after the last."""
     X, weight, ref = rows
-    D = X.shape[1]
     last = X.shape[0] - 1
     weighted = weight.shape[0] > 0
     for i in range(STRIP):
         row = min(first + i, last)
         listed[i] = row
         w = weight[row] if weighted else 1.0
-        strips[at + D * STRIP + i] = w if row == first + i else 0.0
-    if D < 8:
-        for i in range(STRIP):
-            for d in range(D):
-                strips[at + d * STRIP + i] = X[listed[i], d] - ref[d]
-    else:
-        for i in range(0, STRIP, 8):
-            for begin in range(0, D, 8):
-                d = min(begin, D - 8)
-                gather_turned(X, listed, i, ref, d, strips, at + d * STRIP + i, STRIP)
+        strips[at + ref.shape[0] * STRIP + i] = w if row == first + i else 0.0
+    gather(X, listed, 0, ref, strips, at)
 
 
 @compiled
@@ -65,6 +55,7 @@ def measure(
     `W` is the number of lanes of the dtype; strips that are `filled` are not read again.
     """
     D = rows[0].shape[1]
+    D8 = rows[2].shape[0]
     strips, listed = scratch
     rivals, distances, lines, left = state
     L4 = lines.shape[0] - 1
@@ -83,7 +74,7 @@ def measure(
                     z = add_squared_differences(z, c, load_four(strips, at + d * STRIP + i, W))
                 to = t * STRIP + i
                 now = load_four(distances, lines[0] * N + to, W)
-                w = load_four(strips, at + D * STRIP + i, W)
+                w = load_four(strips, at + D8 * STRIP + i, W)
                 q = least_each((z[0], z[1], z[2], z[3]), now)
                 store_four(distances, lines[r + 1] * N + to, W, q)
                 s0 = add_products(s0, q, w)

@@ -8,10 +8,17 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.cluster import KMeans
 from sklearn.cluster import kmeans_plusplus as sklearn_plusplus
 
-from streamgmm.clustering import k_means, kmeans_plusplus, lloyd, parse_rows
+from streamgmm.clustering import (
+    k_means,
+    kmeans_plusplus,
+    lloyd,
+    parse_rows,
+)
 from streamgmm.clustering import rows as rows_module
 from streamgmm.clustering import seeds as seeds_module
 from streamgmm.errors import DataError, ParameterError
+from streamgmm.kernels import kmeans
+from streamgmm.model.labelled import label_moments, resp_moments
 
 SHAPES = [(300, 1, 3), (500, 2, 7), (700, 7, 5), (1000, 8, 16), (999, 17, 30), (4800, 16, 16),
           (600, 33, 4), (1500, 100, 21), (3000, 3, 300)]  # fmt: skip
@@ -183,11 +190,11 @@ def test_rows_that_are_skipped_cost_no_accuracy(monkeypatch):
     kernel, ranked = rows_module.kmeans.assign, [[], []]
 
     def counted(forget):
-        def assign(rows, model, known, sums, scratch, block, begin, end):
+        def assign(rows, model, known, sums, scratch, block, exact, begin, end):
             if forget and model[5].size > 1:
                 known[1][:] = -1
-            kernel(rows, model, known, sums, scratch, block, begin, end)
-            ranked[forget].append(sums[2][3::4].sum())
+            kernel(rows, model, known, sums, scratch, block, exact, begin, end)
+            ranked[forget].append(sums[3][3::4].sum())
 
         return assign
 
@@ -207,7 +214,7 @@ def test_a_row_of_weight_two_is_two_rows_and_one_of_weight_zero_is_none(seed, d)
     X = rng.normal(size=(200, d))
     weight = rng.integers(0, 4, size=200).astype(float)
     weight[rng.integers(200)] = 1.0
-    first = rng.normal(size=(5, d))
+    first = X[weight > 0][:5]  # no centre is without rows: it would take one of two equal ones
     repeated = np.repeat(X, weight.astype(int), axis=0)
     ours, theirs = lloyd(X, first, weight), lloyd(repeated, first)
     assert_allclose(ours.centres, theirs.centres, rtol=1e-9, atol=1e-9)
@@ -216,16 +223,110 @@ def test_a_row_of_weight_two_is_two_rows_and_one_of_weight_zero_is_none(seed, d)
     assert ours.n_iter == theirs.n_iter
 
 
+def plain_lloyd(X, weight, centres, n_iter):
+    """Textbook iterations, every sum anew and in long double; no centre may lose its rows."""
+    wide, w = X.astype(np.longdouble), weight.astype(np.longdouble)
+    centres = centres.astype(np.longdouble)
+    for _ in range(n_iter):
+        labels = ((wide[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+        centres = np.array(
+            [
+                w[labels == k] @ wide[labels == k] / w[labels == k].sum()
+                for k in range(len(centres))
+            ]
+        )
+    return labels, centres
+
+
+@pytest.mark.parametrize("spread", [0.0, 9.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_that_move_leave_sums_as_if_taken_afresh(seed, spread):
+    """Also where one row has nearly all the weight of its cluster in its block."""
+    rng = np.random.default_rng(seed)
+    X = blobs(20_000, 2, 8, seed, apart=1.0)
+    weight = 10 ** rng.uniform(-spread, spread, len(X))
+    first = start(X, 8)
+    ours = lloyd(X, first, weight, max_iter=30, tol=0)
+    labels, centres = plain_lloyd(X, weight, first, ours.n_iter)
+    assert_allclose(ours.centres, centres.astype(float), rtol=1e-11, atol=1e-11)
+    if ours.n_iter < 30:
+        assert_array_equal(ours.labels, labels)
+
+
+def test_a_row_that_had_nearly_all_the_weight_leaves_no_rounding_behind():
+    """In one block, a row of weight 1e18 moves from the first cluster to the second."""
+    X = np.concatenate([np.linspace(-1, 0, 40), [0.5], np.linspace(1, 2, 23)])[:, None]
+    weight = np.ones(64)
+    weight[40] = 1e18
+    rows = parse_rows(X, weight)
+    model = rows_module.Model.of(np.array([[-0.4], [1.5]]) - rows.ref).arrays
+    known = np.full(64, -1, np.int32), np.empty(64, np.float32)
+    sums = rows_module.sums_of(1, 2, 1)
+    merged = np.ones(2), np.ones(2), np.zeros(16), np.zeros(4)
+
+    def assign():
+        none = tuple(np.empty(0) for _ in sums)
+        kmeans.finish(model, none, merged, 0.0, True)  # prepares the model
+        known[1][:] = -1
+        scratch = rows.scratch(2)
+        kmeans.assign(rows.arrays, model, known, sums, scratch, 64, False, 0, 1)
+        return sums[3][1]
+
+    assert [assign(), assign()] == [64, 0]
+    assert known[0][40] == 0
+    model[0][0] -= 0.3
+    assert assign() == 1
+    assert known[0][40] == 1
+    first = known[0] == 0
+    assert_array_equal(sums[0], [40, 1e18])
+    assert_array_equal(sums[1], [40, 24])
+    assert_allclose(sums[2][0], (X[first] - rows.ref).sum(), rtol=1e-14)
+
+
+def test_sums_that_rounding_has_spoilt_are_noticed_in_the_end(monkeypatch):
+    X = blobs(3000, 3, 5, apart=1.0)
+    first = start(X, 5)
+    clean = lloyd(X, first, tol=0)
+    kernel, spoilt = kmeans.assign, []
+
+    def assign(rows, model, known, sums, scratch, block, exact, begin, end):
+        kernel(rows, model, known, sums, scratch, block, exact, begin, end)
+        if not exact and sums[3][1] <= 3 and len(spoilt) < 2:
+            sums[2][:3] += 1.0  # of the first centre
+            spoilt.append(sums[3][1])
+
+    monkeypatch.setattr(kmeans, "assign", assign)
+    ours = lloyd(X, first, tol=0)
+    assert spoilt
+    assert ours.n_iter > clean.n_iter
+    assert_array_equal(ours.labels, clean.labels)
+    assert_allclose(ours.centres, clean.centres, rtol=1e-13, atol=1e-13)
+    assert_allclose(ours.inertia, clean.inertia, rtol=1e-13)
+
+
+def test_an_outlier_that_changes_its_cluster_leaves_nothing_behind():
+    X = blobs(9000, 3, 5, apart=2.0)
+    X[17] = 1e11
+    first = np.concatenate([X[:4], [X[16] + 3]])
+    ours = lloyd(X, first, tol=0)
+    assert ours.n_iter < 300
+    assert_array_equal(ours.labels == ours.labels[17], np.arange(9000) == 17)
+    assert_array_equal(ours.labels, exact_labels(X, ours.centres)[0])
+    for k in range(5):  # what is left of 1e11 are the last bits of its distance from the mean
+        mean = X[ours.labels == k].mean(axis=0)
+        assert_allclose(ours.centres[k], mean, rtol=1e-15, atol=1e-8)
+    assert_allclose(ours.inertia, ((X - ours.centres[ours.labels]) ** 2).sum(), rtol=1e-9)
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31), k=st.integers(1, 30))
 def test_permuted_centres_permute_labels(seed, k):
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(500, 3))
-    first, order = rng.normal(size=(k, 3)), rng.permutation(k)
+    first, order = X[:k], rng.permutation(k)  # none is without rows: the first would move first
     ours, theirs = lloyd(X, first, max_iter=3), lloyd(X, first[order], max_iter=3)
-    if len(np.unique(ours.labels)) == k:  # which empty centre goes first depends on the order
-        assert_array_equal(order[theirs.labels], ours.labels)
-        assert_allclose(theirs.centres, ours.centres[order], rtol=1e-12, atol=1e-14)
+    assert_array_equal(order[theirs.labels], ours.labels)
+    assert_allclose(theirs.centres, ours.centres[order], rtol=1e-12, atol=1e-14)
 
 
 def test_weights_are_those_of_scikit_learn():
@@ -357,6 +458,70 @@ def test_what_the_rows_have_in_common():
     assert_allclose(parse_rows(outlier, heavy).variance, exact)
 
 
+def two_passes(kind, X, r):
+    """Weights, means and scatters under r (n, K), in long double."""
+    X, r = X.astype(np.longdouble), r.astype(np.longdouble)
+    mass = r.sum(axis=0)
+    share = np.divide(r, mass, out=np.zeros_like(r), where=mass > 0)
+    mean = share.T @ (X - X[0]) + np.where(mass > 0, 1, 0)[:, None] * X[0]
+    off = X[:, None] - mean
+    full = np.einsum("nk,nki,nkj->kij", r, off, off)
+    scatter = {
+        "full": full,
+        "tied": full.sum(axis=0),
+        "diag": np.einsum("kii->ki", full),
+        "spherical": np.einsum("kii->k", full),
+    }
+    return mass, mean, scatter[kind]
+
+
+def assert_moments(moments, kind, X, r):
+    mass, mean, scatter = two_passes(kind, X, r)
+    assert moments.kind == kind
+    assert_allclose(moments.weight, mass.astype(float), rtol=1e-12, atol=1e-14)
+    assert_allclose(moments.mean, mean.astype(float), rtol=1e-12, atol=1e-12)
+    largest = float(np.abs(scatter).max())
+    assert_allclose(moments.scatter, scatter.astype(float), rtol=1e-12, atol=1e-13 * largest)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("d", [1, 3, 8, 13])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_moments_are_those_of_two_passes(kind, d, dtype, weighted):
+    n, k = 1000, 6
+    rng = np.random.default_rng(d)
+    X = blobs(n, d, k).astype(dtype)
+    weight = rng.random(n) if weighted else None
+    w = np.ones(n) if weight is None else weight
+    labels = rng.integers(-1, k - 1, n)  # the last one has no rows
+    hard = (labels[:, None] == np.arange(k)) * w[:, None]
+    assert_moments(label_moments(kind, X, labels, k, weight), kind, X, hard)
+    resp = rng.dirichlet(np.ones(k), n) * rng.integers(0, 2, (n, k))
+    resp[:, 1] = 0.0
+    assert_moments(resp_moments(kind, X, resp, weight), kind, X, resp * w[:, None])
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_moments_of_rows_far_from_the_origin_and_from_each_other(kind):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 700)
+    X = 1e8 * np.array([[1.0, -1], [2, 5], [-9, 3]])[labels] + rng.normal(size=(700, 2))
+    hard = (labels[:, None] == np.arange(3)).astype(float)
+    _, mean, scatter = two_passes(kind, X, hard)
+    for moments in (label_moments(kind, X, labels, 3), resp_moments(kind, X, hard)):
+        assert_allclose(moments.mean, mean.astype(float), rtol=1e-15)
+        assert_allclose(moments.scatter, scatter.astype(float), rtol=1e-11)
+
+
+def test_moments_of_no_rows_at_all():
+    moments = label_moments("full", np.ones((5, 2)), np.full(5, -1), 3)
+    assert (moments.weight > 0).all()
+    assert (moments.weight < 1e-14).all()
+    assert not moments.mean.any()
+    assert not moments.scatter.any()
+
+
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
@@ -369,6 +534,8 @@ def test_what_the_rows_have_in_common():
         (lambda: lloyd(np.zeros((3, 1)), [[0.0]], tol=-1), ParameterError, "tol"),
         (lambda: kmeans_plusplus(np.zeros((3, 1)), 4, 0), ParameterError, "between 1 and 3"),
         (lambda: kmeans_plusplus(np.zeros((3, 1)), 0, 0), ParameterError, "between 1 and 3"),
+        (lambda: label_moments("full", np.zeros((3, 1)), [0, 1], 2), DataError, r"\(3,\)"),
+        (lambda: resp_moments("full", np.zeros((3, 1)), [[1.0]]), DataError, r"\(3, K\)"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, error, match):

@@ -94,9 +94,6 @@ class Covariance(Protocol):
     def trace(self, precisions_cholesky: Floats, scatter: Floats) -> float:
         """Σ_k tr(Σ_k⁻¹ S_k)."""
 
-    def scatter(self, off: Floats, r: Floats) -> Any:
-        """Σ r off offᵀ of rows (n, D) that lie `off` their mean: that of one component."""
-
     def maximize(self, moments: Moments, reg_covar: float) -> Floats:
         """Covariances of maximal likelihood, `reg_covar` added to their diagonals (M-step)."""
 

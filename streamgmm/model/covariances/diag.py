@@ -46,9 +46,6 @@ class Diag:
     def trace(self, precisions_cholesky: Floats, scatter: Floats) -> float:
         return float(np.sum(precisions_cholesky**2 * scatter))
 
-    def scatter(self, off: Floats, r: Floats) -> Any:
-        return r @ off**2
-
     def maximize(self, moments: Moments, reg_covar: float) -> Floats:
         return np.asarray(moments.scatter / moments.weight[:, None] + reg_covar)
 

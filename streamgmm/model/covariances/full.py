@@ -56,9 +56,6 @@ class Full:
     def trace(self, precisions_cholesky: Floats, scatter: Floats) -> float:
         return float(np.sum(precisions_cholesky * (scatter @ precisions_cholesky)))
 
-    def scatter(self, off: Floats, r: Floats) -> Any:
-        return (r * off.T) @ off
-
     def maximize(self, moments: Moments, reg_covar: float) -> Floats:
         covariances = moments.scatter / moments.weight[:, None, None]
         np.einsum("kdd->kd", covariances)[...] += reg_covar

@@ -47,9 +47,6 @@ class Spherical:
     def trace(self, precisions_cholesky: Floats, scatter: Floats) -> float:
         return float(precisions_cholesky**2 @ scatter)
 
-    def scatter(self, off: Floats, r: Floats) -> Any:
-        return (r @ off**2).sum()
-
     def maximize(self, moments: Moments, reg_covar: float) -> Floats:
         d = moments.mean.shape[1]
         return np.asarray(moments.scatter / (d * moments.weight) + reg_covar)

@@ -60,9 +60,6 @@ class Tied:
     def trace(self, precisions_cholesky: Floats, scatter: Floats) -> float:
         return float(np.sum(precisions_cholesky * (scatter @ precisions_cholesky)))
 
-    def scatter(self, off: Floats, r: Floats) -> Any:
-        return (r * off.T) @ off
-
     def maximize(self, moments: Moments, reg_covar: float) -> Floats:
         covariance = np.asarray(moments.scatter / moments.weight.sum())
         np.einsum("dd->d", covariance)[...] += reg_covar

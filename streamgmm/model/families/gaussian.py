@@ -15,6 +15,7 @@ from streamgmm.kernels.drivers import posterior
 from streamgmm.model.components import Components, Posterior, Shapes
 from streamgmm.model.covariances import COVARIANCES, Covariance
 from streamgmm.model.covariances.base import KernelAccumulator, Layout, Recipe
+from streamgmm.model.labelled import label_moments, resp_moments
 from streamgmm.model.moments import Floats, Moments
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -88,24 +89,10 @@ class Gaussian:
 
     def begin(self, X: NDArray[Any], weight: Floats | None, resp: NDArray[Any], k: int) -> Moments:
         """Two-pass moments of rows under given responsibilities or labels."""
-        hard = resp.ndim == 1
-        covariance = self.covariance
-        mass, means = np.zeros(k), np.zeros((k, X.shape[1]))
-        scatter = np.zeros(covariance.covariance_shape(k, X.shape[1]))
-        for j in range(k):
-            rows = np.asarray(X[resp == j] if hard else X, dtype=np.float64)
-            r = np.ones(len(rows)) if hard else resp[:, j]
-            if weight is not None:
-                r = r * (weight[resp == j] if hard else weight)
-            mass[j] = r.sum() + _TINY
-            centre = rows[0] if len(rows) else means[j]
-            means[j] = centre + (r @ (rows - centre)) / mass[j]
-            own = covariance.scatter(rows - means[j], r)
-            if covariance.shared:
-                scatter += own
-            else:
-                scatter[j] = own
-        return Moments(covariance.name, mass, means, scatter)
+        kind = self.covariance.name
+        if resp.ndim == 1:
+            return label_moments(kind, X, resp, k, weight)
+        return resp_moments(kind, X, resp, weight)
 
     def estimate(self, statistics: Moments) -> GaussianComponents:
         """μ_k the mean, Σ_k the scatter over N_k, plus `reg_covar` on its diagonal."""
