@@ -15,6 +15,7 @@ from streamgmm.sources.base import (
     PIECE_BYTES,
     Block,
     Piece,
+    Table,
     as_rows,
     check_shape,
     even_runs,
@@ -65,7 +66,7 @@ class ArrayBlock:
 
 
 @dataclass(frozen=True)
-class ArraySource:
+class ArraySource(Table):
     """A two-dimensional array in memory.
 
     Parameters
@@ -81,24 +82,9 @@ class ArraySource:
     name: str = "X"
 
     @property
-    def n_samples(self) -> int:
-        """Rows."""
-        return int(self.rows.shape[0])
-
-    @property
-    def n_features(self) -> int:
-        """Columns."""
-        return int(self.rows.shape[1])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64, as the pieces are given."""
-        return float_dtype(self.rows.dtype, self.name)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all rows, as the pieces are given."""
-        return self.n_samples * self.n_features * self.dtype.itemsize
+    def table(self) -> Any:
+        """The rows."""
+        return self.rows
 
     def blocks(
         self, target_bytes: int, start: int = 0, stop: int | None = None

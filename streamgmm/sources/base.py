@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -103,6 +104,40 @@ class Source(Protocol):
         The plan depends on the range and the chunks alone: rows appended to the array later
         leave that of the rows before them as it is.
         """
+
+
+class Table(ABC):
+    """A source that is one two-dimensional array, in memory, stored or lazy."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    @abstractmethod
+    def table(self) -> Any:
+        """The array, which has a shape and a dtype."""
+
+    @property
+    def n_samples(self) -> int:
+        """Rows."""
+        return int(self.table.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """Columns."""
+        return int(self.table.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64, as the pieces are given."""
+        return float_dtype(self.table.dtype, self.name)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows, as the pieces are given."""
+        return self.n_samples * self.n_features * self.dtype.itemsize
 
 
 def parse_block_size(block_size: int | str, source: Source) -> int:

@@ -17,6 +17,7 @@ from streamgmm.errors import DataError
 from streamgmm.sources.base import (
     Block,
     Piece,
+    Table,
     as_rows,
     check_shape,
     float_dtype,
@@ -166,7 +167,7 @@ class DaskBlock:
 
 
 @dataclass(frozen=True)
-class DaskSource:
+class DaskSource(Table):
     """A two-dimensional dask array.
 
     Chunks that share work in their graphs (a rechunk, say) repeat it for each chunk: store
@@ -184,24 +185,9 @@ class DaskSource:
     name: str = "X"
 
     @property
-    def n_samples(self) -> int:
-        """Rows."""
-        return int(self.array.shape[0])
-
-    @property
-    def n_features(self) -> int:
-        """Columns."""
-        return int(self.array.shape[1])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64, as the pieces are given."""
-        return float_dtype(self.array.dtype, self.name)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all rows, as the pieces are given."""
-        return self.n_samples * self.n_features * self.dtype.itemsize
+    def table(self) -> Any:
+        """The rows."""
+        return self.array
 
     def blocks(
         self, target_bytes: int, start: int = 0, stop: int | None = None

@@ -16,6 +16,7 @@ from streamgmm.sources.base import (
     PIECE_BYTES,
     Block,
     Piece,
+    Table,
     as_rows,
     even_runs,
     fixed_runs,
@@ -170,7 +171,7 @@ class ZarrBlock:
 
 
 @dataclass(frozen=True)
-class ZarrSource:
+class ZarrSource(Table):
     """A two-dimensional Zarr array.
 
     An array in a ``MemoryStore`` (or at ``memory://``) can be read by this process alone: its
@@ -191,24 +192,9 @@ class ZarrSource:
         return self.ref.name
 
     @property
-    def n_samples(self) -> int:
-        """Rows."""
-        return int(self.ref.array.shape[0])
-
-    @property
-    def n_features(self) -> int:
-        """Columns."""
-        return int(self.ref.array.shape[1])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64, as the pieces are given."""
-        return float_dtype(self.ref.array.dtype, self.name)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all rows, as the pieces are given."""
-        return self.n_samples * self.n_features * self.dtype.itemsize
+    def table(self) -> Any:
+        """The rows."""
+        return self.ref.array
 
     def blocks(
         self, target_bytes: int, start: int = 0, stop: int | None = None

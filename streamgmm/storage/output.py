@@ -185,7 +185,7 @@ def create_output(
     return output
 
 
-def is_unfinished(path: str | os.PathLike[str]) -> bool:
+def is_unfinished(path: str | os.PathLike[str] | Place) -> bool:
     """Whether there is an output at `path` that is being written, or was when its writer ended.
 
     Examples
