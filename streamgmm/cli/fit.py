@@ -56,7 +56,7 @@ INIT = ("kmeans", "k-means++", "random", "random_from_data")
 )
 @weight_option
 @click.option(
-    "--checkpoint", metavar="RUN", help="Put down what is known here, and go on from it if it is."
+    "--checkpoint", metavar="RUN", help="Save the state of the fit here, and resume from it."
 )
 @click.option(
     "--on-bad-chunk",
@@ -66,7 +66,7 @@ INIT = ("kmeans", "k-means++", "random", "random_from_data")
     help="What to do about chunks that cannot be read.",
 )
 @cache_option
-@click.option("--json-events", is_flag=True, help="Tell of progress in lines of JSON.")
+@click.option("--json-events", is_flag=True, help="Write progress as lines of JSON.")
 @running
 def fit_command(
     data: str,

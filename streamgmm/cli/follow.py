@@ -1,4 +1,4 @@
-"""``streamgmm follow``: options to arguments, and a line for each save."""
+"""``streamgmm follow``: learn a mixture from data that grow."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def follow_command(
 
 
 class _Teller:
-    """A line a second at most, and one for each alarm."""
+    """Prints progress, at most one line a second, and the latest alarm."""
 
     def __init__(self, quiet: bool) -> None:
         self.rows, self.alarms, self.quiet, self.last = 0, -1, quiet, 0.0

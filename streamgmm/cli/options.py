@@ -1,4 +1,4 @@
-"""What commands share: where they run, how they show progress and print JSON."""
+"""Options that commands share: where they run, progress, JSON."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def cluster(how: Running) -> Iterator[None]:
 
     import dask
 
-    # A worker that is lost again while it is being replaced would be given up for good.
+    # With the default timeout, a worker that dies while it is being restarted is given up.
     patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
     with (
         patience,
@@ -149,7 +149,7 @@ def cluster(how: Running) -> Iterator[None]:
 
 
 def _ignore_interrupt() -> None:
-    """Leave Ctrl-C, which reaches every process of a terminal, to the one that started it."""
+    """Ignore Ctrl-C in workers: the terminal sends it to all processes, and the parent acts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -162,7 +162,7 @@ def progress(quiet: bool) -> Any:
 
 @contextmanager
 def events(wanted: bool) -> Iterator[None]:
-    """Lines of JSON on standard error for all that the log is told, where wanted."""
+    """Write the log as lines of JSON on standard error, if wanted."""
     import logging
 
     from streamgmm.progress import JsonLines
@@ -181,7 +181,7 @@ def events(wanted: bool) -> Iterator[None]:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One line of strict JSON: what is not finite is null."""
+    """Print one line of strict JSON; NaN and infinity are null."""
 
     def strict(item: Any) -> Any:
         if isinstance(item, dict):

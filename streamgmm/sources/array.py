@@ -25,12 +25,12 @@ from streamgmm.sources.base import (
 from streamgmm.sources.weights import Reader, Values, WeightPart, Weights
 
 _UNIT_ROWS = 8
-"""Blocks of an array, which has no chunks, start at multiples of this."""
+"""Blocks of an array in memory start at multiples of this."""
 
 
 @dataclass(frozen=True)
 class ArrayBlock:
-    """A view of some rows in memory; pickled, it carries them."""
+    """A view of some rows in memory; its pickle contains them."""
 
     start: int
     rows: NDArray[Any]
@@ -50,13 +50,13 @@ class ArrayBlock:
         return {} if self.weights is None else self.weights.futures
 
     def fill(self, values: Mapping[Any, Any]) -> ArrayBlock:
-        """Put values in the place of the futures."""
+        """Replace the futures by their values."""
         if self.weights is None:
             return self
         return ArrayBlock(self.start, self.rows, self.dtype, self.weights.fill(values))
 
     def pieces(self) -> Iterator[Piece]:
-        """Give views; copies only where the layout or the dtype asks for them."""
+        """Give views; copies only if the layout or the dtype needs them."""
         read = None if self.weights is None else self.weights.reader()
         step = max(1, PIECE_BYTES // (self.rows.shape[1] * self.dtype.itemsize))
         for a, b in fixed_runs(0, self.n_rows, step):
@@ -119,7 +119,7 @@ class ArrayPart:
     futures: Mapping[Any, Any] = field(default_factory=dict, repr=False)
 
     def fill(self, values: Mapping[Any, Any]) -> ArrayPart:
-        """Give this part: it waits for nothing."""
+        """Give this part itself, which has no futures."""
         return self
 
     def reader(self) -> Reader:
