@@ -1,10 +1,10 @@
-"""A bar for every pass: how far it is, and what the likelihood does; and a line in the log.
+"""Progress of passes: a bar with the rows and the log-likelihood, and lines in the log.
 
     with streamgmm.ProgressBar():
         model.fit("data.zarr")
 
-Whatever makes passes asks `listener` whom to tell. The logger ``streamgmm`` is told of every
-iteration at level INFO, with the same as numbers in the record's ``event``.
+Code that runs passes sends events to `listener`. The logger ``streamgmm`` has a record at level
+INFO for every iteration; its attribute ``event`` has the same as numbers.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 class Event(Protocol):
-    """What is told of a pass under way: `rows` of `n_rows` are done.
+    """Progress of a pass under way: `rows` of `n_rows` are done.
 
-    `iteration` counts from 1; `candidate` is the one of several starts that this is about;
-    `lower_bound` (nats a row) and `change` are those of its last finished iteration, and NaN
-    before the first. Some know more, by the names of `FACTS`.
+    `iteration` counts from 1. `candidate` is the index of the start. `lower_bound` (nats a row)
+    and `change` are those of its last finished iteration, and NaN before the first. An event may
+    have more attributes, by the names in `FACTS`.
     """
 
     @property
@@ -70,7 +70,7 @@ FACTS = (
     "seconds_left",
     "finished",
 )
-"""What events tell: ``gap`` is what the log-likelihood of a row may still rise by, in nats."""
+"""Attributes of events. ``gap`` is the rise of a row's log-likelihood still to come, in nats."""
 
 _log = logging.getLogger("streamgmm")
 
@@ -85,7 +85,7 @@ _STAGES = {
 
 
 def listener() -> Listener | None:
-    """Whom to tell of progress in this context: the innermost bar, or nobody.
+    """Give the callback for progress in this context: the innermost bar, or None.
 
     >>> listener() is None
     True
@@ -94,7 +94,7 @@ def listener() -> Listener | None:
 
 
 def describe(event: Any) -> str:
-    """One line for an iteration that is over.
+    """Describe a finished iteration in one line.
 
     >>> from types import SimpleNamespace
     >>> describe(SimpleNamespace(iteration=3, lower_bound=-2.5, change=0.25, seconds=1.5))
@@ -116,14 +116,14 @@ def describe(event: Any) -> str:
 
 
 def log_event(event: Any, message: str = "") -> None:
-    """Tell the log of an event, in one line, and as numbers in the record's ``event``."""
+    """Log an event: one line, and the numbers in the record's ``event``."""
     if _log.isEnabledFor(logging.INFO):
         facts = {name: getattr(event, name) for name in FACTS if hasattr(event, name)}
         _log.info("%s", message or describe(event), extra={"event": facts})
 
 
 class JsonLines(logging.Handler):
-    """Write each record of the log as a line of JSON; what is not finite is null.
+    """Write each record of the log as a line of JSON; NaN and infinity are null.
 
     Parameters
     ----------
@@ -155,14 +155,13 @@ class JsonLines(logging.Handler):
 class ProgressBar:
     """Show the progress of all fits and predictions inside a ``with`` statement.
 
-    In a terminal there is one bar: the rows of the pass under way, rows a second, the
-    log-likelihood a row and its last change. Where there is no terminal there is a line for
-    each iteration instead.
+    In a terminal it is one bar, with the rows of the current pass, rows a second, the
+    log-likelihood a row and its last change. Elsewhere it is a line for each iteration.
 
     Parameters
     ----------
     file : text file, optional
-        Where to show it; standard error by default.
+        Where to write; standard error by default.
 
     Examples
     --------
@@ -184,7 +183,7 @@ class ProgressBar:
         self._started = 0.0
 
     def __enter__(self) -> Self:
-        """Start to show."""
+        """Start the display."""
         out = sys.stderr if self.file is None else self.file
         self._out = out
         self._started = time.perf_counter()
@@ -201,7 +200,7 @@ class ProgressBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop to show."""
+        """Stop the display."""
         if self._token is not None:
             _listener.reset(self._token)
         if self._bar is not None:

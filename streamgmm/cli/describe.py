@@ -1,4 +1,4 @@
-"""What commands say of a model: as values, and as a table."""
+"""Describe a model: as JSON, and as a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SHOWN_FEATURES = 6
 
 
 def describe_model(model: Any) -> dict[str, Any]:
-    """What a model is and how it came to be, as values that JSON has."""
+    """Describe a model and its fit as values for JSON."""
     mixture = model._mixture()
     components = mixture.components
     return {
@@ -28,7 +28,7 @@ def describe_model(model: Any) -> dict[str, Any]:
 
 
 def _describe_learning(model: Any) -> dict[str, Any]:
-    """How the model came to be: fitted in passes, or learned from a stream."""
+    """Describe the fit in passes, or the learning from a stream."""
     if not hasattr(model, "history_"):
         seen = model.monitor_
         last = seen["log_likelihood"].tolist()[-1:]

@@ -7,20 +7,27 @@ import time
 import click
 
 from streamgmm.cli.describe import describe_model, ended, print_components
-from streamgmm.cli.options import cache_option, cluster, events, print_json, progress, running
+from streamgmm.cli.options import (
+    Running,
+    cache_option,
+    cluster,
+    components_option,
+    covariance_option,
+    events,
+    max_iter_option,
+    print_json,
+    progress,
+    running,
+    weight_option,
+)
 
 INIT = ("kmeans", "k-means++", "random", "random_from_data")
 
 
 @click.command("fit")
 @click.argument("data")
-@click.option("-k", "--n-components", type=click.IntRange(1), required=True, help="Components.")
-@click.option(
-    "--covariance",
-    type=click.Choice(["full", "tied", "diag", "spherical"]),
-    default="full",
-    show_default=True,
-)
+@components_option
+@covariance_option()
 @click.option("--out", required=True, metavar="MODEL", help="Where to save the model.")
 @click.option("--init", type=click.Choice(INIT), default="kmeans", show_default=True)
 @click.option("--n-init", type=click.IntRange(1), default=1, show_default=True, help="Starts.")
@@ -31,7 +38,7 @@ INIT = ("kmeans", "k-means++", "random", "random_from_data")
     show_default=True,
     help="Stop when the log-likelihood of a row rises by less, in nats.",
 )
-@click.option("--max-iter", type=click.IntRange(1), default=100, show_default=True)
+@max_iter_option
 @click.option(
     "--reg-covar",
     type=click.FloatRange(0),
@@ -47,9 +54,9 @@ INIT = ("kmeans", "k-means++", "random", "random_from_data")
     show_default=True,
     help="Incremental EM updates the model several times in a read.",
 )
-@click.option("--sample-weight", metavar="PATH", help="A Zarr array of a weight for each row.")
+@weight_option
 @click.option(
-    "--checkpoint", metavar="RUN", help="Put down what is known here, and go on from it if it is."
+    "--checkpoint", metavar="RUN", help="Save the state of the fit here, and resume from it."
 )
 @click.option(
     "--on-bad-chunk",
@@ -59,7 +66,7 @@ INIT = ("kmeans", "k-means++", "random", "random_from_data")
     help="What to do about chunks that cannot be read.",
 )
 @cache_option
-@click.option("--json-events", is_flag=True, help="Tell of progress in lines of JSON.")
+@click.option("--json-events", is_flag=True, help="Write progress as lines of JSON.")
 @running
 def fit_command(
     data: str,
@@ -78,13 +85,7 @@ def fit_command(
     on_bad_chunk: str,
     cache: bool,
     json_events: bool,
-    workers: int | None,
-    scheduler: str | None,
-    threads: int | None,
-    block_size: str,
-    overwrite: bool,
-    quiet: bool,
-    as_json: bool,
+    how: Running,
 ) -> None:
     """Fit a mixture to all rows of DATA and save it.
 
@@ -94,9 +95,9 @@ def fit_command(
     from streamgmm.sources import open_source, parse_block_size
     from streamgmm.storage import check_free
 
-    check_free(out, overwrite)
+    check_free(out, how.overwrite)
     source = open_source(data, sample_weight=sample_weight)
-    parse_block_size(block_size, source)
+    parse_block_size(how.block_size, source)
     model = GaussianMixture(
         n_components,
         covariance_type=covariance,
@@ -107,23 +108,23 @@ def fit_command(
         reg_covar=reg_covar,
         random_state=seed,
         algorithm=algorithm,
-        block_size=int(block_size) if block_size.isdigit() else block_size,
-        n_jobs=threads,
+        block_size=how.block_size,
+        n_jobs=how.threads,
         checkpoint=checkpoint,
         on_bad_chunk=on_bad_chunk,
         cache="auto" if cache else None,
     )
     started = time.perf_counter()
     with (
-        cluster(workers, scheduler, threads),
-        progress(quiet or json_events),
+        cluster(how),
+        progress(how.quiet or json_events),
         events(json_events),
     ):
         model.fit(source)
-    model.save(out, overwrite=overwrite)
+    model.save(out, overwrite=how.overwrite)
     seconds = time.perf_counter() - started
     described = describe_model(model)
-    if as_json:
+    if how.as_json:
         print_json({"model": out, "data": data, "seconds": seconds} | described)
         return
     print_components(described)

@@ -1,4 +1,4 @@
-"""``streamgmm follow``: options to arguments, and a line for each save."""
+"""``streamgmm follow``: learn a mixture from data that grow."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ from typing import Any
 
 import click
 
+from streamgmm.cli.options import covariance_option
+
 
 @click.command("follow")
 @click.argument("data", metavar="DATA")
 @click.option("--state", required=True, metavar="STATE", help="Where the model and position are.")
 @click.option("-k", "--n-components", type=click.IntRange(1), help="Components, of a new state.")
-@click.option(
-    "--covariance",
-    type=click.Choice(["full", "tied", "diag", "spherical"]),
-    default="full",
-    show_default=True,
-    help="Of a new state, as are the five that follow.",
-)
+@covariance_option("Of a new state, as are the five that follow.")
 @click.option("--half-life", type=click.FloatRange(0, min_open=True), metavar="ROWS")
 @click.option("--warm-up", type=click.IntRange(2), metavar="ROWS", help="Rows of the first fit.")
 @click.option("--reg-covar", type=click.FloatRange(0), default=1e-6, show_default=True)
@@ -117,7 +113,7 @@ def follow_command(
 
 
 class _Teller:
-    """A line a second at most, and one for each alarm."""
+    """Prints progress, at most one line a second, and the latest alarm."""
 
     def __init__(self, quiet: bool) -> None:
         self.rows, self.alarms, self.quiet, self.last = 0, -1, quiet, 0.0

@@ -16,11 +16,13 @@ from streamgmm.cli.options import json_option, print_json
 def info_command(path: str, as_json: bool) -> None:
     """Say what a model, an array of rows or an output is."""
     from streamgmm.estimators.loading import load
+    from streamgmm.places import Place
     from streamgmm.storage import is_model
     from streamgmm.storage.output import is_unfinished
 
-    if is_model(path):
-        described = {"kind": "model", "path": path} | describe_model(load(path))
+    place = Place.parse(path)
+    if is_model(place):
+        described = {"kind": "model", "path": path} | describe_model(load(place))
         if as_json:
             print_json(described)
             return
@@ -30,11 +32,11 @@ def info_command(path: str, as_json: bool) -> None:
             f"{_came_to_be(described)}"
         )
         return
-    if is_unfinished(path):
+    if is_unfinished(place):
         described = {"kind": "unfinished output", "path": path}
         said = f"{path}: an output that is being written, or was when its writer ended"
     else:
-        described = {"kind": "array", "path": path} | _describe_array(path)
+        described = {"kind": "array", "path": path} | _describe_array(place)
         said = (
             f"{path}: a Zarr array of shape {tuple(described['shape'])}, {described['dtype']}, "
             f"{described['bytes']:,} bytes\nchunks of {tuple(described['chunks'])}"
@@ -47,14 +49,14 @@ def info_command(path: str, as_json: bool) -> None:
         print(said)
 
 
-def _describe_array(path: str) -> dict[str, Any]:
+def _describe_array(place: Any) -> dict[str, Any]:
     from streamgmm.sources import open_source, parse_block_size
     from streamgmm.sources.zarr_open import open_ref
 
-    array = open_ref(path).array
+    array = open_ref(place).array
     blocks = None
     if array.ndim == 2 and array.dtype.kind in "buif" and array.size:
-        source = open_source(path)
+        source = open_source(place)
         blocks = len(source.blocks(parse_block_size("auto", source)))
     return {
         "shape": list(array.shape),

@@ -1,8 +1,8 @@
 """The command line: parse, call, print.
 
-Results go to standard output, as tables or (``--json``) one JSON object; progress, warnings and
-errors to standard error. What a person can mend ends with one line and exit status 2; Ctrl-C
-ends with 130. Nothing heavy is imported before a command needs it.
+Results go to standard output, as tables or with ``--json`` as one JSON object. Progress, warnings
+and errors go to standard error. An error of use ends with one line and exit status 2, and Ctrl-C
+with 130. Heavy modules are imported only by the commands that need them.
 """
 
 from __future__ import annotations

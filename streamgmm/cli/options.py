@@ -1,23 +1,48 @@
-"""What commands share: where they run, how they show progress and print JSON."""
+"""Options that commands share: where they run, progress, JSON."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import click
 
 from streamgmm.errors import ParameterError
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+COVARIANCES = ("full", "tied", "diag", "spherical")
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a command that makes passes runs: the options that `running` adds."""
+
+    workers: int | None
+    scheduler: str | None
+    threads: int | None
+    block_size: int | str
+    overwrite: bool
+    quiet: bool
+    as_json: bool
+
 
 def running(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of every command that makes passes."""
-    options = [
+    """Add the options of every command that makes passes; it is given them as ``how``."""
+
+    @functools.wraps(command)
+    def run(**options: Any) -> None:
+        how = Running(**{each.name: options.pop(each.name) for each in fields(Running)})
+        command(how=how, **options)
+
+    added = [
         click.option(
             "--workers", type=click.IntRange(1), help="Run on N processes of this machine."
         ),
@@ -25,21 +50,24 @@ def running(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--threads", type=click.IntRange(1), help="Run on N threads of this process."
         ),
-        click.option(
-            "--block-size",
-            default="auto",
-            show_default=True,
-            metavar="SIZE",
-            help="Bytes of rows that a task reads, such as 64MiB.",
-        ),
+        block_size_option,
         click.option("--overwrite", is_flag=True, help="Replace what is at --out."),
         click.option("--quiet", "-q", is_flag=True, help="Show no progress."),
         json_option,
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    for option in reversed(added):
+        run = option(run)
+    return run
 
+
+block_size_option = click.option(
+    "--block-size",
+    callback=lambda ctx, param, value: int(value) if value.isdigit() else value,
+    default="auto",
+    show_default=True,
+    metavar="SIZE",
+    help="Bytes of rows that a task reads, such as 64MiB.",
+)
 
 cache_option = click.option(
     "--cache/--no-cache",
@@ -50,11 +78,35 @@ cache_option = click.option(
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
+components_option = click.option(
+    "-k", "--n-components", type=click.IntRange(1), required=True, help="Components."
+)
+
+max_iter_option = click.option(
+    "--max-iter", type=click.IntRange(1), default=100, show_default=True
+)
+
+weight_option = click.option(
+    "--sample-weight", metavar="PATH", help="A Zarr array of a weight for each row."
+)
+
+
+def covariance_option(help: str | None = None) -> Callable[[Command], Command]:
+    """Give the option for one covariance type."""
+    return click.option(
+        "--covariance",
+        type=click.Choice(COVARIANCES),
+        default="full",
+        show_default=True,
+        help=help,
+    )
+
 
 @contextmanager
-def cluster(workers: int | None, scheduler: str | None, threads: int | None) -> Iterator[None]:
+def cluster(how: Running) -> Iterator[None]:
     """Have an active client while inside, where one was asked for."""
-    given = {"--workers": workers, "--scheduler": scheduler, "--threads": threads}
+    workers, scheduler = how.workers, how.scheduler
+    given = {"--workers": workers, "--scheduler": scheduler, "--threads": how.threads}
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise click.UsageError(f"{' and '.join(named)} exclude one another")
@@ -79,7 +131,7 @@ def cluster(workers: int | None, scheduler: str | None, threads: int | None) -> 
 
     import dask
 
-    # A worker that is lost again while it is being replaced would be given up for good.
+    # With the default timeout, a worker that dies while it is being restarted is given up.
     patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
     with (
         patience,
@@ -97,7 +149,7 @@ def cluster(workers: int | None, scheduler: str | None, threads: int | None) -> 
 
 
 def _ignore_interrupt() -> None:
-    """Leave Ctrl-C, which reaches every process of a terminal, to the one that started it."""
+    """Ignore Ctrl-C in workers: the terminal sends it to all processes, and the parent acts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -110,7 +162,7 @@ def progress(quiet: bool) -> Any:
 
 @contextmanager
 def events(wanted: bool) -> Iterator[None]:
-    """Lines of JSON on standard error for all that the log is told, where wanted."""
+    """Write the log as lines of JSON on standard error, if wanted."""
     import logging
 
     from streamgmm.progress import JsonLines
@@ -129,7 +181,7 @@ def events(wanted: bool) -> Iterator[None]:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One line of strict JSON: what is not finite is null."""
+    """Print one line of strict JSON; NaN and infinity are null."""
 
     def strict(item: Any) -> Any:
         if isinstance(item, dict):

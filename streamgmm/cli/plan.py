@@ -6,18 +6,19 @@ import json
 
 import click
 
-from streamgmm.cli.options import cache_option, json_option
+from streamgmm.cli.options import (
+    block_size_option,
+    cache_option,
+    components_option,
+    covariance_option,
+    json_option,
+)
 
 
 @click.command("plan")
 @click.argument("data")
-@click.option("-k", "--n-components", type=click.IntRange(1), required=True, help="Components.")
-@click.option(
-    "--covariance",
-    type=click.Choice(["full", "tied", "diag", "spherical"]),
-    default="full",
-    show_default=True,
-)
+@components_option
+@covariance_option()
 @click.option(
     "--workers",
     type=click.IntRange(1),
@@ -37,13 +38,7 @@ from streamgmm.cli.options import cache_option, json_option
     show_default=True,
     help="Starts that share the passes.",
 )
-@click.option(
-    "--block-size",
-    default="auto",
-    show_default=True,
-    metavar="SIZE",
-    help="Bytes of rows that a task reads, such as 64MiB.",
-)
+@block_size_option
 @cache_option
 @json_option
 def plan_command(
@@ -55,7 +50,7 @@ def plan_command(
     processors: float | None,
     store_bandwidth: str | None,
     candidates: int,
-    block_size: str,
+    block_size: int | str,
     cache: bool,
     as_json: bool,
 ) -> None:
@@ -77,7 +72,7 @@ def plan_command(
         processors=processors,
         store_bandwidth=store_bandwidth,
         n_candidates=candidates,
-        block_size=int(block_size) if block_size.isdigit() else block_size,
+        block_size=block_size,
         cache="auto" if cache else None,
     )
     print(json.dumps(found.to_dict()) if as_json else found.render())

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from streamgmm.cli.options import cluster, print_json, progress, running
+from streamgmm.cli.options import Running, cluster, print_json, progress, running
 
 WHAT = ("labels", "proba", "log-density")
 
@@ -28,13 +28,7 @@ def predict_command(
     data: str,
     out: str,
     what: str,
-    workers: int | None,
-    scheduler: str | None,
-    threads: int | None,
-    block_size: str,
-    overwrite: bool,
-    quiet: bool,
-    as_json: bool,
+    how: Running,
 ) -> None:
     """Write what MODEL says of every row of DATA to a Zarr array.
 
@@ -47,7 +41,7 @@ def predict_command(
     mixture = load(model)._mixture()
     source = open_source(data)
     started = time.perf_counter()
-    with cluster(workers, scheduler, threads), progress(quiet) as bar:
+    with cluster(how), progress(how.quiet) as bar:
         done = 0
 
         def on_block(rows: int) -> None:
@@ -61,13 +55,13 @@ def predict_command(
             mixture,
             out,
             what=what.replace("-", "_"),
-            overwrite=overwrite,
-            block_size=int(block_size) if block_size.isdigit() else block_size,
-            n_threads=threads,
+            overwrite=how.overwrite,
+            block_size=how.block_size,
+            n_threads=how.threads,
             on_block=on_block,
         )
     seconds = time.perf_counter() - started
-    if as_json:
+    if how.as_json:
         print_json(
             {
                 "out": out,

@@ -8,9 +8,17 @@ from typing import Any
 
 import click
 
-from streamgmm.cli.options import cache_option, cluster, print_json, progress, running
-
-KINDS = ("full", "tied", "diag", "spherical")
+from streamgmm.cli.options import (
+    COVARIANCES,
+    Running,
+    cache_option,
+    cluster,
+    max_iter_option,
+    print_json,
+    progress,
+    running,
+    weight_option,
+)
 
 
 def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
@@ -41,7 +49,7 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
 )
 @click.option(
     "--covariance",
-    type=click.Choice(KINDS),
+    type=click.Choice(COVARIANCES),
     multiple=True,
     default=("full", "diag"),
     show_default=True,
@@ -62,9 +70,9 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
 )
 @click.option("--n-init", type=click.IntRange(1), default=2, show_default=True, help="Starts.")
 @click.option("--tol", type=click.FloatRange(0), default=1e-3, show_default=True)
-@click.option("--max-iter", type=click.IntRange(1), default=100, show_default=True)
+@max_iter_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes a selection repeatable.")
-@click.option("--sample-weight", metavar="PATH", help="A Zarr array of a weight for each row.")
+@weight_option
 @click.option("--out", metavar="MODEL", help="Where to save the best model.")
 @cache_option
 @running
@@ -81,13 +89,7 @@ def select_command(
     sample_weight: str | None,
     out: str | None,
     cache: bool,
-    workers: int | None,
-    scheduler: str | None,
-    threads: int | None,
-    block_size: str,
-    overwrite: bool,
-    quiet: bool,
-    as_json: bool,
+    how: Running,
 ) -> None:
     """Compare models of DATA in reads that all of them share.
 
@@ -98,10 +100,10 @@ def select_command(
     from streamgmm.storage import check_free
 
     if out is not None:
-        check_free(out, overwrite)
+        check_free(out, how.overwrite)
     source = open_source(data, sample_weight=sample_weight)
     started = time.perf_counter()
-    with cluster(workers, scheduler, threads), progress(quiet):
+    with cluster(how), progress(how.quiet):
         selection = select(
             source,
             n_components,
@@ -112,16 +114,16 @@ def select_command(
             tol=tol,
             max_iter=max_iter,
             random_state=seed,
-            block_size=int(block_size) if block_size.isdigit() else block_size,
-            n_jobs=threads,
+            block_size=how.block_size,
+            n_jobs=how.threads,
             cache="auto" if cache else None,
         )
     if out is not None:
-        selection.best.save(out, overwrite=overwrite)
+        selection.best.save(out, overwrite=how.overwrite)
     seconds = time.perf_counter() - started
     best = selection.best
     chosen = {"n_components": best.n_components, "covariance_type": best.covariance_type}
-    if as_json:
+    if how.as_json:
         table = {name: column.tolist() for name, column in selection.table.items()}
         passes = selection.passes
         print_json(

@@ -1,6 +1,6 @@
-"""One primitive: map every block, merge in a fixed tree. The only room that runs Dask.
+"""One primitive: map every block, reduce in a fixed tree. The only room that runs Dask.
 
-The tree's shape depends on the blocks alone, so what a pass returns is the same to the last bit
+The tree's shape depends on the blocks alone. So the result of a pass is the same to the last bit
 on one thread, on many, on a cluster of any size, and after a worker has died.
 """
 
@@ -36,7 +36,7 @@ __all__ = [
     "workers_there",
 ]
 
-_CLUSTER_NAMES = {"", "distributed", "dask.distributed"}  # a client sets the last of them
+_CLUSTER_NAMES = {"", "distributed", "dask.distributed"}  # a client sets the last one
 
 
 @contextmanager
@@ -48,12 +48,12 @@ def open_executor(
     split_every: int = 8,
     keep: int = 0,
 ) -> Iterator[Executor]:
-    """Open whatever runs the passes over `blocks`: this thread, threads, or a cluster.
+    """Open an executor of passes over `blocks`: this thread, threads, or a cluster.
 
-    A cluster is used where a client is given or active, as everywhere in Dask, unless
-    `n_threads` is given, ``dask.config`` names a local scheduler, or this is itself a task on a
-    worker (which then runs on the one thread that it has). A single block of rows that are in
-    this process's memory is run here in any case.
+    A cluster is used where a client is given or active, as everywhere in Dask. There are three
+    exceptions: `n_threads` is given; ``dask.config`` names a local scheduler; or this code is
+    itself a task on a worker, which then runs on the one thread that it has. A single block of
+    rows that are in this process's memory is always run here.
 
     Parameters
     ----------
@@ -63,12 +63,12 @@ def open_executor(
         setting, or the processors that this process may use.
     client : distributed.Client, optional
     split_every : int, default=8
-        How many neighbours are merged at a time.
+        Fan-in of the tree: how many neighbours are merged at a time.
     keep : int, default=0
-        Bytes that all blocks are when their rows are kept, from `streamgmm.sources.kept_bytes`.
-        They are kept where they were first read, until the executor closes, if all of them fit
-        in an eighth of the memory there (``passes.memory.KEPT_SHARE``): of this process, or of
-        the workers of a cluster. Otherwise, and for 0, none are.
+        Bytes that a cache of all rows takes, from `streamgmm.sources.kept_bytes`; 0 for no
+        cache. Rows are cached where they were first read, until the executor closes. That is
+        done only if all of them fit in an eighth of the memory (``passes.memory.KEPT_SHARE``)
+        of this process, or of the workers of a cluster.
 
     Yields
     ------
@@ -141,10 +141,10 @@ def active_client() -> Any:
 
 
 def default_threads() -> int:
-    """Give the threads that a pass here uses unless told otherwise.
+    """Give the default number of threads of a pass in this process.
 
-    Dask's ``num_workers`` setting, or the processors that this process may use; one, where
-    ``dask.config`` asks for a synchronous scheduler or this is a task on a worker.
+    It is Dask's ``num_workers`` setting, or the processors that this process may use. It is one
+    where ``dask.config`` asks for a synchronous scheduler, or in a task on a worker.
     """
     import dask
     from dask.system import CPU_COUNT

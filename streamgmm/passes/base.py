@@ -1,4 +1,4 @@
-"""The contract of a pass, and the tree that its results are merged in."""
+"""The contract of an executor, and the tree that reduces the results of a pass."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ class Executor(Protocol):
     Attributes
     ----------
     rows_read : int
-        Rows that all passes so far have read; those that were kept from an earlier one are not
-        among them.
+        Rows that all passes so far have read. Rows found in the cache are not counted.
     known : set of int
-        Blocks that were read by passes that keep rows. Whoever takes up what another process
-        began adds those that it had read, so that the same rows are counted in the end.
+        Blocks that were read by passes with a cache. A fit that is resumed from a checkpoint
+        adds the blocks of the process before, so that it counts the same rows in the end.
     """
 
     known: set[int]
@@ -56,13 +55,14 @@ class Executor(Protocol):
         func : callable
             ``func(context, block)``, at the top of a module; gives a value with ``merge``.
         context : object
-            What every block of this pass needs, the models say; sent once, never changed.
+            What all blocks of this pass need, such as the models. It is sent once, and must not
+            change.
         on_block : callable, optional
             Called in the calling thread with the rows of each block as it finishes.
         blocks : sequence of int, optional
             Indices of the blocks to run on, in this order; all of them by default.
         afresh : bool, default=False
-            Whether to read the data themselves, where rows are kept, and to keep none.
+            Whether to bypass the cache: read the data, and cache nothing.
 
         Returns
         -------
@@ -71,7 +71,7 @@ class Executor(Protocol):
         Raises
         ------
         Exception
-            What `func` raised, as it was; what is left of the pass is cancelled.
+            What `func` raised, unchanged; the rest of the pass is cancelled.
         WorkerLostError
             If a block ended its worker again and again.
         """
@@ -94,9 +94,10 @@ def tree_levels(n_leaves: int, arity: int) -> list[int]:
 def blocks_in_task(n_blocks: int, n_threads: int, arity: int = 8) -> int:
     """Give how many neighbouring blocks one task of a cluster reads and merges.
 
-    `arity`, where that leaves 64 tasks and 16 for every thread of the workers, so that they
-    share them evenly; or 4 of more than 200 threads, which a scheduler, at a thousand tasks a
-    second, could not keep busy with single blocks. Else one.
+    It is `arity` if that leaves at least 64 tasks, and 16 tasks for each thread of the workers,
+    so that threads get even shares; otherwise it is one. For more than 200 threads 4 tasks a
+    thread are enough: a scheduler starts about a thousand tasks a second, and could not keep so
+    many threads busy with single blocks.
 
     >>> blocks_in_task(1000, 2), blocks_in_task(1000, 20), blocks_in_task(10**6, 10_000)
     (8, 1, 8)
@@ -111,10 +112,10 @@ def merge_all(values: Sequence[M]) -> M:
 
 
 class Tree(Generic[M]):
-    """Merges leaves as soon as all neighbours of a node are there, in whatever order they come.
+    """A reduction tree: leaves may come in any order, merges are always the same.
 
-    So what is held is what waits for a neighbour: at most ``arity - 1`` values a level, and
-    those of leaves under way.
+    A node is merged as soon as all its children are there. So memory holds only values that
+    wait for a neighbour: at most ``arity - 1`` for each level, and for each leaf under way.
     """
 
     def __init__(self, n_leaves: int, arity: int) -> None:
@@ -124,7 +125,7 @@ class Tree(Generic[M]):
         self.root: M | None = None
 
     def add(self, index: int, value: M) -> None:
-        """Put in the value of the leaf `index`."""
+        """Add the value of the leaf `index`."""
         for level in range(len(self.levels) - 1):
             parent = index // self.arity
             first = parent * self.arity
@@ -139,6 +140,6 @@ class Tree(Generic[M]):
         self.root = value
 
     def result(self) -> M:
-        """Give the value at the root, which is there when all leaves are."""
+        """Give the value at the root, after all leaves were added."""
         assert self.root is not None
         return self.root

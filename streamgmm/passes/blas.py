@@ -13,7 +13,10 @@ from threadpoolctl import ThreadpoolController
 
 
 class _BlasLimit:
-    """One BLAS thread while anyone holds it, counted, so that none restores another's limit."""
+    """Limits BLAS to one thread while any thread is inside; a reference count of those inside.
+
+    The first to enter sets the limit, and the last to leave restores what was before.
+    """
 
     _OWNERS = ("numpy", "scipy.linalg", "sklearn", "torch")
 
@@ -50,8 +53,9 @@ _BLAS = _BlasLimit()
 def one_openmp_thread() -> Iterator[None]:
     """Limit OpenMP to one thread in the calling thread.
 
-    scikit-learn's k-means adds up its threads' sums in the order in which they finish: on one
-    thread its result is the same to the last bit on any machine. The libraries are found once.
+    scikit-learn's k-means adds up the sums of its threads in the order in which they finish. On
+    one thread its result is the same to the last bit on any machine. The libraries are looked
+    for once.
 
     Examples
     --------
@@ -68,10 +72,10 @@ def _openmp() -> ThreadpoolController:
 
 
 def one_blas_thread() -> _BlasLimit:
-    """Limit BLAS to one thread in this process for as long as any holder is inside.
+    """Limit BLAS to one thread in this process while any thread is inside.
 
-    Parallelism is across blocks. Finding the BLAS libraries is slow (milliseconds), so it is
-    done once a process; nested and concurrent uses are counted.
+    Parallelism is across blocks. To find the BLAS libraries takes milliseconds, so that is done
+    once a process. Nested and concurrent uses are counted.
 
     Examples
     --------

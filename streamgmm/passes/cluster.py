@@ -1,4 +1,4 @@
-"""Passes on a Dask cluster: one graph a pass."""
+"""Passes on a Dask cluster: one task graph for each pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streamgmm.passes.watch import LOOK_SECONDS, Watch, lost_scheduler, workers_
 from streamgmm.sources import Block
 
 _LOST_TRIES = 4
-_AROUND_SECONDS = 10.0  # for which it is believed how many threads there are
+_AROUND_SECONDS = 10.0  # for so long the number of threads is cached
 _ADVICE = (
     "most likely for want of memory; use a smaller block_size, smaller chunks, or workers with "
     "more memory"
@@ -30,9 +30,10 @@ _ADVICE = (
 
 
 class _Progress:
-    """What workers of one client's cluster report, handed to the pass that waits for it.
+    """Progress reports of the workers of one client, put into the queue of the right pass.
 
-    A scheduler keeps a topic for as long as it lives, so there is one a client, not one a pass.
+    A scheduler keeps a topic for as long as it lives. So there is one topic for each client, and
+    not one for each pass.
     """
 
     def __init__(self, client: Any) -> None:
@@ -51,18 +52,18 @@ _progress: WeakKeyDictionary[Any, _Progress] = WeakKeyDictionary()
 
 
 class ClusterExecutor:
-    """Runs each pass as one graph on a Dask cluster: a task a block, and the tree.
+    """Runs each pass as one task graph on a Dask cluster: a task for each block, and the tree.
 
-    The graph carries `func` and its context once, as a task that the blocks depend on. Blocks
-    are sent as they are where they are small; where there are many for each worker, a task is a
-    whole branch of the tree, which merges the same values in the same order. Those that hold
-    rows are scattered when first used and kept by the workers until the executor closes; what a
-    dying worker takes along is scattered again, and the pass repeated.
+    The graph carries `func` and its context once, as a task that the blocks depend on. Small
+    blocks are part of the graph. Where there are many blocks for each worker, one task reads a
+    whole branch of the tree, and merges the same values in the same order. Blocks that carry
+    rows are scattered when they are first used, and stay on the workers until the executor
+    closes. If a worker dies, its blocks are scattered again, and the pass is repeated.
 
-    Where rows are to be kept, the first pass over a block is two tasks: one reads it, and its
-    result stays where it is; the other computes, as those of later passes do, which Dask sends
-    to where that result is. What a dying worker takes along is read again elsewhere. Before
-    each pass the workers that there are must have room for all blocks: if not, all are let go.
+    With a cache, the first pass over a block is two tasks. One reads it, and its result stays on
+    that worker. The other computes; Dask runs it, and those of later passes, where that result
+    is. If a worker dies, Dask reads its blocks again on another. Before each pass the cache must
+    fit in the memory of the workers that there are; otherwise all of it is dropped.
     """
 
     def __init__(
@@ -199,10 +200,10 @@ class ClusterExecutor:
             self._forget_sent()
 
     def _forget_sent(self) -> None:
-        """Let go of the graphs that the client's connection keeps for those who debug it.
+        """Drop the graphs that the client's connection keeps as a log for debugging.
 
-        It keeps its last thousand messages of up to 1 MB, so that a hundred passes of 64 blocks
-        would hold 17 MiB, and a thousand of 350 blocks 1 GB.
+        It keeps its last thousand messages of up to 1 MB. A hundred passes of 64 blocks would
+        hold 17 MiB, and a thousand passes of 350 blocks 1 GB.
         """
         comm = getattr(self.client, "scheduler_comm", None)
         kept = getattr(comm, "recent_message_log", None)
@@ -210,7 +211,7 @@ class ClusterExecutor:
             kept.clear()
 
     def _look_around(self) -> dict[str, int]:
-        """Threads of workers on each machine, as they lately were."""
+        """Give the number of worker threads on each machine, from a cache of some seconds."""
         if not self._hosts or time.monotonic() - self._looked > _AROUND_SECONDS:
             self._looked = time.monotonic()
             self._hosts = {}
@@ -219,11 +220,11 @@ class ClusterExecutor:
         return self._hosts
 
     def _has_room(self) -> bool:
-        """Whether the workers that there are can keep all blocks; if not they keep none."""
+        """Whether the cache fits in the memory of the workers; if not it is dropped."""
         if not self._keep:
             return False
         memory = memory_of(self.client)
-        if memory is None:  # they are on their way, or are being replaced
+        if memory is None:  # workers are still to come, or are being replaced
             return bool(self.known)
         if may_keep(self._keep, memory, bool(self.known)):
             return True
@@ -239,12 +240,12 @@ class ClusterExecutor:
         return True
 
     def _is_lost(self, error: Exception) -> bool:
-        """Whether it was the scheduler that went away."""
+        """Whether the scheduler was lost."""
         reason = getattr(error, "reason", "")
         return self.client.status != "running" or reason == "scheduler-connection-lost"
 
     def _explain(self, error: Exception, indices: Sequence[int]) -> None:
-        """Turn a block that ended its workers into an error that says what to do."""
+        """Raise WorkerLostError, which says what to do, if a block killed its workers."""
         from distributed import KilledWorker
 
         if not isinstance(error, KilledWorker):

@@ -183,12 +183,12 @@ def build_graph(
     context_group, map_group, merge_group, *keep_group = groups
     work_key = (context_group, pass_id)
     tasks: dict[Any, Any] = {work_key: Task(work_key, load_work, work)}
-    # Blocks without rows are queued at the scheduler; others go to where their rows are.
+    # Tasks without rows are queued at the scheduler; others are run where their rows are.
     scattered = any(index in sent.scattered for index in indices)
     queued = not scattered and not keeps
     waits = [_futures(sent.blocks[index]) for index in indices]
     free = queued and not any(waits)
-    many = free and n_threads > 0  # of workers that are still to come nothing is known
+    many = free and n_threads > 0  # nothing is known of workers that are still to come
     leaf = blocks_in_task(len(indices), n_threads, split_every) if many else 1
     loads: dict[int, Any] = {}
     nodes: list[Any] = []
@@ -205,7 +205,7 @@ def build_graph(
             block = tuple(sent.small[i] for i in indices[at : at + leaf])
         if keeps and index not in sent.kept:
             loads[index] = load = (*keep_group, pass_id, index)
-            if index in sent.small:  # it is sent once, and must not need this pass's context
+            if index in sent.small:  # sent once, so it must not depend on the context of this pass
                 block = (pickle.dumps(sent.blocks[index]),)
             tasks[load] = Task(load, keep_block, block, *waited, _data_producer=not scattered)
         if keeps:

@@ -22,7 +22,7 @@ class _StoppedError(Exception):
 
 @dataclass(eq=False)
 class _Turn:
-    """A block of a pass, whose first piece is being read where it is `opened`."""
+    """A block that waits for a thread; if it is `opened`, read-ahead of its first piece began."""
 
     index: int
     block: Block
@@ -32,7 +32,7 @@ class _Turn:
 
 @dataclass
 class _OpenBlock:
-    """A block that calls `between` before each piece, and `ending` when it has its last."""
+    """A block that calls `between` before each piece, and `ending` before its last piece."""
 
     block: Block
     opened: Iterator[Piece] | None
@@ -52,7 +52,7 @@ class _OpenBlock:
         return self.block.resident
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.block, name)  # what only some kinds of block have
+        return getattr(self.block, name)  # attributes of some kinds of block only
 
     def part(self, start: int, stop: int) -> _OpenBlock:
         block: Any = self.block
@@ -70,12 +70,15 @@ class _OpenBlock:
 
 
 class _Pass(Generic[C, M]):
-    """One pass under way: any number of threads work on it until no block is left.
+    """One pass under way: a shared work queue. Threads take blocks from it until none is left.
 
-    Blocks are begun in order. Where one fails none is begun any more, those after it stop, and
-    those before it go on: so the failure that is told is the first one in the data. Whoever
-    computes on the last piece of a block has the first of the next one read meanwhile; `vain`
-    are the first rows of blocks that were opened so and then read otherwise.
+    Blocks are begun in order. After a failure no further block is begun. Blocks behind the one
+    that failed stop at their next piece, and blocks before it go on. So the error that is raised
+    is always the first one in the data.
+
+    Read-ahead crosses blocks: a thread that computes on the last piece of a block has the first
+    piece of the next block read meanwhile. `vain` are the first rows of blocks for which that
+    was of no use, since `func` did not read the block by `pieces`. It is not tried there again.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class _Pass(Generic[C, M]):
         self._end = len(blocks)
 
     def work(self, on_block: OnBlock | None = None) -> None:
-        """Take block after block; the one thread that is given `on_block` reports for all."""
+        """Take blocks until none is left. One thread is given `on_block`, and reports for all."""
         while True:
             with self._lock:
                 turn = self._ahead.popleft() if self._ahead else next(self._left, None)
@@ -125,7 +128,7 @@ class _Pass(Generic[C, M]):
             self.report(on_block)
 
     def report(self, on_block: OnBlock | None) -> None:
-        """Tell of the blocks that have been finished since the last report."""
+        """Report the blocks that were finished since the last report."""
         while on_block is not None and self._rows_done:
             on_block(self._rows_done.popleft())
 
@@ -135,7 +138,7 @@ class _Pass(Generic[C, M]):
             self._end = 0
 
     def check(self) -> None:
-        """Raise what the first of the failed blocks raised."""
+        """Raise the error of the first block that failed."""
         if not self._failed:
             return
         error = self._failed[min(self._failed)]
@@ -143,10 +146,10 @@ class _Pass(Generic[C, M]):
         try:
             raise error
         finally:
-            del error  # or it would hold this frame, and the frame it
+            del error  # breaks the reference cycle of the error and this frame
 
     def _open_next(self) -> None:
-        """Have the first piece of the next block read, which anybody may take meanwhile."""
+        """Begin read-ahead of the next block, which any thread may take meanwhile."""
         with self._lock:
             turn = next(self._left, None)
             if turn is None or turn.index >= self._end:
@@ -154,7 +157,7 @@ class _Pass(Generic[C, M]):
             self._ahead.append(turn)
         if turn.block.start in self._vain:
             return
-        with suppress(Exception):  # whoever takes it meets that too
+        with suppress(Exception):  # the thread that takes the block gets the error too
             opened = turn.block.pieces()
             with self._lock:
                 turn.opened = None if turn.taken else opened
@@ -167,11 +170,12 @@ class _Pass(Generic[C, M]):
 
 
 class LocalExecutor:
-    """Runs blocks on the calling thread, and on others of this process beside it.
+    """Runs passes on the calling thread, and on further threads of this process.
 
-    The calling thread works like the others: nobody waits to be handed a block, which would
-    cost more than a small block does. On one thread it is the oracle for all else. Where there
-    is a processor for each of the threads and no more, they read `alone`.
+    The calling thread works like the others. All take blocks from a queue, since a thread that
+    hands out blocks costs more than a small block. With `alone` (no processor is left for reader
+    threads) each thread reads for itself. On one thread this executor is the reference that the
+    tests compare all others with.
     """
 
     def __init__(
@@ -237,6 +241,6 @@ class LocalExecutor:
         return tree.result()
 
     def close(self) -> None:
-        """End the threads, and let go of what was kept."""
+        """End the threads, and drop the cache."""
         self._kept = []
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""How much memory there is, and which part of it may keep rows between passes."""
+"""How much memory there is, and how much of it a cache of rows may take."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from streamgmm.passes.watch import workers_there
 
 KEPT_SHARE = 8
-"""Decoded blocks are kept from pass to pass where all of them fit in one part of so many of
-the memory that there is: that of this process, or of the workers together."""
+"""Decoded rows are cached between passes if all of them fit in 1/`KEPT_SHARE` of memory: of this
+process, or of all workers together."""
 
 _CGROUP_LIMITS = (
     "/sys/fs/cgroup/memory.max",
@@ -21,7 +21,7 @@ _CGROUP_LIMITS = (
 
 
 def worker_here() -> Any:
-    """Give the worker of a cluster on which this is a task, None elsewhere."""
+    """Give the Dask worker that runs this code as a task; None elsewhere."""
     module = sys.modules.get("distributed.worker")
     if module is None:
         return None
@@ -34,8 +34,8 @@ def worker_here() -> Any:
 def memory_here() -> int:
     """Bytes that this process may use; 0 where that is not known.
 
-    The machine's, or what its container is given; on a worker of a cluster the thread's part of
-    the worker's limit.
+    It is the memory of the machine, or the limit of the container. In a task on a worker it is
+    the worker's limit, divided by the number of its threads.
     """
     worker = worker_here()
     if worker is not None:
@@ -53,19 +53,19 @@ def memory_here() -> int:
 
 
 def memory_of(client: Any) -> int | None:
-    """Bytes that the workers of a cluster have, each taken for the smallest; 0 without limits.
+    """Bytes of memory of all workers of a cluster: the smallest limit, times their number.
 
-    None while there are no workers.
+    0 if there are no limits; None while there are no workers.
     """
     limits = [int(each["memory_limit"] or 0) for each in workers_there(client).values()]
     return len(limits) * min(limits) if limits else None
 
 
 def may_keep(n_bytes: int, memory: int, kept: bool = False) -> bool:
-    """Whether so many bytes of rows may be kept between passes.
+    """Whether so many bytes of rows may be cached between passes.
 
-    Those that are `kept` already may take twice the share, so that a worker that is lost for a
-    while does not cost them all.
+    Rows that are cached already (`kept`) may take twice the share. So the cache survives the
+    loss of a worker for a while.
 
     >>> may_keep(1 << 30, 8 << 30), may_keep(1 << 30, 7 << 30), may_keep(0, 8 << 30)
     (True, False, False)

@@ -1,4 +1,4 @@
-"""What the tasks of a pass do on a worker, and what they are sent and give."""
+"""The tasks of a pass on a worker: what they do, what they are sent, and what they return."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from streamgmm.sources import Block, is_kept, read_and_keep
 class Work:
     """What every task of a pass needs.
 
-    `shared` is what many blocks share; `hosts` says how many threads the workers on each machine
-    have.
+    `shared` is what many blocks refer to. `hosts` is the number of worker threads on each
+    machine.
     """
 
     func: Callable[[Any, Block], Any]
@@ -37,33 +37,33 @@ class Work:
 
 
 class Result(NamedTuple):
-    """What blocks gave, and how many rows were read for it."""
+    """The merged value of some blocks, and how many rows were read for it."""
 
     value: Any
     n_rows: int
 
     def __sizeof__(self) -> int:
-        """Count the arrays too, so that Dask knows what it costs to hold and to send."""
+        """Count the arrays too, so that Dask knows what it costs to store and to send."""
         buffers: list[pickle.PickleBuffer] = []
         frame = pickle.dumps(tuple(self), protocol=5, buffer_callback=buffers.append)
         return len(frame) + sum(buffer.raw().nbytes for buffer in buffers)
 
 
 def load_work(payload: bytes) -> Work:
-    """Give what was sent."""
+    """Unpickle what was sent."""
     work: Work = pickle.loads(payload)
     return work
 
 
 class BlockPickler(pickle.Pickler):
-    """Pickles blocks without what many of them share: an open array, say, goes out once a pass."""
+    """Pickles blocks without what many of them share, such as an open array: sent once a pass."""
 
     def __init__(self, file: io.BytesIO, shared: dict[int, Any]) -> None:
         super().__init__(file, protocol=5)
         self.shared = shared
 
     def persistent_id(self, obj: Any) -> int | None:
-        """Number what is shared by its identity; it is kept alive, so that stays its own."""
+        """Number shared objects by their id. They are kept alive, so an id is never used again."""
         if not getattr(type(obj), "shared_by_blocks", False):
             return None
         self.shared.setdefault(id(obj), obj)
@@ -82,7 +82,7 @@ class _Unpickler(pickle.Unpickler):
 def _open(
     sent: Block | tuple[bytes, ...], shared: Sequence[Any], waited: bytes, values: Sequence[Any]
 ) -> list[Any]:
-    """Make blocks of what was sent, with the results that they waited for."""
+    """Unpickle blocks, and fill in the results that they waited for."""
     blocks: list[Any]
     if isinstance(sent, tuple):
         blocks = [_Unpickler(each, shared).load() for each in sent]
@@ -95,7 +95,7 @@ def _open(
 
 
 def keep_block(sent: Block | tuple[bytes, ...], waited: bytes = b"", *values: Any) -> Block:
-    """Read one block on a worker, which keeps it."""
+    """Read one block on a worker; the result, with its rows, stays there as a cache."""
     (block,) = _open(sent, (), waited, values)
     with one_blas_thread():
         return read_and_keep(block)
@@ -109,9 +109,9 @@ def map_blocks(
     waited: bytes = b"",
     *values: Any,
 ) -> Result:
-    """Run blocks on a worker; in the pass the first of them is the one `at` this index.
+    """Run blocks on a worker. The first of them has the index `at` in the pass.
 
-    Rows that are kept count as read for the `first` pass over them.
+    Rows in the cache count as read in the `first` pass over them.
     """
     from distributed import get_worker
 
@@ -128,14 +128,14 @@ def map_blocks(
     try:
         value = executor.run(work.func, work.context, on_block=report if work.topic else None)
     except StreamGMMError as error:
-        # Its message tells the cause, which might not pickle; then the error would not either.
+        # The message tells the cause. A cause that does not pickle would keep the error from it.
         error.__cause__ = error.__context__ = None
         raise
     return Result(value, n_rows)
 
 
 def nothing() -> None:
-    """Be a task, to keep a group of them alive."""
+    """Do nothing: a task that keeps its task group alive."""
 
 
 def merge_results(*told: Result) -> Result:

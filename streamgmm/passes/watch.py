@@ -1,4 +1,4 @@
-"""A watch over a pass on a cluster: schedulers that are lost, workers that hang."""
+"""A watchdog of a pass on a cluster: lost schedulers, workers that hang."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from streamgmm.errors import SchedulerError, WorkerLostError
 
 LOOK_SECONDS = 2.0
 STALL_SECONDS = 1800.0
-"""After this long on the same tasks a worker counts as hanging; ``streamgmm.stall-timeout`` in
-Dask's configuration is another limit, and None none."""
+"""A worker that is so long on the same tasks is taken to hang. ``streamgmm.stall-timeout`` in
+Dask's configuration sets another timeout, or none with None."""
 
 _RESTARTS = 3  # of hanging workers, in one pass
-_SLOWER = 10  # times the longest wait for a block so far is not hanging yet
+_SLOWER = 10  # up to so many times the longest wait for a block so far, a worker is only slow
 _log = logging.getLogger("streamgmm.passes")
 
 
 class Watch:
-    """Watches over one pass.
+    """The watchdog of one pass.
 
     Parameters
     ----------
     client : distributed.Client
     token : str
-        What the names of this executor's tasks hold.
+        Part of the name of every task of this executor.
     n_blocks : int
-        How many a task reads, which may take it so many times as long.
+        How many blocks a task reads. The timeout is multiplied by it.
     """
 
     def __init__(self, client: Any, token: str, n_blocks: int = 1) -> None:
@@ -51,15 +51,15 @@ class Watch:
         self._since = now
 
     def look(self) -> None:
-        """See whether the scheduler answers, and workers work; restart those that hang.
+        """Check that the scheduler answers and workers make progress; restart those that hang.
 
         Raises
         ------
         SchedulerError
             If the scheduler is lost.
         WorkerLostError
-            If workers hang again and again, or nobody can restart them; or if there were some
-            and nobody has replaced them.
+            If workers hang again and again, or cannot be restarted; or if all workers were lost,
+            and none has come within the timeout.
         """
         if self._client.status != "running":
             raise lost_scheduler(self._client)
@@ -111,7 +111,7 @@ class Watch:
 
 
 def workers_there(client: Any, at_most: int = -1) -> dict[str, dict[str, Any]]:
-    """Describe the workers that a scheduler knows, by address; all, or so many of them.
+    """Describe the workers of a scheduler, by address; all, or at most so many.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def workers_there(client: Any, at_most: int = -1) -> dict[str, dict[str, Any]]:
         found: dict[str, Any] = client.scheduler_info(n_workers=at_most)
     except OSError as error:
         raise lost_scheduler(client) from error
-    if "workers" not in found:  # as a client says that has lost it
+    if "workers" not in found:  # the answer of a client that has lost its scheduler
         raise lost_scheduler(client)
     workers: dict[str, dict[str, Any]] = found["workers"]
     return workers

@@ -1,4 +1,4 @@
-"""Reach a cluster, and see that its workers are alike and see the data."""
+"""Connect to a cluster, and check its workers: same versions, and access to the data."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def check_workers(client: Any, blocks: Sequence[Block] = ()) -> dict[str, dict[s
     ----------
     client : distributed.Client
     blocks : sequence of Block
-        If given, the first of them must be to be seen from every worker.
+        If given, every worker must be able to open the first of them.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def check_workers(client: Any, blocks: Sequence[Block] = ()) -> dict[str, dict[s
         If a worker has another version of Python (3.x) or of this package than this process,
         or lacks it.
     SourceError
-        If the data are not to be seen from some worker; names it and what it says.
+        If some worker cannot open the data; names the worker and its error.
 
     Warns
     -----
@@ -192,9 +192,9 @@ def check_workers(client: Any, blocks: Sequence[Block] = ()) -> dict[str, dict[s
 
 
 def make_ready(client: Any, blocks: Sequence[Block]) -> None:
-    """Check the workers that there are; warn where there are none, which a pass waits for.
+    """Check the workers; warn if there are none yet, since a pass waits for them.
 
-    A cluster that adapts, or waits in a queue, may rightly start with none.
+    A cluster that scales by itself, or waits in a job queue, may rightly start with none.
     """
     if workers_there(client, 1):
         check_workers(client, blocks)
@@ -209,7 +209,7 @@ def make_ready(client: Any, blocks: Sequence[Block]) -> None:
 
 
 def _inspect(block: Block | None) -> dict[str, str]:
-    """Say, on a worker, what it is and whether it sees the data of a block."""
+    """Give, on a worker, its versions and processor, and whether it can open a block's data."""
     check: Any = getattr(block, "check_seen", None)
     blind = ""
     if check is not None:

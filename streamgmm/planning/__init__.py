@@ -1,1 +1,1 @@
-"""What a fit reads, holds and takes, before it starts."""
+"""Plans: how much a fit will read, its memory and its time, before it starts."""

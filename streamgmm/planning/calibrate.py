@@ -1,4 +1,4 @@
-"""Measure on this machine what a pass is made of: reading, decoding, computing, merging."""
+"""Measure the parts of a pass on this machine: reading, decoding, computing, merging."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def calibrate(
     n_threads: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Rates, int]:
-    """Measure on this machine what reading, decoding, computing and merging take.
+    """Measure the time of reading, decoding, computing and merging on this machine.
 
     Parameters
     ----------
@@ -39,11 +39,11 @@ def calibrate(
     n_components, family, n_candidates
         What is computed.
     n_threads : int, default=1
-        Threads that do the same at the same time, as workers of this machine would: memory
-        and caches are shared.
+        Threads that do the same work at the same time, since workers on one machine share its
+        memory bandwidth and caches.
     clock : callable, optional
-        ``time.process_time`` with one thread gives processor time, which what else the machine
-        does changes less.
+        ``time.process_time`` with one thread gives processor time, which depends less on what
+        else the machine does.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def _measure(
     n_threads: int,
     clock: Callable[[], float],
 ) -> float:
-    """Seconds of the median of a few repeats, each on all threads at once."""
+    """Median of a few repeats, each on all threads at once, in seconds."""
     seconds: list[float] = []
     while len(seconds) < _REPEATS or (sum(seconds) < _TRIAL_SECONDS and len(seconds) < 100):
         begin = clock()

@@ -1,4 +1,4 @@
-"""Plan before work: what a fit will read, hold and take, from a short trial on this machine."""
+"""Plan a fit: what it reads, its memory and its time, from a short trial on this machine."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ class Plan:
     covariance_type : str
         Name of the family.
     n_bytes, stored_bytes : int
-        Of all rows as they are computed on; and in the store, estimated from what was read.
+        Of all rows, decoded; and in the store, estimated from the rows that were read.
     n_blocks, block_bytes, n_tasks : int
-        Of a full pass: blocks, bytes of rows in the largest, and tasks that Dask is given.
+        Of a full pass: blocks, bytes of rows in the largest, and tasks of the Dask graph.
     result_bytes : int
-        What a block sends: the statistics of all candidates.
+        Of the result of a block: the statistics of all candidates.
     n_workers : int
         0 where the passes run on threads of this process.
     worker_memory : int
         Bytes that a worker has; 0 where that is not known.
     worker_peak, client_peak : int
-        Bytes, projected; `worker_peak` is that of the one process where there are no workers.
+        Projected peak memory, bytes. Without workers, `worker_peak` is that of this process.
     kept_bytes : int
-        Of all rows, where they are kept decoded, so that only the first pass and the last read;
-        0 where every pass reads. A worker's part is in its peak.
+        Of all rows, if they are cached, so that only the first and the last pass read; 0 if
+        every pass reads. `worker_peak` includes a worker's part of the cache.
     rates : Rates
     projection : Projection
         Of one full pass that reads, seconds.
     later : Projection
-        Of one full pass over rows that are kept; where none are, the same.
+        Of one full pass over cached rows; without a cache the same as `projection`.
     advice : tuple of str
     lighter : str
         What to ask for instead where memory is short; empty if there is nothing.
@@ -259,13 +259,13 @@ def plan(
         tuple(_advise(load, rates, workers or 0, projection, row_bytes)), kept,
         family.lighter,
     )  # fmt: skip
-    if check and memory:  # what is kept is no reason: it is little, and Dask can spill it
+    if check and memory:  # the cache does not count: it is small, and Dask can spill it to disk
         check_memory(replace(found, worker_peak=peak).demand)
     return found
 
 
 def _share_held(source: Source, blocks: Any, workers: int) -> int:
-    """Bytes of rows in memory that each worker is sent and keeps."""
+    """Bytes of rows that are sent to each worker, and stay there."""
     held: int = 2 * source.nbytes // workers if blocks[0].resident else 0
     return held
 

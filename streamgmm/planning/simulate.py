@@ -1,8 +1,8 @@
 """How long a pass takes on a cluster of any size, from rates measured on this machine.
 
-A scheduler gives tasks out one after another, workers read and compute them, results go up a
-tree, and one store feeds everybody. `project` adds up what each of them needs and says which is
-the limit; `play` follows every task through a queue, and is the check of the sums.
+A scheduler starts tasks one after another. Workers read and compute. A tree merges the results.
+One store serves all readers. `project` adds up the time that each of these needs, and says which
+is the bottleneck. `play` is a discrete-event simulation of every task, and checks those sums.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PASS_SECONDS = 3e-2
 """From asking for a pass to its first task, and from its last to the answer, measured."""
 
 LATENCY_SECONDS = 5e-3
-"""From a task's end to the start of one that waits for it, on another worker."""
+"""From the end of a task to the start of one that depends on it, on another worker."""
 
 NETWORK_BYTES = 1e9
 """Bytes a second between two processes of a cluster (ten-gigabit Ethernet, less its costs)."""
@@ -36,7 +36,7 @@ NETWORK_BYTES = 1e9
 
 @dataclass(frozen=True)
 class Rates:
-    """What one processor needs, in seconds.
+    """Times of one processor, in seconds.
 
     Attributes
     ----------
@@ -67,8 +67,9 @@ class Rates:
 class Load:
     """A pass: `n_blocks` blocks of `n_rows` rows in all, `stored_bytes` of them in the store.
 
-    `result_bytes` is what a block leaves, `model_bytes` what every worker is sent. A task reads
-    `task_blocks` neighbouring blocks, and `piece_rows` rows before it can compute.
+    `result_bytes` is the size of a block's result, and `model_bytes` of what is sent to every
+    worker. A task reads `task_blocks` neighbouring blocks. It can compute once it has read
+    `piece_rows` rows.
     """
 
     n_rows: float
@@ -93,14 +94,14 @@ class Load:
 
 @dataclass(frozen=True)
 class Projection:
-    """Seconds of one pass, and where they go.
+    """Time of one pass, and its parts.
 
     Attributes
     ----------
     seconds : float
     read, decode, compute, merge, scheduling : float
-        Parts of `seconds`, which they add up to. What runs at the same time as something that
-        takes longer adds nothing.
+        Parts of `seconds`, whose sum it is. Work that is hidden behind longer work at the same
+        time counts as 0.
     limit : str
         ``"compute"``, ``"reading"``, ``"store"``, ``"scheduler"`` or ``"merge tree"``.
     needs : dict
@@ -127,11 +128,10 @@ def project(
     load : Load
     rates : Rates
     n_workers : int
-        0 stands for none, and no Dask: blocks on threads of this process, one a processor.
+        0 means threads of this process, one for each processor, without Dask.
     processors : float, optional
-        How many there are for workers and scheduler together; by default one a worker, and
-        more for the scheduler. With processors to spare the next piece is read and decoded
-        while the current one is computed.
+        Shared by workers and scheduler; by default one for each worker, and more for the
+        scheduler. If processors are free, read-ahead runs while the current piece is computed.
 
     Returns
     -------
@@ -150,7 +150,7 @@ def project(
     shared = processors is not None
     own = (processors or n_workers) / n_workers
     reading = rates.read + rates.decode
-    # A worker with a processor to spare overlaps reading and computing; one without adds them.
+    # With a free processor, reading and computing overlap; without one their times add up.
     row = max(rates.compute, reading, (rates.compute + reading) / own)
     n_reads = load.levels[0]
     rounds = (
@@ -188,7 +188,7 @@ def project(
 def _split(
     seconds: float, work: float, rates: Rates, needs: dict[str, float], merge: float
 ) -> Projection:
-    """Share the seconds out among what is on the critical path."""
+    """Divide the seconds among the parts of the critical path."""
     limit = max(needs, key=lambda name: needs[name])
     merge = min(merge, seconds)
     left = seconds - merge
@@ -214,10 +214,10 @@ def _split(
 
 
 def play(load: Load, rates: Rates, n_workers: int) -> float:
-    """Seconds of one pass by following each task: a check of `project`, for small clusters.
+    """Simulate each task of one pass; give the seconds. A check of `project`.
 
-    The scheduler hands out one task after another and takes each result back; a worker keeps
-    one task in hand beside the one it does; merges start when their last child is there.
+    The scheduler starts one task after another, and takes back each result. A worker has one
+    task waiting besides the one it runs. A merge starts when its last child is done.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def play(load: Load, rates: Rates, n_workers: int) -> float:
             spent = len(children) * (rates.merge + move) + rates.worker_task
             parents.append(max(children) + rates.latency + spent)
         done = parents
-    # merges of lower levels run among the blocks, on workers that would do others meanwhile
+    # Merges of the lower levels run between blocks, and take time of the same workers.
     among = load.n_blocks * rates.merge / n_workers
     return max(done[0] + among, scheduler)
 

@@ -1,4 +1,4 @@
-"""What a model says of every row: in memory, written chunk by chunk to Zarr, or lazily."""
+"""Prediction for every row: in memory, written chunk by chunk to Zarr, or lazily."""
 
 from streamgmm.predict.lazy import predict_lazily
 from streamgmm.predict.rows import WHAT, Score, predict_rows, score_rows

@@ -1,4 +1,4 @@
-"""What a model says of every row, as a dask array that is computed when it is wanted."""
+"""Lazy prediction: a dask array that is computed when it is used."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from streamgmm.sources import Block, Source, open_source, parse_block_size
 from streamgmm.sources.array import ArrayBlock
 from streamgmm.sources.dask import DaskSource
 
-LAZY_BYTES = 128 << 20  # most that one chunk of a lazy result holds
+LAZY_BYTES = 128 << 20  # at most, in a chunk of a lazy result
 
 
 def predict_lazily(
     source: Source, mixture: Mixture, what: str, *, block_size: int | str = "auto"
 ) -> Any:
-    """Give a dask array of what the model says of every row, a task a block.
+    """Give the prediction for every row as a dask array, with a task for each block.
 
-    The rows of a Zarr array are read when it is computed, a bounded piece at a time; a dask
-    array is mapped chunk by chunk.
+    The rows of a Zarr array are read when the result is computed, a bounded piece at a time. A
+    dask array is mapped chunk by chunk.
     """
     import dask.array as da
     from dask._task_spec import Task, TaskRef

@@ -1,4 +1,4 @@
-"""What a model says of rows: labels, responsibilities, log-densities, and their sum."""
+"""Prediction in memory: labels, responsibilities and log-densities of rows; and the score."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from streamgmm.passes import default_threads, open_executor
 from streamgmm.passes.base import OnBlock
 from streamgmm.sources import Block, Source, check_finite, parse_block_size
 
-SLICE_BYTES = 8 << 20  # responsibilities that are held at a time
+SLICE_BYTES = 8 << 20  # of responsibilities in memory at a time
 
 
 class What(NamedTuple):
     """A quantity that can be predicted.
 
-    Its dtype in memory (scikit-learn's) and in Zarr, what stands in Zarr where nothing is, and
-    whether there is one value a component, not one a row.
+    Its dtype in memory (scikit-learn's) and in Zarr, the fill value in Zarr, and whether it is
+    `wide`: a row has a value for each component, and not one value.
     """
 
     dtype: np.dtype[Any]
@@ -58,7 +58,7 @@ class Score:
 
     @property
     def mean(self) -> float:
-        """Log-density of a row in nats, in the mean by weight."""
+        """Weighted mean of the log-densities of rows, in nats."""
         return self.log_likelihood / self.weight
 
 
@@ -122,7 +122,7 @@ def check_features(source: Source, mixture: Mixture) -> None:
 
 
 def result_shape(source: Source, mixture: Mixture, what: str) -> tuple[int, ...]:
-    """Give the shape of what is said of all rows; raises ParameterError."""
+    """Give the shape of a prediction for all rows; raises ParameterError."""
     if what not in WHAT:
         raise ParameterError(f"what={what!r} is none of {', '.join(map(repr, WHAT))}")
     n = source.n_samples
@@ -130,7 +130,7 @@ def result_shape(source: Source, mixture: Mixture, what: str) -> tuple[int, ...]
 
 
 def values_of(posterior: Posterior, what: str) -> NDArray[Any]:
-    """Give the part of a posterior that was asked for."""
+    """Give the array of a posterior that `what` names."""
     if what == "labels":
         return posterior.labels
     return posterior.resp if what == "proba" else posterior.log_density
@@ -160,7 +160,7 @@ def _score_block(context: tuple[Mixture, str], block: Block) -> Score:
             weight += len(density)
             log_likelihood += float(density.sum())
         else:
-            used = piece.sample_weight > 0  # 0 times a density of -inf is nothing
+            used = piece.sample_weight > 0  # 0 times a log-density of -inf would be NaN
             weight += float(piece.sample_weight.sum())
             log_likelihood += float(piece.sample_weight[used] @ density[used])
     return Score(n_rows, weight, log_likelihood)

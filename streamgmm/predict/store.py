@@ -1,4 +1,4 @@
-"""What a model says of every row, written to a Zarr array chunk by chunk."""
+"""Prediction for every row, written to a Zarr array chunk by chunk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHUNK_BYTES = 4 << 20  # of an output, where blocks are large enough
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """What a prediction saw: `n_rows`, rows per component `counts` (K,), and the least likely row.
+    """A summary of predicted rows: `n_rows`, `counts` (K,) by component, the least likely row.
 
     `lowest` is its log-density in nats, `lowest_row` its index.
     """
@@ -74,10 +74,10 @@ def predict_to(
     client: Any = None,
     on_block: OnBlock | None = None,
 ) -> tuple[zarr.Array[Any], Tally]:
-    """Write what the model says of every row to a Zarr array, chunk by chunk, in one pass.
+    """Write the prediction for every row to a Zarr array, chunk by chunk, in one pass.
 
-    Each chunk is written whole, by the task that read its rows, so that a task that is run
-    again writes the same bytes to the same place. The array is there only once all of it is.
+    Each chunk is written whole, by the task that read its rows. So a retry of a task writes the
+    same bytes to the same place. The array exists only after a commit at the end.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def predict_to(
     OutputExistsError
         If there is something at `out`, and `overwrite` is false or it is no array.
     OutputError
-        If the array could not be written whole; nothing is left that could be taken for one.
+        If the array could not be written; nothing is left that looks like an array.
     DataError
         If the source has another number of features than the model, or rows that are not
         finite.
@@ -155,9 +155,9 @@ def predict_to(
 def chunk_rows(starts: Sequence[int], n_rows: int, row_bytes: int) -> int:
     """Choose the rows in a chunk of an output that blocks starting at `starts` will write.
 
-    At most ``CHUNK_BYTES`` and at most a block, so that nearly all is written where it was
-    read; and a divisor or a multiple of what the starts have in common, so that blocks share
-    few chunks or none.
+    A chunk has at most ``CHUNK_BYTES``, and at most the rows of a block. So nearly all chunks
+    are written by the task that read their rows. The rows of a chunk are a divisor or a multiple
+    of the greatest common divisor of the starts, so that blocks share few chunks or none.
 
     Examples
     --------
@@ -179,9 +179,10 @@ def chunk_rows(starts: Sequence[int], n_rows: int, row_bytes: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Written:
-    """What is written of a run of rows, and `loose`: (first row, values) of chunks it shares.
+    """The result of writing a run of rows.
 
-    Two neighbours that hold the parts of a chunk write it when they merge.
+    `loose` are the parts (first row, values) of chunks that it shares with its neighbours. Such
+    a chunk is written by the merge that has all parts of it.
     """
 
     output: Output
@@ -197,7 +198,7 @@ class _Written:
 def _write_chunks(
     output: Output, parts: Sequence[tuple[int, NDArray[Any]]]
 ) -> tuple[tuple[int, NDArray[Any]], ...]:
-    """Write the chunks that parts in a row (none beyond its chunk) fill; give the rest."""
+    """Write the chunks that consecutive parts fill, each part within a chunk; give the rest."""
     size = output.chunk_rows
     chunks: dict[int, list[tuple[int, NDArray[Any]]]] = {}
     for part in parts:

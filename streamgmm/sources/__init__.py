@@ -1,8 +1,8 @@
 """Rows in: NumPy arrays, Zarr arrays by object, path or URL, and dask arrays.
 
-A source is re-readable and plans itself into blocks, runs of whole chunks that one task reads;
-a block gives bounded pieces, the rows themselves. A new kind of source is a new file here and
-a line in `open_source`.
+A source can be read again and again. It is divided into blocks: runs of whole chunks, each read
+by one task. A block gives the rows in pieces of bounded size. A new kind of source is a new file
+here and a line in `open_source`.
 """
 
 from __future__ import annotations

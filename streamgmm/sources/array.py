@@ -15,6 +15,7 @@ from streamgmm.sources.base import (
     PIECE_BYTES,
     Block,
     Piece,
+    Table,
     as_rows,
     check_shape,
     even_runs,
@@ -24,12 +25,12 @@ from streamgmm.sources.base import (
 from streamgmm.sources.weights import Reader, Values, WeightPart, Weights
 
 _UNIT_ROWS = 8
-"""Blocks of an array, which has no chunks, start at multiples of this."""
+"""Blocks of an array in memory start at multiples of this."""
 
 
 @dataclass(frozen=True)
 class ArrayBlock:
-    """A view of some rows in memory; pickled, it carries them."""
+    """A view of some rows in memory; its pickle contains them."""
 
     start: int
     rows: NDArray[Any]
@@ -49,13 +50,13 @@ class ArrayBlock:
         return {} if self.weights is None else self.weights.futures
 
     def fill(self, values: Mapping[Any, Any]) -> ArrayBlock:
-        """Put values in the place of the futures."""
+        """Replace the futures by their values."""
         if self.weights is None:
             return self
         return ArrayBlock(self.start, self.rows, self.dtype, self.weights.fill(values))
 
     def pieces(self) -> Iterator[Piece]:
-        """Give views; copies only where the layout or the dtype asks for them."""
+        """Give views; copies only if the layout or the dtype needs them."""
         read = None if self.weights is None else self.weights.reader()
         step = max(1, PIECE_BYTES // (self.rows.shape[1] * self.dtype.itemsize))
         for a, b in fixed_runs(0, self.n_rows, step):
@@ -65,7 +66,7 @@ class ArrayBlock:
 
 
 @dataclass(frozen=True)
-class ArraySource:
+class ArraySource(Table):
     """A two-dimensional array in memory.
 
     Parameters
@@ -81,24 +82,9 @@ class ArraySource:
     name: str = "X"
 
     @property
-    def n_samples(self) -> int:
-        """Rows."""
-        return int(self.rows.shape[0])
-
-    @property
-    def n_features(self) -> int:
-        """Columns."""
-        return int(self.rows.shape[1])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64, as the pieces are given."""
-        return float_dtype(self.rows.dtype, self.name)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all rows, as the pieces are given."""
-        return self.n_samples * self.n_features * self.dtype.itemsize
+    def table(self) -> Any:
+        """The rows."""
+        return self.rows
 
     def blocks(
         self, target_bytes: int, start: int = 0, stop: int | None = None
@@ -133,7 +119,7 @@ class ArrayPart:
     futures: Mapping[Any, Any] = field(default_factory=dict, repr=False)
 
     def fill(self, values: Mapping[Any, Any]) -> ArrayPart:
-        """Give this part: it waits for nothing."""
+        """Give this part itself, which has no futures."""
         return self
 
     def reader(self) -> Reader:

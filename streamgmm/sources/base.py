@@ -1,7 +1,8 @@
-"""What every kind of source shares: the contract, the plan of blocks, the checks of rows."""
+"""What all sources share: the contract, the division into blocks, the checks of rows."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -14,7 +15,7 @@ from streamgmm.errors import DataError, DataTypeError, NonFiniteError, Parameter
 MIB = 1 << 20
 
 PIECE_BYTES = 8 * MIB
-"""Bytes of rows that a block reads at a time; one chunk, where a chunk is larger."""
+"""Bytes of rows that a block reads at a time; a larger chunk is read as a whole."""
 
 AUTO_MIN_BYTES = 1 * MIB
 AUTO_MAX_BYTES = 128 * MIB
@@ -41,15 +42,15 @@ class Piece(NamedTuple):
 
 @runtime_checkable
 class Block(Protocol):
-    """A run of rows that one task reads. Small, picklable, reads itself where it runs.
+    """A run of rows that one task reads, on the worker that runs it. Small and picklable.
 
     Attributes
     ----------
     start, n_rows : int
         Its rows are ``start : start + n_rows`` of the source.
     resident : bool
-        Whether pickling it carries the rows themselves (or anything as large), so that a
-        cluster should be given it once and not once a pass.
+        Whether its pickle contains the rows (or anything as large). Then it is sent to a
+        cluster once, and not once for each pass.
     """
 
     @property
@@ -98,20 +99,54 @@ class Source(Protocol):
     def blocks(
         self, target_bytes: int, start: int = 0, stop: int | None = None
     ) -> Sequence[Block]:
-        """Plan blocks of about `target_bytes` each, covering every row of a range once, in order.
+        """Divide a range of rows into blocks of about `target_bytes` each, in order.
 
-        The plan depends on the range and the chunks alone: rows appended to the array later
-        leave that of the rows before them as it is.
+        The division depends on the range and the chunks alone. Rows that are appended to the
+        array later do not change the blocks of the rows before them.
         """
 
 
-def parse_block_size(block_size: int | str, source: Source) -> int:
-    """Turn a block size as a person writes it into bytes.
+class Table(ABC):
+    """A source that is one two-dimensional array, in memory, stored or lazy."""
 
-    ``"auto"`` depends on the data alone, never on who will read it: a 60th of the data, but
-    at least about 1 MiB and at most 128 MiB. So an array under 1 MiB is one block, one of 12 MiB
-    to 7.5 GiB is 12, 24, 36, 48 or 60 blocks, which many numbers of threads share evenly, and a
-    larger one has blocks of 128 MiB.
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    @abstractmethod
+    def table(self) -> Any:
+        """The array, which has a shape and a dtype."""
+
+    @property
+    def n_samples(self) -> int:
+        """Rows."""
+        return int(self.table.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """Columns."""
+        return int(self.table.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64, as the pieces are given."""
+        return float_dtype(self.table.dtype, self.name)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows, as the pieces are given."""
+        return self.n_samples * self.n_features * self.dtype.itemsize
+
+
+def parse_block_size(block_size: int | str, source: Source) -> int:
+    """Parse a block size into bytes.
+
+    ``"auto"`` depends on the data alone, never on the number of threads or workers. It is a 60th
+    of the data, but at least about 1 MiB and at most 128 MiB. So an array under 1 MiB is one
+    block. An array of 12 MiB to 7.5 GiB has 12, 24, 36, 48 or 60 blocks, numbers that most
+    numbers of threads divide evenly. A larger one has blocks of 128 MiB.
 
     Parameters
     ----------
@@ -141,7 +176,7 @@ def parse_block_size(block_size: int | str, source: Source) -> int:
         if block_size == "auto":
             n = max(1, min(source.nbytes // AUTO_MIN_BYTES, AUTO_BLOCKS))
             n -= n % 12 if n > 12 else 0
-            even = source.nbytes // n * 101 // 100  # whole units of rows shall not make one more
+            even = source.nbytes // n * 101 // 100  # rounding up to whole chunks adds no block
             return min(max(even, AUTO_MIN_BYTES), AUTO_MAX_BYTES)
         from dask.utils import parse_bytes
 
@@ -169,8 +204,8 @@ def even_runs(
 ) -> list[tuple[int, int]]:
     """Cut the rows ``start:stop`` into runs of whole units of at most `target_bytes`, evenly.
 
-    A unit larger than the target is a run by itself, and so may be what the range leaves of a
-    unit at its ends.
+    A unit larger than the target is a run by itself. At the ends of the range a run may hold a
+    part of a unit.
 
     Parameters
     ----------

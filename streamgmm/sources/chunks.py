@@ -1,8 +1,9 @@
-"""Whole chunks on a local disk, read straight into the rows that are given.
+"""Fast path for chunks on a local disk: they are decoded directly into the array of rows.
 
-Zarr reads any chunk through a pipeline that copies it twice or three times. The usual ones, of
-uncompressed, Blosc or Zstandard bytes, need one copy at most: 128 MiB of rows in 4 MiB chunks
-cost a processor 45 ms instead of 53 uncompressed, and 187 ms instead of 227 in Zstandard.
+Zarr reads every chunk through a pipeline that copies it two or three times. Chunks of
+uncompressed, Blosc or Zstandard bytes need one copy at most. For 128 MiB of rows in chunks of
+4 MiB that takes 45 ms of a processor instead of 53 uncompressed, and 187 ms instead of 227 in
+Zstandard.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _free: deque[NDArray[np.uint8]] = deque(maxlen=4)
 
 
 class _Lent:
-    """Memory that is free again when no array looks at it any more."""
+    """A buffer that returns to the pool when no array uses it any more."""
 
     def __init__(self, memory: NDArray[np.uint8]) -> None:
         self._memory = memory
@@ -43,11 +44,10 @@ class _Lent:
 
 
 def _lend(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Give an array in the memory of an earlier one, if it is about as large.
+    """Give an array from a pool of buffers, if it is of about the size of a piece.
 
-    Fresh memory has to be given and cleared by the system: on two threads that costs a third of
-    what it costs to copy the rows. No more than four pieces are held for later, and none that
-    is much larger than a piece has to be.
+    The system has to map and clear fresh memory. On two threads that costs a third of the time
+    to copy the rows. The pool holds at most four buffers, none of them much larger than a piece.
     """
     n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if not PIECE_BYTES // 8 <= n_bytes <= 2 * PIECE_BYTES:
@@ -79,7 +79,7 @@ class LocalChunks:
     codec: str
 
     def read(self, start: int, stop: int) -> NDArray[Any] | None:
-        """Read the rows ``start:stop``; None where a chunk is of a kind left to Zarr.
+        """Read the rows ``start:stop``; None if a chunk must be read by Zarr.
 
         Raises
         ------
@@ -125,10 +125,10 @@ class LocalChunks:
         return out
 
     def warm(self, run: tuple[int, int]) -> None:
-        """Have the system fetch the files of some rows from the disk, without waiting."""
+        """Ask the system to read the files of some rows into the page cache, without waiting."""
         unit = self.array.chunks[0]
         for i in range(run[0] // unit, -(-run[1] // unit)):
-            with suppress(OSError):  # whoever reads it meets that too
+            with suppress(OSError):  # the read that follows gets the error too
                 file = os.open(self._path(i), os.O_RDONLY)
                 try:
                     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
@@ -194,10 +194,10 @@ def _slurp(file: Any, size: int) -> bytes:
 
 
 def _decoded_size(codec: str, encoded: bytes) -> int | None:
-    """How many bytes a frame says it holds; None where it does not say, or is cut short.
+    """Decoded size that a frame states; None if it states none, or is truncated.
 
-    The layouts are those of Blosc 1's header and of RFC 8878, section 3.1.1.1. A decoder is
-    given no room but for these, so a frame that lies is an error and never other numbers.
+    The layouts are those of Blosc 1's header and of RFC 8878, section 3.1.1.1. The decoder is
+    given a buffer of exactly this size, so a wrong frame is an error and never wrong numbers.
     """
     if codec == "blosc":
         if len(encoded) < 16 or int.from_bytes(encoded[12:16], "little") > len(encoded):

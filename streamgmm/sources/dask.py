@@ -17,6 +17,7 @@ from streamgmm.errors import DataError
 from streamgmm.sources.base import (
     Block,
     Piece,
+    Table,
     as_rows,
     check_shape,
     float_dtype,
@@ -68,11 +69,11 @@ class Lazy:
     futures: Mapping[Any, Any] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave the futures behind: whoever sends the graph fills them in."""
+        """Leave out the futures: whoever sends the graph fills them in."""
         return Lazy, (self.graph, self.keys, self.waiting)
 
     def fill(self, values: Mapping[Any, Any]) -> Lazy:
-        """Put values in the place of the futures."""
+        """Replace the futures by their values."""
         found = {key: values[key] for key in self.waiting}
         return Lazy({**self.graph, **found}, self.keys)
 
@@ -127,7 +128,7 @@ class DaskBlock:
 
     @property
     def in_memory(self) -> bool:
-        """Whether it is made of results that a cluster holds."""
+        """Whether its chunks are results that are in the memory of a cluster."""
         return any(lazy.waiting for _, _, lazy in self.chunks)
 
     @property
@@ -139,7 +140,7 @@ class DaskBlock:
         return found
 
     def fill(self, values: Mapping[Any, Any]) -> DaskBlock:
-        """Put values in the place of the futures."""
+        """Replace the futures by their values."""
         return replace(
             self,
             chunks=tuple((a, b, lazy.fill(values)) for a, b, lazy in self.chunks),
@@ -147,7 +148,7 @@ class DaskBlock:
         )
 
     def pieces(self) -> Iterator[Piece]:
-        """Compute chunk by chunk, one ahead, with Dask's synchronous scheduler."""
+        """Compute chunk by chunk with Dask's synchronous scheduler, with read-ahead of one."""
         read_weight = None if self.weights is None else self.weights.reader()
 
         def read(chunk: tuple[int, int, Lazy]) -> Piece:
@@ -166,11 +167,11 @@ class DaskBlock:
 
 
 @dataclass(frozen=True)
-class DaskSource:
+class DaskSource(Table):
     """A two-dimensional dask array.
 
-    Chunks that share work in their graphs (a rechunk, say) repeat it for each chunk: store
-    such an array first, or persist it.
+    Work that several chunks share in the graph, such as a rechunk, is repeated for each chunk.
+    Store such an array first, or persist it.
 
     Parameters
     ----------
@@ -184,24 +185,9 @@ class DaskSource:
     name: str = "X"
 
     @property
-    def n_samples(self) -> int:
-        """Rows."""
-        return int(self.array.shape[0])
-
-    @property
-    def n_features(self) -> int:
-        """Columns."""
-        return int(self.array.shape[1])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64, as the pieces are given."""
-        return float_dtype(self.array.dtype, self.name)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all rows, as the pieces are given."""
-        return self.n_samples * self.n_features * self.dtype.itemsize
+    def table(self) -> Any:
+        """The rows."""
+        return self.array
 
     def blocks(
         self, target_bytes: int, start: int = 0, stop: int | None = None
@@ -243,7 +229,7 @@ class DaskPart:
         return self.lazy.futures
 
     def fill(self, values: Mapping[Any, Any]) -> DaskPart:
-        """Put values in the place of the futures."""
+        """Replace the futures by their values."""
         return replace(self, lazy=self.lazy.fill(values))
 
     def reader(self) -> Reader:

@@ -1,4 +1,4 @@
-"""A guard against truncated chunks of the kinds that Zarr would not notice, or not survive."""
+"""Checks for truncated chunks that Zarr would not notice, or that would crash the process."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class GuardedStore(WrapperStore[Store]):
     """A store that refuses a shard of no bytes, and a chunk shorter than its Blosc header says.
 
     Zarr takes an empty shard for one that was never written, and gives the fill value. Blosc's
-    decoder reads as many bytes as the header names, past the end of a truncated file: without
-    this the process ends in a segmentation fault, or gives numbers from elsewhere.
+    decoder reads as many bytes as the header says, past the end of a truncated file. Without
+    this check that is a segmentation fault, or gives other memory as numbers.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Blocks that keep their rows, decoded, once they have been read."""
+"""A cache of decoded rows: blocks that keep their rows once they were read."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _WEIGHT_BYTES = 8
 
 
 class KeptBlock:
-    """A block that reads its rows once: whoever comes later is given the same pieces.
+    """A block with a cache: rows are read once, and later reads are given the same pieces.
 
-    What is kept is the pieces as they were given, so that sums over them have the same bits.
-    A block that was not read to its end, as one with a chunk that cannot be read, keeps nothing.
+    The pieces are cached as they were read, so sums over them have the same bits. Nothing is
+    cached of a block that was not read to its end, for instance since a chunk is damaged.
 
     Parameters
     ----------
     block : Block
     pieces : sequence of Piece, optional
-        Its rows, where they are here already.
+        Its rows, if they were read already.
 
     Examples
     --------
@@ -51,11 +51,11 @@ class KeptBlock:
 
     @property
     def resident(self) -> bool:
-        """Whether pickling it carries rows."""
+        """Whether its pickle contains rows."""
         return is_kept(self) or self.block.resident
 
     def pieces(self) -> Iterator[Piece]:
-        """Give the pieces that are kept, or read them and keep them as they go by."""
+        """Give the cached pieces, or read them and cache them on the way."""
         return self._keep(self.block.pieces()) if self._pieces is None else iter(self._pieces)
 
     def _keep(self, given: Iterator[Piece]) -> Iterator[Piece]:
@@ -69,17 +69,17 @@ class KeptBlock:
         self._pieces = pieces
 
     def __getattr__(self, name: str) -> Any:
-        """Give what only some kinds of block have: parts of it are read, not taken from here."""
+        """Give attributes of some kinds of block only; their parts are read, not cached."""
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self.block, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Carry the rows that are kept."""
+        """Pickle the cached rows too."""
         return KeptBlock, (self.block, self._pieces)
 
     def __sizeof__(self) -> int:
-        """Count the rows, so that Dask knows what a worker holds."""
+        """Count the cached rows, so that Dask knows the memory that a worker uses."""
         size = object.__sizeof__(self)
         for _, rows, weight in self._pieces or ():
             size += sys.getsizeof(rows) + (0 if weight is None else sys.getsizeof(weight))
@@ -87,19 +87,20 @@ class KeptBlock:
 
 
 def _own(values: NDArray[Any]) -> NDArray[Any]:
-    """Give an array that keeps no larger one alive: a view of a computed chunk might."""
+    """Copy a view, which would keep a larger array (a computed chunk) in memory."""
     return values if values.base is None else values.copy()
 
 
 def is_kept(block: Block) -> bool:
-    """Whether the rows of a block were read before, and are kept with it."""
+    """Whether the rows of a block are cached."""
     return isinstance(block, KeptBlock) and block._pieces is not None
 
 
 def read_and_keep(block: Block) -> KeptBlock:
-    """Read a block and keep its rows.
+    """Read a block and cache its rows.
 
-    An error is not raised: then nothing is kept, and whoever wants the rows meets it himself.
+    Errors are not raised. Nothing is cached then, and the task that uses the block reads it
+    again and gets the error.
     """
     held = KeptBlock(block)
     with suppress(Exception):
@@ -109,9 +110,9 @@ def read_and_keep(block: Block) -> KeptBlock:
 
 
 def kept_bytes(source: Source, blocks: Sequence[Block]) -> int:
-    """Bytes that all blocks of a source are when they are kept; 0 where that would be in vain.
+    """Bytes of a cache of all rows of a source; 0 where a cache is of no use.
 
-    It would be for rows that are in memory already, here or on the workers of a cluster.
+    That is so for rows that are in memory already, here or on the workers of a cluster.
 
     Parameters
     ----------

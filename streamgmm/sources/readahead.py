@@ -1,4 +1,4 @@
-"""Read in the background what will be wanted next."""
+"""Read-ahead: reader threads read the next pieces while one is computed on."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_MAX_READERS = 1024  # threads start only when all others are busy
+_MAX_READERS = 1024  # the pool starts a thread only if all others are busy
 
 
 class _Inline(ThreadPoolExecutor):
-    """An executor that runs what it is given at once, in the thread that gives it."""
+    """An executor that runs each function at once, in the thread that submits it."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -81,12 +81,12 @@ def _get_readers() -> _Readers:
 
 
 def run_here(start: Callable[[], Coroutine[Any, Any, R]]) -> R:
-    """Run a coroutine to its end in a reader thread, and all it would hand to threads too.
+    """Run a coroutine in a reader thread, with all that it would submit to other threads.
 
-    Zarr reads through one event loop and one thread pool for the whole process. A local
-    store needs neither: read in the thread that wants the rows, chunks cost less and threads
-    do not wait for one another (two threads of uncompressed 4 MiB chunks: 2.2 GB/s through
-    Zarr's loop, 4.1 GB/s here; zstd 0.8 against 1.3).
+    Zarr reads through one event loop and one thread pool for the whole process. A local store
+    needs neither. If the thread that needs the rows reads them itself, chunks cost less, and
+    threads do not wait for one another. (Two threads, uncompressed chunks of 4 MiB: 2.2 GB/s
+    through Zarr's loop, 4.1 GB/s here; with zstd 0.8 against 1.3.)
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def run_here(start: Callable[[], Coroutine[Any, Any, R]]) -> R:
     readers = _get_readers()
     if readers.is_here:
         return readers.loop().run_until_complete(start())
-    # The thread that asks may have an event loop running, as a notebook's has.
+    # The calling thread may run an event loop already, as in a notebook.
     future: Future[R] = readers.pool.submit(lambda: run_here(start))
     return future.result()
 
@@ -107,9 +107,9 @@ def read_ahead(
     depth: int = 1,
     warm: Callable[[T], object] | None = None,
 ) -> Iterator[R]:
-    """Give ``read(item)`` for every item in order, with `depth` more under way meanwhile.
+    """Give ``read(item)`` for every item in order, and read `depth` items ahead.
 
-    The first are begun at once, before anything is asked for.
+    The first reads begin at the call, before the iterator is used.
 
     Parameters
     ----------
@@ -117,16 +117,16 @@ def read_ahead(
         Runs in reader threads.
     items : sequence
     depth : int
-        How many items are read at once, or held read beyond the one in use.
+        How many items are being read, or were read and wait, besides the one in use.
     warm : callable, optional
-        Has the system fetch what an item needs, without waiting. Where it is given, the thread
-        that asks reads by itself what no other has begun to; and one that is `alone` reads all,
-        and warms the next item while one is in use.
+        Asks the system to load an item into the page cache, without waiting. If it is given, an
+        item that no reader thread has begun is read in the calling thread. A thread that is
+        `alone` uses no reader threads: it reads each item itself, and warms the next one first.
 
     Returns
     -------
     iterator of what `read` returned
-        An error of `read` is raised in the place of its item.
+        An error of `read` is raised when its item is asked for.
     """
     if warm is not None and getattr(_here, "alone", False):
         for item in items[:1]:
@@ -168,7 +168,7 @@ _here = threading.local()
 
 @contextmanager
 def alone(whether: bool = True) -> Iterator[None]:
-    """Let this thread read by itself: there is no processor that another could read on."""
+    """Have this thread read for itself, since no processor is free for reader threads."""
     before = getattr(_here, "alone", False)
     _here.alone = whether
     try:

@@ -1,4 +1,4 @@
-"""Reads that fail for a moment, as those of object stores and shared file systems do."""
+"""Retries of reads that fail for a moment, as in object stores and shared file systems."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamgmm.errors import ChunkError
 R = TypeVar("R")
 
 RETRY_SECONDS = (0.1, 0.5, 2.5)
-"""How long a read waits before each further try."""
+"""Backoff: the wait before each retry."""
 
 _FINAL = (
     ChunkError,  # truncated
@@ -28,7 +28,7 @@ _log = logging.getLogger("streamgmm.sources")
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same read may succeed in a moment: storage failed, the bytes are not wrong.
+    """Whether a retry may succeed: the storage failed, but the bytes are not wrong.
 
     >>> is_transient(ConnectionResetError()), is_transient(RuntimeError("cannot decompress"))
     (True, False)
@@ -38,13 +38,13 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_network(error: BaseException | None) -> bool:
-    """Whether it was the way to the storage that failed, so that nothing is known of the bytes."""
+    """Whether the connection to the storage failed, so that nothing is known of the bytes."""
     client = type(error).__module__.partition(".")[0] in _CLIENTS
     return client or isinstance(error, (ConnectionError, TimeoutError))
 
 
 def retry(read: Callable[[], R], what: str) -> R:
-    """Read, and read again after a while where that may help; raises what the last try raised.
+    """Read, and retry with a backoff where that may help; raises the error of the last try.
 
     >>> tries = iter([OSError(5, "Input/output error"), None])
     >>> def read():

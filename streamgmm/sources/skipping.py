@@ -1,4 +1,4 @@
-"""Rows that cannot be read, and the rest of their block."""
+"""Find rows that cannot be read, and leave them out of their block."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def unreadable(block: Block) -> Rows:
     Raises
     ------
     ChunkError
-        If it was the way to the storage that failed.
+        If the connection to the storage failed.
     """
     unit = getattr(block, "unit", 0)
     if not unit:

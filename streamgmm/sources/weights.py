@@ -1,4 +1,4 @@
-"""What weights of every kind share: the contract, and the checks of their values."""
+"""What all kinds of weights share: the contract, and the checks of values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class WeightPart(Protocol):
     Attributes
     ----------
     resident : bool
-        Whether pickling it carries the weights themselves.
+        Whether its pickle contains the weights.
     futures : mapping
         Results on a cluster that it waits for, by key.
     """

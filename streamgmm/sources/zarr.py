@@ -1,4 +1,4 @@
-"""Rows and weights in Zarr: blocks of whole chunks, or shards, read where they are used."""
+"""Rows and weights in Zarr: blocks of whole chunks or shards, read by the task that uses them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from streamgmm.sources.base import (
     PIECE_BYTES,
     Block,
     Piece,
+    Table,
     as_rows,
     even_runs,
     fixed_runs,
@@ -27,10 +28,10 @@ from streamgmm.sources.weights import Reader, Values, WeightPart, Weights, check
 from streamgmm.sources.zarr_ref import ZarrRef
 
 _REMOTE_DEPTH = 3
-"""Pieces under way at once from a store whose latency is not a disk's."""
+"""Depth of read-ahead for remote stores, whose latency is larger than a disk's."""
 
 _RUN_ROWS = 4 << 20
-"""Rows of stored weights read at once (32 MiB), so that their chunks are decoded about once."""
+"""Weights read at once (32 MiB), so that each of their chunks is decoded about once."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class ZarrPart:
         return self.ref.resident
 
     def fill(self, values: Mapping[Any, Any]) -> ZarrPart:
-        """Give this part: it waits for nothing."""
+        """Give this part itself, which has no futures."""
         return self
 
     def reader(self) -> Reader:
-        """Give slices of runs that are read as they are wanted."""
+        """Give slices; the weights are read when they are used, a long run at a time."""
         lock = threading.Lock()
         start, run = 0, np.empty(0)
 
@@ -74,7 +75,7 @@ class ZarrWeights:
     ref: ZarrRef
 
     def part(self, start: int, stop: int) -> ZarrPart:
-        """Give the weights of the rows ``start:stop``, to be read where they are used."""
+        """Give the weights of the rows ``start:stop``; nothing is read yet."""
         return ZarrPart(self.ref, stop)
 
 
@@ -89,12 +90,12 @@ class ZarrBlock:
 
     @property
     def resident(self) -> bool:
-        """Whether pickling the block carries its rows, or its weights."""
+        """Whether the pickle of the block contains its rows, or its weights."""
         return self.ref.resident or (self.weights is not None and self.weights.resident)
 
     @property
     def in_memory(self) -> bool:
-        """Whether its rows are in memory, so that keeping them would hold them twice."""
+        """Whether its rows are in memory, so that a cache would hold them twice."""
         return self.ref.resident
 
     @property
@@ -122,23 +123,23 @@ class ZarrBlock:
         return replace(self, start=start, n_rows=stop - start)
 
     def fetch(self, start: int, stop: int) -> int:
-        """Get the stored bytes of some rows without decoding them; give how many."""
+        """Read the stored bytes of some rows without decoding them; give how many."""
         return self.ref.fetch(start, stop)
 
     def check_seen(self) -> None:
-        """Check that this process sees the array, and that of the weights."""
+        """Check that this process has access to the array, and to that of the weights."""
         self.ref.check_seen()
         if isinstance(self.weights, ZarrPart):
             self.weights.ref.check_seen()
 
     def fill(self, values: Mapping[Any, Any]) -> ZarrBlock:
-        """Put values in the place of the futures."""
+        """Replace the futures by their values."""
         if self.weights is None:
             return self
         return replace(self, weights=self.weights.fill(values))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Carry the rows, and the weights, of a store that no other process can read."""
+        """Pickle the rows, and the weights, of a store that no other process can read."""
         weights = self.weights
         if isinstance(weights, ZarrPart) and weights.resident:
             stop = self.start + self.n_rows
@@ -150,7 +151,7 @@ class ZarrBlock:
         return ZarrBlock, (self.ref, self.start, self.n_rows, weights)
 
     def pieces(self) -> Iterator[Piece]:
-        """Read runs of whole chunks of about ``PIECE_BYTES``, the next while one is in use."""
+        """Read runs of whole chunks of about ``PIECE_BYTES``, with read-ahead of the next."""
         array = self.ref.array
         dtype = float_dtype(array.dtype, self.ref.name)
         chunk_bytes = array.chunks[0] * array.shape[1] * dtype.itemsize
@@ -170,11 +171,11 @@ class ZarrBlock:
 
 
 @dataclass(frozen=True)
-class ZarrSource:
+class ZarrSource(Table):
     """A two-dimensional Zarr array.
 
-    An array in a ``MemoryStore`` (or at ``memory://``) can be read by this process alone: its
-    blocks carry their rows to any other.
+    An array in a ``MemoryStore`` (or at ``memory://``) can be read by this process alone. So the
+    pickles of its blocks contain their rows.
 
     Parameters
     ----------
@@ -191,24 +192,9 @@ class ZarrSource:
         return self.ref.name
 
     @property
-    def n_samples(self) -> int:
-        """Rows."""
-        return int(self.ref.array.shape[0])
-
-    @property
-    def n_features(self) -> int:
-        """Columns."""
-        return int(self.ref.array.shape[1])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64, as the pieces are given."""
-        return float_dtype(self.ref.array.dtype, self.name)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all rows, as the pieces are given."""
-        return self.n_samples * self.n_features * self.dtype.itemsize
+    def table(self) -> Any:
+        """The rows."""
+        return self.ref.array
 
     def blocks(
         self, target_bytes: int, start: int = 0, stop: int | None = None

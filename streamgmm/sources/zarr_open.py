@@ -21,7 +21,7 @@ _LISTED = 12
 
 def is_zarr(value: object) -> bool:
     """Whether `value` is a Zarr array or group, or names one, without importing Zarr."""
-    if isinstance(value, (str, os.PathLike)):
+    if isinstance(value, (str, os.PathLike, Place)):
         return True
     module = sys.modules.get("zarr")
     return module is not None and isinstance(value, (module.Array, module.Group))

@@ -1,4 +1,4 @@
-"""An open Zarr array, format 2 or 3, that any process can read, and why where it cannot."""
+"""An open Zarr array, format 2 or 3, that any process can read; errors say which chunk failed."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class ZarrRef:
     name : str
         What messages call it.
     local : bool
-        Whether its store is a directory, so that reader threads read it themselves.
+        Whether its store is a directory, which reader threads read themselves.
     resident : bool
-        Whether its store is in this process's memory, out of reach for any other.
+        Whether its store is in this process's memory, so that no other process can read it.
     chunks : LocalChunks or None
-        How to read its chunks without Zarr, where that can be.
+        The fast path to its chunks without Zarr, if there is one.
     process, token : str
-        Who opened it, and which opening it was.
+        The process that opened it, and the id of this opening.
     """
 
     shared_by_blocks: ClassVar[bool] = True  # a cluster is sent it once, beside its blocks
@@ -86,7 +86,7 @@ class ZarrRef:
         return np.asarray(array[selection])
 
     def _name_chunk(self, start: int, stop: int, error: Exception) -> None:
-        """Read chunk by chunk to raise the error of the first that cannot be read."""
+        """Read chunk by chunk, and raise an error that names the first that cannot be read."""
         array = self.array
         shape = array.shape
         unit = array.shards or array.chunks
@@ -116,9 +116,9 @@ class ZarrRef:
         ) from error
 
     def fetch(self, start: int, stop: int) -> int:
-        """Get the stored bytes of the rows ``start:stop`` and let them go; give how many.
+        """Read the stored bytes of the rows ``start:stop`` and discard them; give how many.
 
-        Of a chunk or shard that holds other rows too, the part of its bytes that is theirs.
+        Of a chunk or shard with other rows in it, the bytes are counted in proportion.
         """
         from zarr.core.buffer import default_buffer_prototype
         from zarr.core.sync import sync
@@ -141,10 +141,10 @@ class ZarrRef:
         return size * (stop - start) // (len(spans[0]) * unit[0])
 
     def check_seen(self) -> None:
-        """Check that this process sees the array: what it does not see it would read as empty.
+        """Check that this process has access to the array.
 
-        Zarr gives the fill value for a chunk that is not there, so a worker without access to
-        the file system of the client would otherwise read an array of zeros.
+        Zarr gives the fill value for a chunk that does not exist. Without this check, a worker
+        without access to the file system of the client would read an array of zeros.
 
         Raises
         ------

@@ -1,12 +1,12 @@
 """Models on disk: Zarr groups with a format version, readable by any Zarr reader.
 
-Nothing is pickled and loading runs no code: parameters and scalars are JSON in the attributes
-of the group, arrays are arrays, and a SHA-256 of each is held beside them.
+Nothing is pickled, and loading runs no code. Parameters and scalars are JSON in the attributes
+of the group, arrays are Zarr arrays, and there is a SHA-256 of each.
 
-Only the metadata at the root makes a model. It is written last, in one step, and says where the
-arrays are: a model that is saved over lies in the group's other slot until that moment. So a
-process that is killed, or a disk that fills, leaves the old model or, where there was none,
-something that says it is unfinished. This holds on file systems and object stores alike.
+A save is atomic. Arrays are written first, into the slot of the group that is not in use. Then a
+commit replaces the metadata at the root, which say where the arrays are. So a process that is
+killed, or a disk that fills, leaves the old model. If there was none, it leaves a group that is
+marked as unfinished. This holds on file systems and in object stores.
 """
 
 from streamgmm.storage.model import StoredModel, check_free, is_model, load_group, save_model

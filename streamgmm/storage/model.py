@@ -1,4 +1,4 @@
-"""A model as values: its kind, parameters, arrays and attributes, written and read whole."""
+"""Save and load a model: its kind, parameters, arrays and attributes, in one atomic step."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def save_model(
     overwrite: bool = False,
     storage_options: dict[str, Any] | None = None,
 ) -> None:
-    """Write a model as a Zarr group, whole or not at all.
+    """Write a model as a Zarr group, in one atomic step.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def save_model(
     arrays : dict of str to ndarray
         Stored as ``path/name``.
     overwrite : bool
-        Whether a model that is there may be replaced. What is no model never is.
+        Whether an existing model may be replaced. Anything else is never replaced.
     storage_options : dict, optional
         For the fsspec file system of a URL.
 
@@ -83,7 +83,7 @@ def save_model(
     OutputExistsError
         If there is something at `path`, and it is no model or `overwrite` is false.
     OutputError
-        If it could not be written whole; an older model is still there.
+        If it could not be written; an older model is still there.
     ParameterError
         If a value has no place in a file without code: a function, a generator.
 
@@ -174,7 +174,7 @@ def is_model(path: Where, storage_options: dict[str, Any] | None = None) -> bool
 def load_group(path: Where, storage_options: dict[str, Any] | None = None) -> StoredModel:
     """Read a model file and verify all of it.
 
-    A model that is replaced meanwhile is read again.
+    If another process replaces the model meanwhile, the new one is read.
 
     Parameters
     ----------

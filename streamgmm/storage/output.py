@@ -1,9 +1,9 @@
-"""Rows out: a Zarr array that many processes write, and that is there only once it is whole.
+"""Rows out: a Zarr array that many processes write, and that exists only after a commit.
 
-A Zarr array is what its metadata says is one. So the chunks are written first, beside metadata
-that name the place as unfinished, and the array's own metadata take their place at the end, in
-one step: on a file system and in an object store alike, whoever looks earlier (or after a kill,
-or on a full disk) finds no array that could be taken for a finished one.
+Zarr knows an array by its metadata. So the chunks are written first, beside metadata that mark
+the place as unfinished. The commit replaces these by the metadata of the array, in one step.
+Before it, or after a crash or on a full disk, a reader finds no array. This holds on file systems
+and in object stores.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Output:
     Attributes
     ----------
     array : zarr.Array
-        With its metadata in memory only.
+        Its metadata are in memory only.
     name : str
         What messages call it.
     token : str
-        Who writes it, as the metadata at its place say.
+        The id of this output, which is in the metadata that mark it as unfinished.
     """
 
     array: zarr.Array[Any]
@@ -52,12 +52,12 @@ class Output:
 
     @property
     def chunk_rows(self) -> int:
-        """Rows in a chunk; what is written should be whole chunks."""
+        """Rows in a chunk; writes should be of whole chunks."""
         return int(self.array.chunks[0])
 
     @property
     def resident(self) -> bool:
-        """Whether the store is in this process's memory, out of reach for any other."""
+        """Whether the store is in this process's memory, so that no other can write to it."""
         from streamgmm.sources.zarr_open import open_ref
 
         return open_ref(self.array).resident
@@ -78,7 +78,7 @@ class Output:
             raise self._failed(f"rows {start}:{start + len(values)}", error) from error
 
     def commit(self) -> zarr.Array[Any]:
-        """Make it an array, now that all of it is written, and open it."""
+        """Write the metadata that make it an array, and open it."""
         import zarr
         from zarr.core.buffer import default_buffer_prototype
 
@@ -93,7 +93,7 @@ class Output:
             raise self._failed("its metadata", error) from error
 
     def discard(self) -> None:
-        """Remove all that was written; what cannot be removed is no array."""
+        """Rollback: remove all that was written. If that fails, what is left is no array."""
         try:
             _run(self.array.store_path.delete_dir())
         except Exception:
@@ -107,7 +107,7 @@ class Output:
         )
 
     def _check_seen(self) -> None:
-        """Check that this process writes to the place that the client opened."""
+        """Check that this process has access to the place that the client opened."""
         attributes = _attributes(self.array.store_path)
         if attributes is None or attributes.get("token") != self.token:
             raise OutputError(
@@ -129,7 +129,7 @@ def create_output(
     storage_options: dict[str, Any] | None = None,
     beside: zarr.Array[Any] | None = None,
 ) -> Output:
-    """Begin an array: take its place, and mark it as unfinished.
+    """Begin an array: check that its place is free, and mark it as unfinished.
 
     Parameters
     ----------
@@ -137,12 +137,12 @@ def create_output(
     shape, dtype, chunks, fill_value, attributes
         Of the Zarr array (format 3); the attributes as JSON.
     overwrite : bool
-        Whether an array, or what an earlier run left unfinished, may be removed. What is no
-        array never is.
+        Whether an array, or an unfinished output of an earlier run, may be removed. Anything
+        else is never removed.
     storage_options : dict, optional
         For the fsspec file system of a URL.
     beside : zarr.Array, optional
-        The array that is read meanwhile, which must not be written over.
+        The array that is read meanwhile, which must not be overwritten.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def create_output(
         shape=shape,
         dtype=dtype,
         chunks=chunks,
-        compressors=ZstdCodec(level=1),  # as small as the default level, and faster
+        compressors=ZstdCodec(level=1),  # the size of the default level, but faster
         fill_value=fill_value,
         attributes=attributes,
         zarr_format=3,
@@ -184,7 +184,7 @@ def create_output(
     return output
 
 
-def is_unfinished(path: str | os.PathLike[str]) -> bool:
+def is_unfinished(path: str | os.PathLike[str] | Place) -> bool:
     """Whether there is an output at `path` that is being written, or was when its writer ended.
 
     Examples
@@ -214,7 +214,7 @@ def _parse_place(out: object, storage_options: dict[str, Any] | None) -> tuple[s
 
 
 def _make_free(name: str, place: Any, overwrite: bool) -> None:
-    """Check that nothing is in the way, and remove what may be."""
+    """Check that the place is free, or remove what may be replaced."""
     import zarr
 
     directory = _directory(place)
@@ -246,7 +246,7 @@ def _make_free(name: str, place: Any, overwrite: bool) -> None:
 
 
 async def _first_names(place: Any) -> set[str]:
-    """Some names at a place; enough to tell whether it holds chunks alone."""
+    """List up to two names at a place, to tell whether it holds only chunks."""
     names: set[str] = set()
     async for name in place.store.list_dir(place.path):
         names.add(name.rstrip("/"))
@@ -256,10 +256,10 @@ async def _first_names(place: Any) -> set[str]:
 
 
 def _attributes(place: Any) -> dict[str, Any] | None:
-    """Give what this package wrote into the metadata of an unfinished output; None elsewhere."""
+    """Give the mark of an unfinished output; None if there is none."""
     directory = _directory(place)
     try:
-        if directory is not None:  # opening a store makes its directory
+        if directory is not None:  # opening a store would make its directory
             root = json.loads((directory / "zarr.json").read_bytes())
         else:
             value = _run((place / "zarr.json").get())

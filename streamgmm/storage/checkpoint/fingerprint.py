@@ -1,4 +1,4 @@
-"""Whether a checkpoint is of this fit: what the data and the settings were."""
+"""Fingerprints of the data and settings of a fit, to tell whether a checkpoint is of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamgmm.passes import Executor
 from streamgmm.sources import Block, Source
 
 PROBES = 4
-"""Blocks of which the first piece is looked at again when a fit goes on."""
+"""Blocks whose first piece is hashed, and compared when a fit goes on."""
 
 _OPAQUE = {
     "blocks": "the cut of the rows into blocks differs",
@@ -55,15 +55,15 @@ def fingerprint(
     executor: Executor,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What a fit is of, as JSON; reads a few pieces of the data.
+    """Give the fingerprint of a fit as JSON. Reads a few pieces of the data.
 
     Parameters
     ----------
     source, blocks, n_groups, executor
         The rows, and how they are read.
     settings : mapping
-        Whatever else the result depends on: numbers, strings, None, and arrays (or bytes) of
-        which a digest is kept.
+        Whatever else the result depends on: numbers, strings, None, and arrays or bytes, which
+        are hashed.
     """
     n = len(blocks)
     chosen = sorted({round(i * (n - 1) / (PROBES - 1)) for i in range(PROBES)})
