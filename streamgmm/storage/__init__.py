@@ -9,6 +9,7 @@ process that is killed, or a disk that fills, leaves the old model or, where the
 something that says it is unfinished. This holds on file systems and object stores alike.
 """
 
+from streamgmm.storage.mixture import load_mixture, save_mixture
 from streamgmm.storage.model import StoredModel, check_free, is_model, load_group, save_model
 from streamgmm.storage.values import is_numeric
 
@@ -18,5 +19,7 @@ __all__ = [
     "is_model",
     "is_numeric",
     "load_group",
+    "load_mixture",
+    "save_mixture",
     "save_model",
 ]
