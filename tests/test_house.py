@@ -30,6 +30,7 @@ ROOMS = [
     "passes",
     "storage",
     "fitting",
+    "testing",
     "predict",
     "online",
     "planning",

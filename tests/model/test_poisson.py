@@ -15,7 +15,7 @@ from streamgmm.model.mixture import Mixture
 from streamgmm.planning.plan import plan
 from streamgmm.predict import predict_rows, predict_to, score_rows
 from streamgmm.sources import open_source
-from streamgmm.storage import load_mixture, save_mixture
+from streamgmm.storage import checkpoint, load_mixture, save_mixture
 from tests.mixtures import parameters_of
 
 
@@ -38,11 +38,9 @@ def X():
 
 
 def run(source, **settings):
-    where = {
-        name: settings.pop(name)
-        for name in ("checkpoint", "client", "n_threads")
-        if name in settings
-    }
+    names = ("checkpoint", "client", "n_threads", "on_progress")
+    names = ("checkpoint", "client", "n_threads", "on_progress")
+    where = {name: settings.pop(name) for name in names if name in settings}
     chosen = FitSettings(3, **{"family": "poisson", "tol": 1e-6, "max_iter": 200} | settings)
     return fit(source, chosen, np.random.RandomState(0), **where)
 
@@ -126,7 +124,9 @@ def test_from_zarr_and_on_a_cluster_bits_are_those_of_an_array(X, tmp_path, clie
     assert here.lower_bound == there.lower_bound
 
 
-def test_a_fit_that_was_ended_goes_on(X, tmp_path):
+def test_a_fit_that_was_ended_goes_on(X, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "QUIET_SECONDS", 0.0)  # every state is written
+    monkeypatch.setattr(checkpoint, "RARE", 0)
     path, source = tmp_path / "run.zarr", open_source(X)
     settings = {"algorithm": "incremental", "block_size": 30_000, "tol": 1e-7}
     whole = run(source, **settings)
@@ -141,11 +141,13 @@ def test_a_fit_that_was_ended_goes_on(X, tmp_path):
     chosen = FitSettings(3, **{"family": "poisson", "max_iter": 200} | settings)
     with pytest.raises(EndedError):
         fit(source, chosen, np.random.RandomState(0), checkpoint=path, on_progress=end)
-    resumed = run(source, checkpoint=path, **settings)
+    stages = set()
+    resumed = run(source, checkpoint=path, on_progress=lambda p: stages.add(p.stage), **settings)
+    assert stages == {"em", "score"}  # pass 0 and the starts were not made again
     same(whole, resumed)
     assert whole.lower_bounds == resumed.lower_bounds
     same(resumed, run(source, checkpoint=path, **settings))
-    with pytest.raises(CheckpointError, match="least_rate is 1e-10 there and 0.5 here"):
+    with pytest.raises(CheckpointError, match=r"least_rate is 1e-10 there and 0\.5 here"):
         run(source, checkpoint=path, **settings | {"family": Poisson(0.5)})
     with pytest.raises(CheckpointError, match="family is 'Poisson' there and 'Gaussian' here"):
         run(source, checkpoint=path, **settings | {"family": "diag"})
