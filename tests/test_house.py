@@ -32,6 +32,7 @@ ROOMS = [
     "passes",
     "storage",
     "fitting",
+    "testing",
     "predict",
     "online",
     "planning",

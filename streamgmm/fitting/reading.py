@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.errors import DataError, SingularCovarianceError
+from streamgmm.errors import SingularCovarianceError
 from streamgmm.fitting.ascent import Ascent, Request
-from streamgmm.fitting.sample import Holdout, RowSums
-from streamgmm.model.components import NO_WEIGHT, Family
+from streamgmm.fitting.sample import Holdout, RowSums, check_suitable
+from streamgmm.model.components import NO_WEIGHT
 from streamgmm.model.mixture import EStep, Statistics
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.passes import Executor, one_blas_thread
@@ -91,17 +91,6 @@ class _Block:
                 for request in self._reading.requests:
                     check_suitable(request.mixture.family, piece, self._reading.name)
         return bundle
-
-
-def check_suitable(family: Family, piece: Piece, name: str) -> None:
-    """Check that finite rows can be of a family; raises DataError, which names them."""
-    why = family.unsuitable(piece.rows)
-    if why:
-        stop = piece.start + len(piece.rows)
-        raise DataError(
-            f"{name}, rows {piece.start}:{stop}: {why} of them; {family.name} components cannot "
-            "have made these: leave such rows out, or choose another family"
-        )
 
 
 def read_block(reading: Reading, block: Block) -> Bundle:

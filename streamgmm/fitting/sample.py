@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import ChunkError
+from streamgmm.errors import ChunkError, DataError
 from streamgmm.fitting.effort import count_parameters, rows_of_start
 from streamgmm.fitting.settings import FitSettings
-from streamgmm.model.components import NO_WEIGHT, Accumulator
+from streamgmm.model.components import NO_WEIGHT, Accumulator, Family
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.sources import Block, Piece, Source, check_finite, unreadable, without_rows
@@ -52,7 +52,8 @@ class SamplePlan:
 
     A row's key is a hash of the seed and the row's index, so the sample depends on neither
     blocks nor workers. Rows of weight zero are not sampled. Rows whose key exceeds `threshold`
-    cannot be among them (but for one sample in 1e9) and stay where they are.
+    cannot be among them (but for one sample in 1e9) and stay where they are. All rows must suit
+    the `families`.
     """
 
     name: str
@@ -61,6 +62,7 @@ class SamplePlan:
     threshold: int
     holdout: Holdout | None = None
     skip: bool = False
+    families: tuple[Family, ...] = ()
 
     @property
     def thorough(self) -> SamplePlan:
@@ -166,13 +168,26 @@ def plan_sample(source: Source, settings: FitSettings, *, whole: bool, seed: int
     n = source.n_samples
     most = 2**64 - 1
     if n <= size or (whole and n * row_bytes <= WHOLE_BYTES):
-        return SamplePlan(source.name, n, seed, most)
+        return SamplePlan(source.name, n, seed, most, families=(settings.family,))
     share = (size + 6 * size**0.5) / n
-    return SamplePlan(source.name, size, seed, most if share >= 1 else int(share * most))
+    threshold = most if share >= 1 else int(share * most)
+    return SamplePlan(source.name, size, seed, threshold, families=(settings.family,))
+
+
+def check_suitable(family: Family, piece: Piece, name: str) -> None:
+    """Check that rows can be of a family; raises DataError, or NonFiniteError, which name one."""
+    found = family.unsuitable(piece.rows)
+    if found is not None:
+        check_finite(piece, name)
+        row, why = found
+        raise DataError(
+            f"{name}, row {piece.start + row}: {why}; {family.name} components cannot have made "
+            "it: leave such rows out, or choose another family"
+        )
 
 
 def summarize(plan: SamplePlan, block: Block) -> Summary:
-    """Pass 0 over one block; raises NonFiniteError, and ChunkError unless the plan skips."""
+    """Pass 0 over one block; raises DataError, and ChunkError unless the plan skips."""
     try:
         return _summarize(plan, block)
     except ChunkError:
@@ -187,6 +202,8 @@ def _summarize(plan: SamplePlan, block: Block) -> Summary:
     n_rows = 0
     parts: list[tuple[Any, ...]] = []
     for piece in block.pieces():
+        for family in plan.families:
+            check_suitable(family, piece, plan.name)
         weight = piece.sample_weight
         if plan.holdout is not None:
             weight = plan.holdout.weights(piece)

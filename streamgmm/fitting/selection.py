@@ -164,7 +164,9 @@ def _job(
     widest = max(candidates, key=lambda c: count_parameters(c, d))
     apart = Holdout(holdout, seed ^ 0x5EED) if holdout > 0 else None
     plan = plan_sample(source, widest, whole=False, seed=seed)
-    plan = replace(plan, holdout=apart, skip=first.on_bad_chunk == "skip")
+    families = tuple(dict.fromkeys(c.family for c in candidates))
+    skip = first.on_bad_chunk == "skip"
+    plan = replace(plan, holdout=apart, skip=skip, families=families)
     blocks = source.blocks(parse_block_size(first.block_size, source))
     n_groups = group_count(len(blocks))
     efforts = [

@@ -233,5 +233,5 @@ class Family(Protocol):
         Where all are given there need be no statistics (None).
         """
 
-    def unsuitable(self, X: NDArray[Any]) -> str:
-        """Why finite rows cannot be of this family, with the first bad row; empty if they can."""
+    def unsuitable(self, X: NDArray[Any]) -> tuple[int, str] | None:
+        """The first of finite rows (n, D) that cannot be of the family, and why; or None."""

@@ -137,9 +137,9 @@ class TiledFamily(ABC):
         weight = arrays.pop("weight")
         return Sums(self.name, weight, arrays)
 
-    def unsuitable(self, X: NDArray[Any]) -> str:
-        """Why rows cannot be of this family; empty if they can."""
-        return ""
+    def unsuitable(self, X: NDArray[Any]) -> tuple[int, str] | None:
+        """The first row that cannot be of this family, and why; None if all can."""
+        return None
 
     def begin(
         self, X: NDArray[Any], weight: Floats | None, resp: NDArray[Any], k: int

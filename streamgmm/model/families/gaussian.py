@@ -84,8 +84,8 @@ class Gaussian:
     def statistics(self, **arrays: Floats) -> Moments:
         return Moments(self.covariance.name, **arrays)
 
-    def unsuitable(self, X: NDArray[Any]) -> str:
-        return ""
+    def unsuitable(self, X: NDArray[Any]) -> None:
+        return None
 
     def begin(self, X: NDArray[Any], weight: Floats | None, resp: NDArray[Any], k: int) -> Moments:
         """Two-pass moments of rows under given responsibilities or labels."""

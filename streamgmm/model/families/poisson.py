@@ -49,11 +49,11 @@ class Poisson(TiledFamily):
         rates = statistics["total"] / statistics.weight[:, None]
         return PoissonComponents(self, np.maximum(rates, self.least_rate))
 
-    def unsuitable(self, X: NDArray[Any]) -> str:
+    def unsuitable(self, X: NDArray[Any]) -> tuple[int, str] | None:
+        if X.min(initial=0) >= 0:
+            return None
         rows, columns = np.nonzero(X < 0)
-        if not len(rows):
-            return ""
-        return f"{len(rows)} negative counts, the first in row {rows[0]}, column {columns[0]}"
+        return int(rows[0]), f"a negative count, {X[rows[0], columns[0]]}, in column {columns[0]}"
 
 
 @dataclass(frozen=True, eq=False)
