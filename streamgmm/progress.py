@@ -78,6 +78,7 @@ _listener: ContextVar[Listener | None] = ContextVar("streamgmm_progress", defaul
 
 _STAGES = {
     "sample": "looking at the data",
+    "starts": "comparing starts",
     "em": "EM iteration {iteration}",
     "score": "final likelihood",
     "predict": "writing",
@@ -93,6 +94,14 @@ def listener() -> Listener | None:
     return _listener.get()
 
 
+def tell_compiling() -> None:
+    """Say that kernels are being compiled: in the log, and to whoever shows progress."""
+    _log.info("compiling for this processor: some seconds, once on this machine")
+    shown = listener()
+    if isinstance(shown, ProgressBar):
+        shown.say("compiling for this processor (some seconds, once on this machine)")
+
+
 def describe(event: Any) -> str:
     """Describe a finished iteration in one line.
 
@@ -100,6 +109,9 @@ def describe(event: Any) -> str:
     >>> describe(SimpleNamespace(iteration=3, lower_bound=-2.5, change=0.25, seconds=1.5))
     'iteration 3: log-likelihood -2.500000 a row, change +2.5e-01, 1.5 s'
     """
+    if getattr(event, "stage", "em") == "starts":
+        best = f", best {event.lower_bound:.4f} nats a row" if _known(event.lower_bound) else ""
+        return f"starts: {event.rows} of {event.n_rows}{best}"
     start = getattr(event, "candidate", 0)
     said = [f"log-likelihood {event.lower_bound:.6f} a row"]
     for form, name in (
@@ -113,6 +125,10 @@ def describe(event: Any) -> str:
         if math.isfinite(value):
             said.append(form.format(value))
     return f"iteration {event.iteration}{f' of start {start}' if start else ''}: {', '.join(said)}"
+
+
+def _known(value: float) -> bool:
+    return math.isfinite(value)
 
 
 def log_event(event: Any, message: str = "") -> None:
@@ -210,8 +226,25 @@ class ProgressBar:
         """Show that `rows` of `n_rows` of a pass without iterations are done."""
         self._show(stage, 0, rows, n_rows)
 
+    def say(self, what: str) -> None:
+        """Show a line about what takes time."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=what)
+        else:
+            print(what, file=self._out, flush=True)
+
     def __call__(self, event: Event) -> None:
         """Show an event."""
+        if event.stage == "starts":
+            if self._bar is not None:
+                self._bar.update(
+                    self._task, total=event.n_rows, completed=event.rows, unit="starts",
+                    description=_STAGES["starts"], note=describe(event).partition(", ")[2],
+                )  # fmt: skip
+            elif event.rows == event.n_rows:
+                self._line(event)
+            self._pass = None
+            return
         if math.isfinite(event.lower_bound):
             self._bound, self._change = event.lower_bound, event.change
             if self._bar is None:
@@ -226,7 +259,7 @@ class ProgressBar:
         title = _STAGES.get(stage, stage).format(iteration=iteration)
         if self._bar is not None:
             if fresh:
-                self._bar.reset(self._task, total=n_rows)
+                self._bar.reset(self._task, total=n_rows, unit="rows")
             self._bar.update(self._task, completed=rows, description=title, note=self._note())
         elif finishes and stage != "em":
             print(f"{title}: {n_rows:,} rows", file=self._out, flush=True)
@@ -247,12 +280,13 @@ def _bar(out: Any) -> rich.progress.Progress:
     from rich.text import Text
 
     class Rows(ProgressColumn):
-        """Rows done of all, and rows a second."""
+        """Rows (or starts) done of all, and how many a second."""
 
         def render(self, task: rich.progress.Task) -> Text:
             speed = f" {task.speed:,.0f}/s" if task.speed else ""
             total = f"/{task.total:,.0f}" if task.total else ""
-            return Text(f"{task.completed:,.0f}{total} rows{speed}", style="cyan")
+            unit = task.fields.get("unit", "rows")
+            return Text(f"{task.completed:,.0f}{total} {unit}{speed}", style="cyan")
 
     return Progress(
         TextColumn("{task.description}"),

@@ -46,7 +46,7 @@ ROOMS = [
 ONLY = {
     "places": {"errors"},
     "sources": {"errors", "places"},
-    "kernels": set(),
+    "kernels": {"progress"},
     "progress": set(),
 }
 # Imports that break the order: a follower learns with the estimator.

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from streamgmm.errors import ChunkError, DataError
 from streamgmm.fitting.effort import count_parameters, rows_of_start
 from streamgmm.fitting.settings import FitSettings
-from streamgmm.model.components import NO_WEIGHT, Accumulator, Family
-from streamgmm.model.mixture import Mixture
+from streamgmm.kernels.columns import column_sums
+from streamgmm.model.components import NO_WEIGHT, Family
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.sources import Block, Piece, Source, check_finite, unreadable, without_rows
 
@@ -226,33 +226,34 @@ def _summarize(plan: SamplePlan, block: Block) -> Summary:
 
 
 class RowSums:
-    """Moments of all rows as one diagonal component, about the first row, in float64 tiles.
-
-    They are the E-step of a mixture of one component, whose responsibilities are all one.
-    """
+    """Moments of all rows as one diagonal component, summed about the first row."""
 
     def __init__(self) -> None:
-        self._accumulator: Accumulator | None = None
+        self._weight = 0.0
+        self._ref: Floats | None = None
 
     def add(self, X: NDArray[Any], weight: Floats) -> None:
         """Add rows (n, D); weights (n,) or none."""
-        if self._accumulator is None:
-            first = np.where(np.isfinite(X[0]), X[0], 0.0).astype(np.float64)
-            one = Mixture.of("diag", np.ones(1), first[None], np.ones((1, X.shape[1])))
-            self._accumulator = one.density.accumulator(X, weighted=True)
-        self._accumulator.add(X, weight)
+        if self._ref is None:
+            self._ref = np.where(np.isfinite(X[0]), X[0], 0.0).astype(np.float64)
+            self._first, self._second = np.zeros((2, X.shape[1]))
+        self._weight += column_sums(X, weight, self._ref, self._first, self._second)
 
     @property
     def finite(self) -> bool:
-        """Whether all rows were."""
-        assert self._accumulator is not None
-        return -1e280 < self._accumulator.result().log_likelihood < np.inf
+        """Whether all rows were, and their squares."""
+        return bool(np.isfinite(self._second).all())
 
     def result(self) -> Moments:
         """The moments of all rows added."""
-        assert self._accumulator is not None
-        moments: Any = self._accumulator.result().statistics
-        return moments  # type: ignore[no-any-return]
+        assert self._ref is not None
+        if self._weight == 0:
+            k = len(self._ref)
+            return Moments("diag", np.zeros(1), np.zeros((1, k)), np.zeros((1, k)))
+        weight = np.array([self._weight])
+        return Moments.about(
+            "diag", self._ref[None], weight, self._first[None], self._second[None]
+        )
 
 
 def _nothing(plan: SamplePlan, block: Block) -> Summary:

@@ -29,7 +29,7 @@ from streamgmm.fitting.starts import champion, climb_sample, decide, own_starts
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Moments
 from streamgmm.passes import open_executor
-from streamgmm.progress import log_event
+from streamgmm.progress import describe, log_event
 from streamgmm.sources import Block, Source, kept_bytes
 from streamgmm.storage.checkpoint import Checkpoint, fingerprint
 
@@ -356,9 +356,7 @@ class Session:
             seconds=time.perf_counter() - self._reader.began,
         )
         self._reader.tell(event)
-        said = f"starts: {tried} of {most}"
-        if np.isfinite(best):
-            said += f", best {best:.4f} nats a row"
+        said = describe(event)
         if over:
             said += f"; {'; '.join(dict.fromkeys(contest.why for contest in contests))}"
         log_event(event, said)

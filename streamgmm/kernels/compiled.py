@@ -11,6 +11,8 @@ from typing import Any
 from numba import njit
 from numba.core.caching import FunctionCache
 
+from streamgmm.progress import tell_compiling
+
 
 def _sources() -> str:
     """Digest of every file of this package."""
@@ -21,12 +23,30 @@ def _sources() -> str:
 SOURCES = _sources()
 
 
+_announced = False
+
+
+def _announce() -> None:
+    """Tell whoever waits that code is being compiled, once in a process."""
+    global _announced
+    if not _announced:
+        _announced = True
+        tell_compiling()
+
+
 class _Cache(FunctionCache):
     """What Numba keeps on disk, found again only by the same version of the whole package.
 
     Numba looks at the file that holds a function and not at those that the function calls, so
     that after an upgrade it would go on running what the old ones said.
     """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """What was compiled before; says once that it takes some seconds where nothing was."""
+        found = super().load_overload(sig, target_context)
+        if found is None:
+            _announce()
+        return found
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return (*super()._index_key(sig, codegen), SOURCES)

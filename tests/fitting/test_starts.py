@@ -201,7 +201,8 @@ def test_what_a_fit_took_is_told(caplog):
     assert model.history_["seconds"][0] > timings["sample"] + timings["starts"]
     assert timings["n_starts"] == 8
     assert timings["why"] in ("the best agree", "the budget is spent")
-    events = [record.event for record in caplog.records if record.event["stage"] == "starts"]
+    told = [record.event for record in caplog.records if hasattr(record, "event")]
+    events = [event for event in told if event["stage"] == "starts"]
     assert [event["rows"] for event in events] == sorted(event["rows"] for event in events)
     assert events[-1]["finished"]
     assert "starts: 8 of" in caplog.text
