@@ -111,7 +111,7 @@ class Model:
                 np.empty(k4 * d, np.float32),
                 np.empty(k4, np.float32),
                 np.zeros(k8 * d),
-                np.empty(2, np.float32),
+                np.empty(3, np.float32),
                 np.zeros(k),
                 np.zeros(multiple(d, 8)),
             )

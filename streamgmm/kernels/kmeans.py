@@ -17,7 +17,7 @@ depend neither on threads nor on what was skipped. Arrays come in groups:
 - rows: X (n, D), weight (n,) or none, ref (D8,);
 - model: centres (K·D8) less ref, the same for the product (K4·D float32, -2 c, four centres side
   by side), their squared norms (K4 float32, infinite in the padding), the same again feature by
-  feature (D·K8), the two terms of the bound, drift (K,), and D8 zeros;
+  feature (D·K8), the three terms of the bound, drift (K,), and D8 zeros;
 - known: labels (n,) int32, until (n,) float32;
 - sums of each of B blocks: weight (B·K), rows with weight (B·K), Σ w (x - ref) or, where they
   are exact, Σ w (x - c) (B·K·D8), and inertia, changed labels, rows that were compared again,
@@ -68,7 +68,7 @@ RUN = 64  # features that are summed by themselves, or the bound would grow with
 FEATURES = 3 * STRIP
 FEW = 8  # one label in so many may change before sums are taken afresh
 SPOILT = 1e-3  # of the weight of a cluster, which is left where one row had the rest
-SAME = 1e-24  # of the squared norms of the centres: squared shifts that rounding brings about
+SAME = 1e-24  # squared shifts that rounding brings about, in parts of squared distances
 GOES_ON, SETTLED, STANDS, EMPTY = 0, 1, 2, 3
 
 inner = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
@@ -128,7 +128,7 @@ def rank(tile: Any, D: int, packed: Any, norms: Any, bound: Any) -> None:
         least = load(tile, STRIP + i)
         second = load(tile, 2 * STRIP + i)
         store(tile, STRIP + i, sub(sub(second, least), error))
-        error = fma(square, splat(bound[0]), error)
+        error = fma(square, splat(bound[2]), error)
         near = sqrt(at_least(add(add(least, square), error), zero))
         other = sqrt(at_least(sub(add(second, square), error), zero))
         store(tile, 2 * STRIP + i, sub(mul(other, less), mul(near, more)))
@@ -311,6 +311,7 @@ def prepare(model: Any) -> None:
     unit = 4 * (min(D, RUN) + D // RUN + 6) * 2.0**-24
     bound[0] = unit
     bound[1] = (unit * 2.0 * most + D * 2.0**-120) * (1 + 1e-6)  # and where products underflow
+    bound[2] = unit + 2 * D * 2.0**-24  # of |x|² itself
 
 
 @inner
@@ -324,8 +325,9 @@ def move(model: Any, mass: Any, first: Any, totals: Any, tol: float, exact: bool
     centres, _, _, _, _, drift, origin = model
     K = drift.shape[0]
     D8 = origin.shape[0]
-    heaviest = 0
+    heaviest, weight = 0, 0.0
     for k in range(K):
+        weight += mass[k]
         heaviest = k if mass[k] > mass[heaviest] else heaviest
     moved, norms, fastest, other = 0.0, 0.0, 0.0, 0.0
     for turn in range(2):
@@ -354,7 +356,7 @@ def move(model: Any, mass: Any, first: Any, totals: Any, tol: float, exact: bool
         drift[k] += (shift + (other if shift == fastest else fastest)) * (1 + 1e-9)
     prepare(model)
     if exact:
-        return STANDS if moved <= norms * SAME else GOES_ON
+        return STANDS if moved <= (norms + totals[0] / weight) * SAME else GOES_ON
     if totals[1] == 0.0:
         return STANDS
     return SETTLED if moved <= tol else GOES_ON
@@ -368,18 +370,25 @@ def finish(model: Any, sums: Any, merged: Any, tol: float, exact: bool) -> Any:
     """
     mass, n_rows, first, totals = merged
     if sums[0].shape[0] > 0:
-        for part, whole in (
-            (sums[0], mass),
-            (sums[1], n_rows),
-            (sums[2], first),
-            (sums[3], totals),
-        ):
-            n = whole.shape[0]
-            for i in range(n):
-                whole[i] = part[i]
-            for at in range(n, part.shape[0], n):
-                for i in range(n):
-                    whole[i] += part[at + i]
+        K = mass.shape[0]
+        D8 = first.shape[0] // K
+        for i in range(4):
+            totals[i] = 0.0
+        for k in range(K):
+            mass[k] = 0.0
+            n_rows[k] = 0.0
+        for i in range(K * D8):
+            first[i] = 0.0
+        for b in range(sums[3].shape[0] // 4):
+            for i in range(4):
+                totals[i] += sums[3][4 * b + i]
+            for k in range(K):
+                at = b * K + k
+                if sums[1][at] > 0.0:  # what others hold is left from before
+                    mass[k] += sums[0][at]
+                    n_rows[k] += sums[1][at]
+                    for d in range(D8):
+                        first[k * D8 + d] += sums[2][at * D8 + d]
         for k in range(mass.shape[0]):
             if n_rows[k] == 0.0:
                 return EMPTY

@@ -226,16 +226,12 @@ def test_a_row_of_weight_two_is_two_rows_and_one_of_weight_zero_is_none(seed, d)
 def plain_lloyd(X, weight, centres, n_iter):
     """Textbook iterations, every sum anew and in long double; no centre may lose its rows."""
     wide, w = X.astype(np.longdouble), weight.astype(np.longdouble)
-    centres = centres.astype(np.longdouble)
     for _ in range(n_iter):
-        labels = ((wide[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
-        centres = np.array(
-            [
-                w[labels == k] @ wide[labels == k] / w[labels == k].sum()
-                for k in range(len(centres))
-            ]
-        )
-    return labels, centres
+        squares = [((X - centre) ** 2).sum(axis=1) for centre in centres]
+        members = [np.argmin(squares, axis=0) == k for k in range(len(centres))]
+        means = [w[rows] @ wide[rows] / w[rows].sum() for rows in members]
+        centres = np.array(means).astype(float)
+    return centres
 
 
 @pytest.mark.parametrize("spread", [0.0, 9.0])
@@ -247,10 +243,24 @@ def test_rows_that_move_leave_sums_as_if_taken_afresh(seed, spread):
     weight = 10 ** rng.uniform(-spread, spread, len(X))
     first = start(X, 8)
     ours = lloyd(X, first, weight, max_iter=30, tol=0)
-    labels, centres = plain_lloyd(X, weight, first, ours.n_iter)
-    assert_allclose(ours.centres, centres.astype(float), rtol=1e-11, atol=1e-11)
-    if ours.n_iter < 30:
-        assert_array_equal(ours.labels, labels)
+    centres = plain_lloyd(X, weight, first, ours.n_iter)
+    assert_allclose(ours.centres, centres, rtol=1e-11, atol=1e-11)
+    assert_array_equal(ours.labels, exact_labels(X, ours.centres)[0])
+
+
+@pytest.mark.parametrize("d", [2, 9])
+def test_clusters_come_to_blocks_and_leave_them(d):
+    """Sorted rows, and starts all at one end: most blocks lose most of what they had."""
+    X = blobs(26_000, d, 30, apart=2.0)
+    X = X[np.argsort(X[:, 0])]
+    first = X[:6000:200]
+    assert parse_rows(X).blocks(30)[0] == 3
+    for max_iter in (2, 3, 15):
+        ours = lloyd(X, first, max_iter=max_iter, tol=0)
+        centres = plain_lloyd(X, np.ones(len(X)), first, max_iter)
+        assert_allclose(ours.centres, centres, rtol=1e-11, atol=1e-11)
+        nearest = np.argmin([((X - c) ** 2).sum(axis=1) for c in ours.centres], axis=0)
+        assert_array_equal(ours.labels, nearest)
 
 
 def test_a_row_that_had_nearly_all_the_weight_leaves_no_rounding_behind():
@@ -429,6 +439,7 @@ def test_equal_rows_one_centre_and_as_many_centres_as_rows():
     assert_array_equal(np.sort(kmeans_plusplus(X, 70, 0)[1]), np.arange(70))
     assert k_means(X, 70, 0).inertia == 0.0
     alone = k_means(X, 1, 0)
+    assert alone.n_iter == KMeans(1, n_init=1, random_state=0).fit(X).n_iter_
     assert_allclose(alone.centres[0], X.mean(axis=0), rtol=1e-13)
     assert_allclose(alone.inertia, X.var(axis=0).sum() * 70, rtol=1e-13)
 
