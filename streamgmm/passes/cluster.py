@@ -28,7 +28,7 @@ from streamgmm.passes.tasks import (
     nothing,
 )
 from streamgmm.passes.watch import LOOK_SECONDS, Watch, lost_scheduler, workers_there
-from streamgmm.sources import Block
+from streamgmm.sources import Block, capable
 
 _SCATTER_BYTES = 256 << 20
 _LOST_TRIES = 4
@@ -312,7 +312,7 @@ class ClusterExecutor:
                 self._small[index] = file.getvalue()
                 continue
             batch.append(index)
-            size += _size(block)
+            size += capable(block).carried_bytes
             if size >= _SCATTER_BYTES:
                 self._scatter_now(batch)
                 batch, size = [], 0
@@ -386,10 +386,5 @@ class ClusterExecutor:
 
 def _futures(block: Block) -> Mapping[Any, Any]:
     """Results on the cluster that a block waits for, by key."""
-    found: Mapping[Any, Any] = getattr(block, "futures", {})
+    found: Mapping[Any, Any] = capable(block).futures
     return found
-
-
-def _size(block: Block) -> int:
-    rows = getattr(block, "rows", None)
-    return int(getattr(rows, "nbytes", 0))

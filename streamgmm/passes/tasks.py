@@ -16,7 +16,7 @@ from streamgmm.errors import StreamGMMError
 from streamgmm.passes.base import merge_all
 from streamgmm.passes.blas import one_blas_thread
 from streamgmm.passes.local import LocalExecutor
-from streamgmm.sources import Block, hold, is_kept
+from streamgmm.sources import Block, capable, hold, is_kept
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _open(
     if not values:
         return blocks
     found = dict(zip(pickle.loads(waited), values, strict=True))
-    return [block.fill(found) for block in blocks]
+    return [capable(block).fill(found) for block in blocks]
 
 
 def keep_block(sent: Block | tuple[bytes, ...], waited: bytes = b"", *values: Any) -> Block:

@@ -24,6 +24,7 @@ from streamgmm.sources.base import (
     check_finite,
     parse_block_size,
 )
+from streamgmm.sources.blocks import BlockBase, WrappedBlock, capable, unwrapped
 from streamgmm.sources.keeping import KeptBlock, hold, is_kept, kept_bytes
 from streamgmm.sources.readahead import alone
 from streamgmm.sources.skipping import unreadable, without_rows
@@ -34,10 +35,13 @@ from streamgmm.sources.zarr_open import is_zarr, open_ref, parse_zarr
 __all__ = [
     "PIECE_BYTES",
     "Block",
+    "BlockBase",
     "KeptBlock",
     "Piece",
     "Source",
+    "WrappedBlock",
     "alone",
+    "capable",
     "check_finite",
     "hold",
     "is_kept",
@@ -45,6 +49,7 @@ __all__ = [
     "open_source",
     "parse_block_size",
     "unreadable",
+    "unwrapped",
     "without_rows",
 ]
 
