@@ -26,7 +26,7 @@ from streamgmm.fitting.initial import initial_mixture
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.mixture import Mixture, e_step
 from streamgmm.model.moments import Floats
-from streamgmm.sources import Piece
+from streamgmm.sources import BlockBase, Piece, unwrapped
 
 ITERATIONS = (3, 6)  # of the first round and of later ones: climbs part early, or never
 AGREE = 1e-4  # nats a row: starts that end within it have found the same, or as good
@@ -58,7 +58,7 @@ class Standing(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class Trial(BlockBase):
     """A start's turn: drawn if it has no mixture yet, then climbed on some of the sample.
 
     It is to a pass what a block of rows is: a small value that is sent where it is computed. It
@@ -114,8 +114,9 @@ class Outcomes:
         return Outcomes(self.each + other.each)
 
 
-def attempt(sample: Sample, trial: Any) -> Outcomes:
+def attempt(sample: Sample, block: Any) -> Outcomes:
     """Run one `Trial`, on the thread that calls."""
+    trial: Trial = unwrapped(block)
     X, weight = sample.first(trial.n_rows)
     rules = Rules(1e-6, trial.iterations, accelerate=True, statistical=True)
     try:

@@ -14,7 +14,7 @@ from streamgmm.model.components import Family
 from streamgmm.model.families import parse_family
 from streamgmm.passes import workers_there
 from streamgmm.passes.memory import memory_here
-from streamgmm.sources import PIECE_BYTES, Source
+from streamgmm.sources import PIECE_BYTES, Source, capable
 
 MIB = 1 << 20
 
@@ -187,14 +187,12 @@ def workers_of(client: Any) -> tuple[int, int]:
 def piece_bytes(blocks: Any, row_bytes: int) -> int:
     """Bytes of rows that a block gives at a time."""
     piece = min(max(block.n_rows for block in blocks) * row_bytes, PIECE_BYTES)
-    array: Any = getattr(getattr(blocks[0], "ref", None), "array", None)
-    return int(piece if array is None else max(piece, array.chunks[0] * row_bytes))
+    return int(max(piece, capable(blocks[0]).unit * row_bytes))
 
 
 def pieces_held(blocks: Any, source: Source) -> int:
     """Bytes of rows that a task holds: the piece in use, the next, and one being decoded."""
-    ref: Any = getattr(blocks[0], "ref", None)
-    ahead = 2 if ref is None or ref.local else 5
+    ahead: int = capable(blocks[0]).ahead
     return 32 * MIB + (ahead + 1) * piece_bytes(blocks, source.n_features * source.dtype.itemsize)
 
 

@@ -211,6 +211,32 @@ def m_step(mixture: Mixture, statistics: Statistics) -> Mixture:
     return Mixture(weight / weight.sum(), mixture.components.maximize(statistics.components))
 
 
+def blend_step(
+    mixture: Mixture,
+    statistics: Statistics,
+    X: NDArray[Any],
+    gain: float,
+    sample_weight: Floats | None = None,
+) -> tuple[Mixture, Statistics]:
+    """One step of stepwise EM, for any family: the mixture after rows X, and its statistics.
+
+    s ← (1 - γ) s + γ s̄(X), θ = M(s) (Cappé & Moulines 2009, eqs. 10-11), with s̄ scaled to the
+    weight of s. Gaussians have the same step compiled (`streamgmm.kernels.stepwise`).
+    Raises SingularCovarianceError.
+
+    >>> m = Mixture.of("poisson", np.ones(1), np.full((1, 1), 2.0))
+    >>> s = e_step(m, np.array([[2.0], [2.0]]))
+    >>> blend_step(m, s, np.array([[6.0]]), 0.5)[0].components.arrays()
+    {'rates': array([[4.]])}
+    """
+    new = e_step(mixture, X, sample_weight)
+    if new.weight <= 0:
+        return mixture, statistics
+    fresh = new.scale(gain * statistics.weight / new.weight)
+    blended = statistics.scale(1.0 - gain).merge(fresh)
+    return m_step(mixture, blended), blended
+
+
 def free_energy(mixture: Mixture, statistics: Statistics) -> float:
     """F(q, θ) in nats, summed over rows, of statistics whose q came from another mixture.
 

@@ -18,7 +18,7 @@ from streamgmm.passes.tasks import (
     merge_results,
     nothing,
 )
-from streamgmm.sources import Block
+from streamgmm.sources import Block, capable
 
 _SCATTER_BYTES = 256 << 20
 
@@ -249,10 +249,9 @@ def _release(held: dict[Any, Any]) -> None:
 
 def _futures(block: Block) -> Mapping[Any, Any]:
     """Results on the cluster that a block waits for, by key."""
-    found: Mapping[Any, Any] = getattr(block, "futures", {})
+    found: Mapping[Any, Any] = capable(block).futures
     return found
 
 
 def _size(block: Block) -> int:
-    rows = getattr(block, "rows", None)
-    return int(getattr(rows, "nbytes", 0))
+    return int(capable(block).carried_bytes)

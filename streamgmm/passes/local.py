@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
 from streamgmm.errors import ParameterError
 from streamgmm.passes.base import C, M, OnBlock, Tree
 from streamgmm.passes.blas import one_blas_thread
-from streamgmm.sources import Block, KeptBlock, Piece, alone, is_kept
+from streamgmm.sources import Block, KeptBlock, Piece, WrappedBlock, alone, capable, is_kept
 
 
 class _StoppedError(Exception):
@@ -31,7 +31,7 @@ class _Turn:
 
 
 @dataclass
-class _OpenBlock:
+class _OpenBlock(WrappedBlock):
     """A block that calls `between` before each piece, and `ending` before its last piece."""
 
     block: Block
@@ -39,24 +39,9 @@ class _OpenBlock:
     between: Callable[[], None]
     ending: Callable[[], None]
 
-    @property
-    def start(self) -> int:
-        return self.block.start
-
-    @property
-    def n_rows(self) -> int:
-        return self.block.n_rows
-
-    @property
-    def resident(self) -> bool:
-        return self.block.resident
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.block, name)  # attributes of some kinds of block only
-
     def part(self, start: int, stop: int) -> _OpenBlock:
-        block: Any = self.block
-        return _OpenBlock(block.part(start, stop), None, self.between, lambda: None)
+        part = capable(self.block).part(start, stop)
+        return _OpenBlock(part, None, self.between, lambda: None)
 
     def pieces(self) -> Iterator[Piece]:
         pieces, self.opened = self.opened or self.block.pieces(), None

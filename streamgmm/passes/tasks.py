@@ -16,7 +16,7 @@ from streamgmm.errors import StreamGMMError
 from streamgmm.passes.base import merge_all
 from streamgmm.passes.blas import one_blas_thread
 from streamgmm.passes.local import LocalExecutor
-from streamgmm.sources import Block, is_kept, read_and_keep
+from streamgmm.sources import Block, capable, is_kept, read_and_keep
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _open(
     if not values:
         return blocks
     found = dict(zip(pickle.loads(waited), values, strict=True))
-    return [block.fill(found) for block in blocks]
+    return [capable(block).fill(found) for block in blocks]
 
 
 def keep_block(sent: Block | tuple[bytes, ...], waited: bytes = b"", *values: Any) -> Block:

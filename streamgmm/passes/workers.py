@@ -9,7 +9,7 @@ from typing import Any
 
 from streamgmm.errors import ParameterError, SchedulerError, StreamGMMWarning, WorkerError
 from streamgmm.passes.watch import lost_scheduler, workers_there
-from streamgmm.sources import Block
+from streamgmm.sources import Block, capable
 
 _MUST_AGREE = ("python", "streamgmm")
 _COMPARED = (
@@ -210,11 +210,10 @@ def make_ready(client: Any, blocks: Sequence[Block]) -> None:
 
 def _inspect(block: Block | None) -> dict[str, str]:
     """Give, on a worker, its versions and processor, and whether it can open a block's data."""
-    check: Any = getattr(block, "check_seen", None)
     blind = ""
-    if check is not None:
+    if block is not None:
         try:
-            check()
+            capable(block).check_seen()
         except Exception as error:
             blind = _first_line(error)
     return _versions() | {"processor": _processor(), "blind": blind}

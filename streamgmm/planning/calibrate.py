@@ -14,7 +14,7 @@ from streamgmm.model.components import Family
 from streamgmm.model.mixture import EStep, Mixture, Statistics
 from streamgmm.passes import one_blas_thread
 from streamgmm.planning.simulate import Rates
-from streamgmm.sources import PIECE_BYTES, Block, Piece, Source
+from streamgmm.sources import PIECE_BYTES, Block, Piece, Source, capable
 
 _TRIAL_BYTES = 4 * PIECE_BYTES
 _REPEATS = 3
@@ -118,10 +118,9 @@ def _trial(block: Block) -> Iterator[Piece]:
 
 def _fetcher(block: Block, start: int, n_rows: int) -> tuple[int, Callable[[], object] | None]:
     """Stored bytes of some rows, and what fetches them without decoding; (0, None) if unknown."""
-    fetch: Any = getattr(block, "fetch", None)
-    if fetch is None:
-        return 0, None
-    return int(fetch(start, start + n_rows)), lambda: fetch(start, start + n_rows)
+    fetch = capable(block).fetch
+    stored = int(fetch(start, start + n_rows))
+    return (stored, lambda: fetch(start, start + n_rows)) if stored else (0, None)
 
 
 def _any_mixture(X: Any, k: int, family: Family) -> Mixture:

@@ -24,6 +24,7 @@ from streamgmm.sources.base import (
     check_finite,
     parse_block_size,
 )
+from streamgmm.sources.blocks import BlockBase, WrappedBlock, capable, unwrapped
 from streamgmm.sources.keeping import KeptBlock, is_kept, kept_bytes, read_and_keep
 from streamgmm.sources.readahead import alone
 from streamgmm.sources.skipping import unreadable, without_rows
@@ -34,10 +35,13 @@ from streamgmm.sources.zarr_open import is_zarr, open_ref, parse_zarr
 __all__ = [
     "PIECE_BYTES",
     "Block",
+    "BlockBase",
     "KeptBlock",
     "Piece",
     "Source",
+    "WrappedBlock",
     "alone",
+    "capable",
     "check_finite",
     "is_kept",
     "kept_bytes",
@@ -45,6 +49,7 @@ __all__ = [
     "parse_block_size",
     "read_and_keep",
     "unreadable",
+    "unwrapped",
     "without_rows",
 ]
 

@@ -22,6 +22,7 @@ from streamgmm.sources.base import (
     fixed_runs,
     float_dtype,
 )
+from streamgmm.sources.blocks import BlockBase
 from streamgmm.sources.weights import Reader, Values, WeightPart, Weights
 
 _UNIT_ROWS = 8
@@ -29,7 +30,7 @@ _UNIT_ROWS = 8
 
 
 @dataclass(frozen=True)
-class ArrayBlock:
+class ArrayBlock(BlockBase):
     """A view of some rows in memory; its pickle contains them."""
 
     start: int
@@ -43,6 +44,11 @@ class ArrayBlock:
     def n_rows(self) -> int:
         """Rows in the block."""
         return len(self.rows)
+
+    @property
+    def carried_bytes(self) -> int:  # type: ignore[override]
+        """Bytes of the rows."""
+        return int(self.rows.nbytes)
 
     @property
     def futures(self) -> Mapping[Any, Any]:

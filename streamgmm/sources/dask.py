@@ -23,6 +23,7 @@ from streamgmm.sources.base import (
     float_dtype,
     split_piece,
 )
+from streamgmm.sources.blocks import BlockBase
 from streamgmm.sources.readahead import read_ahead
 from streamgmm.sources.weights import Reader, Values, WeightPart, Weights, check_weights
 
@@ -107,7 +108,7 @@ def lazy_parts(array: Any, groups: Sequence[list[Any]]) -> list[Lazy]:
 
 
 @dataclass(frozen=True)
-class DaskBlock:
+class DaskBlock(BlockBase):
     """A run of whole chunks of a dask array, computed chunk by chunk where it is read.
 
     Attributes

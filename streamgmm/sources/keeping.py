@@ -10,11 +10,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from streamgmm.sources.base import Block, Piece, Source
+from streamgmm.sources.blocks import WrappedBlock, capable
 
 _WEIGHT_BYTES = 8
 
 
-class KeptBlock:
+class KeptBlock(WrappedBlock):
     """A block with a cache: rows are read once, and later reads are given the same pieces.
 
     The pieces are cached as they were read, so sums over them have the same bits. Nothing is
@@ -36,18 +37,8 @@ class KeptBlock:
     """
 
     def __init__(self, block: Block, pieces: Sequence[Piece] | None = None) -> None:
-        self.block = block
+        super().__init__(block)
         self._pieces = pieces
-
-    @property
-    def start(self) -> int:
-        """As that of the block."""
-        return self.block.start
-
-    @property
-    def n_rows(self) -> int:
-        """As that of the block."""
-        return self.block.n_rows
 
     @property
     def resident(self) -> bool:
@@ -67,12 +58,6 @@ class KeptBlock:
             del piece, weight
             yield kept
         self._pieces = pieces
-
-    def __getattr__(self, name: str) -> Any:
-        """Give attributes of some kinds of block only; their parts are read, not cached."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self.block, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the cached rows too."""
@@ -129,7 +114,7 @@ def kept_bytes(source: Source, blocks: Sequence[Block]) -> int:
     0
     """
     first = blocks[0]
-    if getattr(first, "in_memory", first.resident):
+    if capable(first).in_memory:
         return 0
     weighted = getattr(source, "weights", None) is not None
     return int(source.nbytes) + source.n_samples * _WEIGHT_BYTES * weighted

@@ -11,13 +11,14 @@ import numpy as np
 
 from streamgmm.errors import ChunkError
 from streamgmm.sources.base import Block, Piece
+from streamgmm.sources.blocks import BlockBase, capable
 from streamgmm.sources.retry import is_network
 
 Rows = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Rest:
+class Rest(BlockBase):
     """A block without some of its rows.
 
     Attributes
@@ -72,10 +73,10 @@ def unreadable(block: Block) -> Rows:
     ChunkError
         If the connection to the storage failed.
     """
-    unit = getattr(block, "unit", 0)
+    whole = capable(block)
+    unit = whole.unit
     if not unit:
         return ()
-    whole: Any = block
     stop = block.start + block.n_rows
     found: list[tuple[int, int]] = []
     edges = [*range(block.start, stop, unit), stop]

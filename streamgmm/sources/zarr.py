@@ -23,6 +23,7 @@ from streamgmm.sources.base import (
     float_dtype,
     split_piece,
 )
+from streamgmm.sources.blocks import BlockBase
 from streamgmm.sources.readahead import read_ahead
 from streamgmm.sources.weights import Reader, Values, WeightPart, Weights, check_weights
 from streamgmm.sources.zarr_ref import ZarrRef
@@ -80,7 +81,7 @@ class ZarrWeights:
 
 
 @dataclass(frozen=True)
-class ZarrBlock:
+class ZarrBlock(BlockBase):
     """A run of whole chunks, or shards, read piece by piece where it is used."""
 
     ref: ZarrRef
@@ -104,9 +105,14 @@ class ZarrBlock:
         return {} if self.weights is None else self.weights.futures
 
     @property
-    def unit(self) -> int:
+    def unit(self) -> int:  # type: ignore[override]
         """Rows in a chunk."""
         return int(self.ref.array.chunks[0])
+
+    @property
+    def ahead(self) -> int:  # type: ignore[override]
+        """More of a store that is far away."""
+        return 2 if self.ref.local else 1 + _REMOTE_DEPTH
 
     @property
     def n_features(self) -> int:

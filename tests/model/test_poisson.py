@@ -11,7 +11,7 @@ from streamgmm.errors import CheckpointError, DataError, ModelFileError
 from streamgmm.fitting.fit import FitSettings, fit
 from streamgmm.fitting.selection import Candidate, rank
 from streamgmm.model.families import FAMILIES, Poisson
-from streamgmm.model.mixture import Mixture
+from streamgmm.model.mixture import Mixture, blend_step, e_step
 from streamgmm.planning.plan import plan
 from streamgmm.predict import predict_rows, predict_to, score_rows
 from streamgmm.sources import open_source
@@ -38,8 +38,8 @@ def X():
 
 
 def run(source, **settings):
-    names = ("checkpoint", "client", "n_threads", "on_progress")
-    names = ("checkpoint", "client", "n_threads", "on_progress")
+    names = ("checkpoint", "start", "client", "n_threads", "on_progress")
+    names = ("checkpoint", "start", "client", "n_threads", "on_progress")
     where = {name: settings.pop(name) for name in names if name in settings}
     chosen = FitSettings(3, **{"family": "poisson", "tol": 1e-6, "max_iter": 200} | settings)
     return fit(source, chosen, np.random.RandomState(0), **where)
@@ -216,3 +216,16 @@ def test_lost_components_are_started_again(X):
     with pytest.warns(UserWarning, match="components 2 lost their rows and were reseeded"):
         result = fit(open_source(X), settings, np.random.RandomState(0), start=start)
     assert_allclose(np.sort(result.mixture.weights), np.sort(TRUTH.weights), atol=0.02)
+
+
+def test_learning_batch_by_batch(X):
+    """Stepwise EM goes to where batch EM goes."""
+    batch = run(open_source(X), start=TRUTH)
+    mixture, statistics = TRUTH, e_step(TRUTH, X[:200])
+    for i in range(200, N, 100):
+        gain = (i / 100) ** -0.7
+        mixture, statistics = blend_step(mixture, statistics, X[i : i + 100], gain)
+    held = TRUTH.sample(5000, np.random.RandomState(9))[0]
+    ours, theirs = (m.posterior(held).log_density.mean() for m in (mixture, batch.mixture))
+    assert ours > theirs - 5e-3
+    assert_allclose(statistics.weight, 200.0)

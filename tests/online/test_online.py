@@ -16,7 +16,7 @@ from sklearn.mixture import GaussianMixture as Reference
 import streamgmm
 from streamgmm import GaussianMixture, OnlineGaussianMixture
 from streamgmm.errors import DataError, NonFiniteError, ParameterError, StreamGMMWarning
-from streamgmm.model.mixture import e_step, m_step
+from streamgmm.model.mixture import Statistics, blend_step, e_step, m_step
 from streamgmm.online.stepwise import effective_rows
 
 FAMILIES = ["full", "tied", "diag", "spherical"]
@@ -51,6 +51,25 @@ def test_one_pass_comes_close_to_batch_em(kind: str) -> None:
     model = learn(new_model(covariance_type=kind), X)
     best = Reference(3, covariance_type=kind, tol=1e-7, max_iter=500, random_state=0).fit(X)
     assert best.score(held) - model.score(held) < 0.005
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_the_compiled_step_is_that_of_any_family(kind: str) -> None:
+    X = make_rows(3_000) + 1e3
+    model = new_model(
+        covariance_type=kind, step_size=lambda count: 0.3, step_rows=300, average=False
+    )
+    model.partial_fit(X[:600])
+    start, chain = model._mixture(), model._online.chain
+    assert chain is not None
+    before = Statistics(600, 1.0, 0.0, 0.0, chain.moments(kind))
+    model.partial_fit(X[600:900])
+    after, _ = blend_step(start, before, X[600:900], 0.3)
+    np.testing.assert_allclose(model.weights_, after.weights, rtol=1e-9)
+    np.testing.assert_allclose(model.means_, after.components.means, rtol=1e-12)
+    np.testing.assert_allclose(
+        model.covariances_, after.components.covariances, rtol=1e-8, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

@@ -25,7 +25,7 @@ from streamgmm.passes import (
     tree_levels,
 )
 from streamgmm.passes.base import Tree
-from streamgmm.sources import Block, Piece, open_source
+from streamgmm.sources import Block, BlockBase, Piece, open_source
 from tests.passes_work import Sum, blas_threads, fail_at, weighted_sum
 
 X = np.random.default_rng(0).normal(size=(8000, 3))
@@ -165,7 +165,7 @@ def test_results_do_not_pile_up() -> None:
 
 
 @dataclass
-class ToldBlock:
+class ToldBlock(BlockBase):
     """A block of two pieces that tells when they are asked for."""
 
     told: list[tuple[str, int]]

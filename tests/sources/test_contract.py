@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import zarr
 
-from streamgmm.sources import Piece, open_source
+from streamgmm.sources import Piece, WrappedBlock, capable, open_source, unreadable
 from streamgmm.sources.array import ArrayBlock, ArraySource
 from streamgmm.testing import SourceTests
 
@@ -93,3 +93,36 @@ def test_what_is_wrong_is_said_with_the_smallest_case(make, said, tmp_path):
     with pytest.raises(pytest.fail.Exception, match=said) as caught:
         Suite().test_blocks_cover_every_row_once(tmp_path)
     assert "The smallest case that shows it is N = 9, D = 2" in str(caught.value)
+
+
+class Bare:
+    """A block that has only what the protocol asks for."""
+
+    start, n_rows, resident = 3, 2, False
+
+    def pieces(self):
+        yield Piece(3, np.ones((2, 1)), None)
+
+
+def test_what_a_block_leaves_out_has_defaults():
+    block = capable(Bare())
+    assert (block.start, block.n_rows, block.resident, block.in_memory) == (3, 2, False, False)
+    assert (block.unit, block.ahead, block.carried_bytes, block.futures) == (0, 2, 0, {})
+    assert block.fetch(3, 5) == 0
+    assert block.check_seen() is None
+    assert isinstance(block.fill({}), Bare)
+    assert unreadable(Bare()) == ()
+    with pytest.raises(NotImplementedError, match="has no parts"):
+        block.part(3, 4)
+
+
+def test_a_wrapped_block_can_what_the_block_can(tmp_path):
+    zarr.create_array(str(tmp_path / "x.zarr"), data=np.ones((90, 2)), chunks=(20, 2))
+    (block,) = open_source(str(tmp_path / "x.zarr")).blocks(1 << 20)
+    wrapped = WrappedBlock(block)
+    for name in ("start", "n_rows", "resident", "in_memory", "unit", "ahead", "carried_bytes"):
+        assert getattr(wrapped, name) == getattr(block, name)
+    assert wrapped.unit == 20
+    assert wrapped.fetch(0, 90) == block.fetch(0, 90) > 0
+    assert sum(len(piece.rows) for piece in wrapped.part(20, 60).pieces()) == 40
+    assert wrapped.check_seen() is None
