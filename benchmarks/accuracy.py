@@ -15,7 +15,7 @@ import click
 import mpmath
 import numpy as np
 
-from streamgmm.model.families.rounding import log_density_error
+from streamgmm.model.covariances.rounding import log_density_error
 from streamgmm.model.mixture import Mixture
 
 TYPES = ("full", "tied", "diag", "spherical")
@@ -55,7 +55,7 @@ def case(rng: np.random.Generator, most: int) -> tuple[Mixture, np.ndarray]:
     thin = scale / np.sqrt(condition) if rng.random() < 0.5 else scale
     means = offset * scale * rng.choice([-1, 1], size=d) + apart * thin * rng.normal(size=(k, d))
     mixture = Mixture.of(kind, rng.dirichlet(np.ones(k)), means, shapes[kind])
-    expanded = mixture.family.expand(mixture.covariances, k, d)
+    expanded = mixture.components.full_covariances
     roots = np.linalg.cholesky(expanded)
     labels = rng.integers(k, size=ROWS)
     reach = rng.choice([1.0, 1.0, 5.0, 100.0], size=(ROWS, 1))
@@ -65,13 +65,13 @@ def case(rng: np.random.Generator, most: int) -> tuple[Mixture, np.ndarray]:
 
 def exactly(mixture: Mixture, X: np.ndarray) -> list[mpmath.mpf]:
     """Log-densities of rows in extended precision, from the parameters as they are."""
-    k, d = mixture.means.shape
-    full = mixture.family.expand(mixture.covariances, k, d)
+    k, d = mixture.components.means.shape
+    full = mixture.components.full_covariances
     number = np.frompyfunc(mpmath.mpf, 1, 1)
     log_prob = []
     for j in range(k):
         matrix = number(full[j])
-        gap = (number(X) - number(mixture.means[j])).T
+        gap = (number(X) - number(mixture.components.means[j])).T
         log_det, q = mpmath.mpf(0), 0
         for i in range(d):  # elimination of [Σ | gap], a row at a time
             pivot = matrix[i, i]
@@ -102,7 +102,7 @@ def ratios(cases: int, seed: int, most: int) -> Iterator[tuple[Mixture, float, f
             error = np.array(
                 [abs(float(mpmath.mpf(o) - e)) for o, e in zip(ours, exact, strict=True)]
             )
-            bound = log_density_error(mixture.family, mixture, X)
+            bound = log_density_error(mixture.components.covariance, mixture.density, X)
             yield mixture, float(error.max()), float((error / bound).max())
 
 

@@ -15,10 +15,11 @@ import numpy as np
 
 from streamgmm.errors import SingularCovarianceError
 from streamgmm.fitting.fit import FitSettings, fit
-from streamgmm.model.families import FAMILIES
+from streamgmm.model.covariances import COVARIANCES
+from streamgmm.model.families import Gaussian
 from streamgmm.sources import open_source
 
-KINDS = tuple(FAMILIES)
+KINDS = tuple(COVARIANCES)
 
 
 def run(seed: int) -> tuple[float, float, float] | None:
@@ -30,9 +31,8 @@ def run(seed: int) -> tuple[float, float, float] | None:
     X = means[rng.integers(k, size=n)] + rng.normal(size=(n, d)) * rng.uniform(0.3, 2, (1, d))
     settings = FitSettings(
         int(rng.integers(1, 6)),
-        KINDS[rng.integers(4)],
+        Gaussian(KINDS[rng.integers(4)], 0.0),
         tol=0.0,
-        reg_covar=0.0,
         max_iter=int(rng.integers(3, 25)),
         n_init=int(rng.integers(1, 3)),
         init_params=("kmeans", "random")[rng.integers(2)],

@@ -92,9 +92,9 @@ def digests(result: FitResult) -> dict[str, str]:
     mixture = result.mixture
     found = {
         "weights": mixture.weights,
-        "means": mixture.means,
-        "covariances": mixture.covariances,
-        "precisions_cholesky": mixture.precisions_cholesky,
+        "means": mixture.components.means,
+        "covariances": mixture.components.covariances,
+        "precisions_cholesky": mixture.components.precisions_cholesky,
         "lower_bounds": np.array(result.lower_bounds),
         "scatters": np.stack([group.components.scatter for group in result.seen.groups]),
         **{f"history {k}": v for k, v in result.history.items() if k != "seconds"},

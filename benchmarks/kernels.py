@@ -38,7 +38,8 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from benchmarks.peers import Library, Peer, installed
-from streamgmm.model.mixture import Mixture, Statistics, e_step_pieces, m_step
+from streamgmm.model.components import NO_WEIGHT
+from streamgmm.model.mixture import EStep, Mixture, Statistics, m_step
 from streamgmm.passes import Executor, open_executor
 from streamgmm.sources import Block, open_source, parse_block_size
 
@@ -111,7 +112,10 @@ def start(w: Workload, X: np.ndarray, rng: np.random.Generator) -> Mixture:
 
 def read(mixture: Mixture, block: Block) -> Statistics:
     """What a task of a pass does."""
-    return e_step_pieces(mixture, ((p.rows, p.sample_weight) for p in block.pieces()))
+    step = EStep([(mixture, None)])
+    for piece in block.pieces():
+        step.add(piece.rows, NO_WEIGHT if piece.sample_weight is None else piece.sample_weight)
+    return step.result()[0]
 
 
 class Ours:
@@ -127,7 +131,7 @@ class Ours:
     def __call__(self) -> float:
         """Iterate once; the log-likelihood before."""
         statistics: Statistics = self.executor.run(read, self.mixture)
-        self.mixture = m_step(self.mixture, statistics, 1e-6)
+        self.mixture = m_step(self.mixture, statistics)
         return statistics.log_likelihood
 
 
@@ -138,9 +142,9 @@ class Theirs:
         self.X = X
         self.model = GaussianMixture(mixture.n_components, covariance_type=mixture.family.name)
         self.model.weights_ = mixture.weights
-        self.model.means_ = mixture.means
-        self.model.covariances_ = mixture.covariances
-        self.model.precisions_cholesky_ = mixture.precisions_cholesky
+        self.model.means_ = mixture.components.means
+        self.model.covariances_ = mixture.components.covariances
+        self.model.precisions_cholesky_ = mixture.components.precisions_cholesky
 
     def __call__(self) -> float:
         """Iterate once; the log-likelihood before."""

@@ -39,7 +39,7 @@ def converge(mixture: Mixture, X: Floats, tol: float = 1e-8) -> Mixture:
     last = -np.inf
     for _ in range(5_000):
         statistics = e_step(mixture, X)
-        mixture = m_step(mixture, statistics, 1e-6)
+        mixture = m_step(mixture, statistics)
         level = statistics.log_likelihood / len(X)
         if level - last < tol:
             break
@@ -99,7 +99,7 @@ def compare(d: int, k: int, n: int) -> None:
     reference = Reference(k, warm_start=True, max_iter=1).fit(X[:5_000])
     sides: dict[str, Callable[[Floats], object]] = {
         "online": online.partial_fit,
-        "batch E+M": lambda rows: m_step(mixture, e_step(mixture, rows), 1e-6),
+        "batch E+M": lambda rows: m_step(mixture, e_step(mixture, rows)),
         "scikit-learn": reference.fit,
     }
     taken: dict[str, list[Floats]] = {name: [] for name in sides}

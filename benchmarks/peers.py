@@ -64,7 +64,7 @@ def pomegranate(mixture: Mixture, X: np.ndarray, threads: int) -> Iteration:
     torch.set_num_threads(threads)
     torch.set_default_dtype(torch.float64)  # which the sums of responsibilities have
     kind = mixture.family.name
-    covariances = mixture.covariances
+    covariances = mixture.components.covariances
     if kind == "spherical":  # a variance for every feature is what it averages, and starts from
         covariances = np.repeat(covariances[:, None], mixture.n_features, axis=1)
     components = [
@@ -74,7 +74,7 @@ def pomegranate(mixture: Mixture, X: np.ndarray, threads: int) -> Iteration:
             covariance_type="sphere" if kind == "spherical" else kind,
             check_data=False,
         )
-        for mean, covariance in zip(mixture.means, covariances, strict=True)
+        for mean, covariance in zip(mixture.components.means, covariances, strict=True)
     ]
     model = GeneralMixtureModel(components, torch.tensor(mixture.weights), check_data=False)
     rows = torch.from_numpy(X)
@@ -96,11 +96,11 @@ def torchgmm(mixture: Mixture, X: np.ndarray, threads: int) -> Iteration:
 
     torch.set_num_threads(threads)
     torch.set_default_dtype(torch.float64)  # which its sums keep, whatever the module is cast to
-    k, d = mixture.means.shape
+    k, d = mixture.components.means.shape
     model = GaussianMixtureModel(GaussianMixtureModelConfig(k, d, mixture.family.name))
     model.component_probs.copy_(torch.tensor(mixture.weights))
-    model.means.copy_(torch.tensor(mixture.means))
-    model.precisions_cholesky.copy_(torch.tensor(mixture.precisions_cholesky))
+    model.means.copy_(torch.tensor(mixture.components.means))
+    model.precisions_cholesky.copy_(torch.tensor(mixture.components.precisions_cholesky))
     module = GaussianMixtureLightningModule(model, covariance_regularization=REG_COVAR)
     rows = torch.from_numpy(X)
 
@@ -121,7 +121,7 @@ def gmmx(mixture: Mixture, X: np.ndarray, threads: int) -> Iteration:
     import jax
     from gmmx import EMFitter, GaussianMixtureModelJax
 
-    start = (mixture.means, mixture.covariances, mixture.weights)
+    start = (mixture.components.means, mixture.components.covariances, mixture.weights)
     model = GaussianMixtureModelJax.from_squeezed(
         *(np.asarray(parameter, np.float32) for parameter in start), mixture.family.name
     )
@@ -149,7 +149,7 @@ def onedal(mixture: Mixture, X: np.ndarray, threads: int) -> Iteration:
     import daal4py
 
     daal4py.daalinit(threads)
-    k, d = mixture.means.shape
+    k, d = mixture.components.means.shape
     full = mixture.family.name == "full"
     em = daal4py.em_gmm(
         nComponents=k,
@@ -158,8 +158,10 @@ def onedal(mixture: Mixture, X: np.ndarray, threads: int) -> Iteration:
         covarianceStorage=STORAGE[mixture.family.name],
     )
     ridge = REG_COVAR * (np.eye(d) if full else np.ones((1, d)))
-    weights, means = mixture.weights[None], mixture.means
-    covariances = [covariance.reshape(ridge.shape) for covariance in mixture.covariances]
+    weights, means = mixture.weights[None], mixture.components.means
+    covariances = [
+        covariance.reshape(ridge.shape) for covariance in mixture.components.covariances
+    ]
 
     def iterate() -> float:
         nonlocal weights, means, covariances

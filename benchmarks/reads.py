@@ -105,7 +105,7 @@ def compare_select(n_samples: int) -> None:
     together = time.perf_counter() - began
     began = time.perf_counter()
     for c in candidates:
-        settings = FitSettings(c.n_components, c.covariance_type, n_init=2)
+        settings = FitSettings(c.n_components, c.family, n_init=2)
         fit(source, settings, np.random.RandomState(0))
     apart = time.perf_counter() - began
     slowest = ranking.table["passes"].max()

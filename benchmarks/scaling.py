@@ -33,7 +33,8 @@ from rich.console import Console
 from rich.table import Table
 
 from streamgmm.fitting.memory import result_bytes
-from streamgmm.model.mixture import Mixture, Statistics, e_step_pieces
+from streamgmm.model.components import NO_WEIGHT
+from streamgmm.model.mixture import EStep, Mixture, Statistics
 from streamgmm.passes import Executor, blocks_in_task
 from streamgmm.passes.cluster import ClusterExecutor
 from streamgmm.planning.calibrate import calibrate
@@ -46,7 +47,10 @@ D, K = 16, 16
 
 def read(mixture: Mixture, block: Block) -> Statistics:
     """What a task of a pass does."""
-    return e_step_pieces(mixture, ((p.rows, p.sample_weight) for p in block.pieces()))
+    step = EStep([(mixture, None)])
+    for piece in block.pieces():
+        step.add(piece.rows, NO_WEIGHT if piece.sample_weight is None else piece.sample_weight)
+    return step.result()[0]
 
 
 def stored(folder: str, n_rows: int) -> Source:

@@ -1,10 +1,11 @@
-"""The README's two commands, and that continuous integration runs the second."""
+"""The README's two commands, and what continuous integration runs."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -36,7 +37,30 @@ def test_ci_runs_the_second_command():
         check=True,
     )
     assert done.stdout == TEST
-    assert script.rstrip().endswith('bash -euo pipefail -c "$test_command"')
+    assert 'bash -euo pipefail -c "$test_command"' in script.splitlines()
+
+
+@pytest.mark.skipif(not (ROOT / ".ci").is_dir(), reason="not part of a source distribution")
+def test_ci_tests_the_lowest_versions_too():
+    """Each bound of pyproject.toml that the tests need is a constraint, and nothing else is."""
+    done = subprocess.run(
+        [sys.executable, ".ci/lowest", "test"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lowest = done.stdout.split()
+    assert len({line.partition("==")[0] for line in lowest}) == len(lowest)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = settings["project"]
+    extras = project["optional-dependencies"]
+    tested = re.search(r"streamgmm\[(.*?)\]", " ".join(extras["test"]))[1].split(",")
+    needed = settings["build-system"]["requires"] + project["dependencies"]
+    needed += [requirement for extra in [*tested, "test"] for requirement in extras[extra]]
+    bounds = {re.sub(r"\[.*\]", "", text).replace(">=", "==") for text in needed if ">=" in text}
+    assert bounds == set(lowest)
+    assert ".venv-lowest/bin/python -m pytest -q -n 2" in (ROOT / ".ci/run").read_text()
 
 
 def test_what_the_readme_names_exists():

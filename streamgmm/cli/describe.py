@@ -11,7 +11,7 @@ SHOWN_FEATURES = 6
 def describe_model(model: Any) -> dict[str, Any]:
     """Describe a model and its fit as values for JSON."""
     mixture = model._mixture()
-    variances = mixture.family.variances(mixture.covariances, *mixture.means.shape)
+    components = mixture.components
     return {
         "class": type(model).__name__,
         "covariance_type": model.covariance_type,
@@ -21,7 +21,7 @@ def describe_model(model: Any) -> dict[str, Any]:
         "components": [
             {"weight": weight, "mean": mean.tolist(), "standard_deviation": sigma.tolist()}
             for weight, mean, sigma in zip(
-                mixture.weights.tolist(), mixture.means, variances**0.5, strict=True
+                mixture.weights.tolist(), components.means, components.variances**0.5, strict=True
             )
         ],
     }

@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from streamgmm.errors import ParameterError
 from streamgmm.estimators.rows import in_memory, open_rows
-from streamgmm.model.families import FAMILIES
+from streamgmm.model.covariances import COVARIANCES
+from streamgmm.model.families.gaussian import Gaussian, GaussianComponents, gaussians
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 from streamgmm.passes import default_threads
@@ -34,6 +35,7 @@ class FittedMixture:
     """
 
     covariance_type: str
+    reg_covar: float
     block_size: int | str
     n_jobs: int | None
     random_state: Any
@@ -252,18 +254,7 @@ class FittedMixture:
                 "one sample."
             )
         mixture = self._mixture()
-        k, d = mixture.means.shape
-        random = check_random_state(self.random_state)
-        counts = random.multinomial(n_samples, mixture.weights)
-        parts = []
-        for j, (mean, n) in enumerate(zip(mixture.means, counts, strict=True)):
-            if self.covariance_type in ("full", "tied"):
-                covariance = mixture.family.expand(mixture.covariances, k, d)[j]
-                parts.append(random.multivariate_normal(mean, covariance, int(n)))
-            else:
-                deviation = np.sqrt(mixture.family.variances(mixture.covariances, k, d)[j])
-                parts.append(mean + random.standard_normal(size=(n, d)) * deviation)
-        return np.vstack(parts), np.repeat(np.arange(k), counts)
+        return mixture.sample(n_samples, check_random_state(self.random_state))
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Save the model as a Zarr group, without pickle; `streamgmm.load` reads it back.
@@ -337,11 +328,12 @@ class FittedMixture:
 
     def _n_parameters(self) -> int:
         """Free parameters."""
-        return FAMILIES[self.covariance_type].n_parameters(*self.means_.shape)
+        return COVARIANCES[self.covariance_type].n_parameters(*self.means_.shape)
 
     def _mixture(self) -> Mixture:
         """The model that the attributes are; raises ParameterError where they do not fit."""
-        family = FAMILIES[self.covariance_type]
+        family = Gaussian(self.covariance_type, float(self.reg_covar))
+        covariance = family.covariance
         means = np.ascontiguousarray(self.means_, dtype=np.float64)
         weights = np.ascontiguousarray(self.weights_, dtype=np.float64)
         chol = np.ascontiguousarray(self.precisions_cholesky_, dtype=np.float64)
@@ -350,7 +342,7 @@ class FittedMixture:
                 f"weights_ has shape {weights.shape} but means_ {means.shape}; give one weight a "
                 "component, and a row of means for each"
             )
-        shape = family.covariance_shape(*means.shape)
+        shape = covariance.covariance_shape(*means.shape)
         if chol.shape != shape:
             raise ParameterError(
                 f"precisions_cholesky_ has shape {chol.shape}; {family.name} covariances of "
@@ -358,21 +350,24 @@ class FittedMixture:
             )
         covariances: Any = getattr(self, "covariances_", None)
         if covariances is None or np.shape(covariances) != shape:
-            precisions = _squared(self.covariance_type, chol)
-            matrices = self.covariance_type in ("full", "tied")
+            precisions = squared(self.covariance_type, chol)
+            matrices = covariance.matrices
             covariances = np.linalg.inv(precisions) if matrices else 1.0 / precisions
         covariances = np.ascontiguousarray(covariances, dtype=np.float64)
-        return Mixture(family, weights, means, covariances, chol)
+        return Mixture(weights, GaussianComponents(family, means, covariances, chol))
 
-    def _set_parameters(self, params: tuple[Floats, Floats, Floats, Floats]) -> None:
+    def _set_parameters(self, mixture: Mixture) -> None:
         """Set the attributes: weights, means, covariances and Cholesky factors of precisions."""
-        self.weights_, self.means_, self.covariances_, self.precisions_cholesky_ = params
-        self.precisions_ = _squared(self.covariance_type, self.precisions_cholesky_)
+        components = gaussians(mixture.components)
+        self.weights_, self.means_ = mixture.weights, components.means
+        self.covariances_ = components.covariances
+        self.precisions_cholesky_ = components.precisions_cholesky
+        self.precisions_ = squared(self.covariance_type, self.precisions_cholesky_)
 
 
-def _squared(covariance_type: str, chol: Floats) -> Floats:
+def squared(covariance_type: str, chol: Floats) -> Floats:
     """Precisions A Aᵀ from their Cholesky factors."""
-    if covariance_type in ("full", "tied"):
+    if COVARIANCES[covariance_type].matrices:
         return np.asarray(chol @ np.swapaxes(chol, -1, -2))
     return np.asarray(chol**2)
 

@@ -21,6 +21,7 @@ from streamgmm.estimators.seen import describe_seen, parse_seen
 from streamgmm.fitting.fit import FitSettings, fit
 from streamgmm.fitting.memory import workers_of
 from streamgmm.fitting.parameters import parse_means, parse_precisions, parse_weights
+from streamgmm.model.families import Gaussian
 from streamgmm.passes import active_client
 from streamgmm.planning.plan import Plan, plan
 from streamgmm.progress import Listener, listener
@@ -282,10 +283,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
             on_progress=self._teller(),
             checkpoint=self.checkpoint,
         )
-        model = result.mixture
-        self._set_parameters(
-            (model.weights, model.means, model.covariances, model.precisions_cholesky)
-        )
+        self._set_parameters(result.mixture)
         self.converged_ = result.converged
         self.n_iter_ = result.n_iter
         self.lower_bound_ = result.lower_bound
@@ -396,19 +394,21 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         """Parse what the constructor was given."""
         k = self.n_components
         weights, means, precisions = self.weights_init, self.means_init, self.precisions_init
+        given = {}
+        if means is not None:
+            given["means"] = parse_means(means, k, n_features)
+        if precisions is not None:
+            kind = self.covariance_type
+            given["precisions"] = parse_precisions(precisions, kind, k, n_features)
         return FitSettings(
             k,
-            self.covariance_type,
+            Gaussian(self.covariance_type, float(self.reg_covar)),
             self.tol,
-            self.reg_covar,
             self.max_iter,
             self.n_init,
             self.init_params,
             None if weights is None else parse_weights(weights, k),
-            None if means is None else parse_means(means, k, n_features),
-            None
-            if precisions is None
-            else parse_precisions(precisions, self.covariance_type, k, n_features),
+            given,
             self.algorithm,  # type: ignore[arg-type]
             self.acceleration,  # type: ignore[arg-type]
             self.block_size,

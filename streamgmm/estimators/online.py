@@ -17,12 +17,13 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from streamgmm.errors import DataError, ParameterError, StreamGMMWarning
-from streamgmm.estimators.fitted import FittedMixture
+from streamgmm.estimators.fitted import FittedMixture, squared
 from streamgmm.estimators.gaussian import GaussianMixture
 from streamgmm.estimators.rows import in_memory, open_rows
-from streamgmm.model.families import FAMILIES
-from streamgmm.model.families.base import NO_WEIGHT
-from streamgmm.model.mixture import Mixture, Statistics, e_step_pieces
+from streamgmm.model.components import NO_WEIGHT
+from streamgmm.model.covariances import COVARIANCES
+from streamgmm.model.families.gaussian import gaussians
+from streamgmm.model.mixture import EStep, Mixture, Statistics
 from streamgmm.model.moments import Floats
 from streamgmm.online.adapt import Adapter, adapt, hold, open_adapter
 from streamgmm.online.drift import KINDS, Alarm
@@ -122,7 +123,7 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
 
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "covariance_type": [StrOptions(set(FAMILIES))],
+        "covariance_type": [StrOptions(set(COVARIANCES))],
         "reg_covar": [Interval(Real, 0.0, None, closed="left")],
         "step_size": [Interval(Real, 0.5, 1.0, closed="right"), callable],
         "step_rows": [Interval(Integral, 1, None, closed="left")],
@@ -300,9 +301,7 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
             reg_covar=self.reg_covar,
             random_state=self.random_state,
         )
-        model._set_parameters(
-            (mixture.weights, mixture.means, mixture.covariances, mixture.precisions_cholesky)
-        )
+        model._set_parameters(mixture)
         model.n_features_in_ = mixture.n_features
         model.converged_, model.n_iter_ = True, 0
         model.lower_bound_, model.lower_bounds_ = self._online.level, [self._online.level]
@@ -386,25 +385,22 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
     @property
     def means_(self) -> Floats:  # type: ignore[override]
         """Means (K, D)."""
-        return self._model().means
+        return gaussians(self._model().components).means
 
     @property
     def covariances_(self) -> Floats:  # type: ignore[override]
         """Covariances, of the shape of the covariance type."""
-        return self._model().covariances
+        return gaussians(self._model().components).covariances
 
     @property
     def precisions_cholesky_(self) -> Floats:  # type: ignore[override]
         """Cholesky factors of the precisions."""
-        return self._model().precisions_cholesky
+        return gaussians(self._model().components).precisions_cholesky
 
     @property
     def precisions_(self) -> Floats:  # type: ignore[override]
         """Precisions, of the shape of the covariance type."""
-        chol = self._model().precisions_cholesky
-        if self.covariance_type in ("full", "tied"):
-            return np.asarray(chol @ np.swapaxes(chol, -1, -2))
-        return np.asarray(chol**2)
+        return squared(self.covariance_type, self.precisions_cholesky_)
 
     def _mixture(self) -> Mixture:
         return self._model()
@@ -551,7 +547,7 @@ _LEARNED |= {"n_features_in_", "feature_names_in_"}
 def _parse_settings(model: OnlineGaussianMixture, n_features: int) -> OnlineSettings:
     model._validate_params()
     k = model.n_components
-    p = FAMILIES[model.covariance_type].n_parameters(k, n_features)
+    p = COVARIANCES[model.covariance_type].n_parameters(k, n_features)
     most = max(2 * k, WARM_UP_BYTES // (8 * n_features))
     warm_up = min(max(10 * p, 2_000), most) if model.warm_up == "auto" else int(model.warm_up)
     if warm_up < max(2, k):
@@ -665,10 +661,8 @@ def _joined(held: list[tuple[NDArray[Any], Floats]]) -> tuple[NDArray[Any], Floa
 
 def _read_block(context: tuple[str, Mixture], block: Block) -> Statistics:
     name, mixture = context
-
-    def pieces() -> Iterator[tuple[NDArray[Any], Floats | None]]:
-        for piece in block.pieces():
-            check_finite(piece, name)
-            yield piece.rows, piece.sample_weight
-
-    return e_step_pieces(mixture, pieces())
+    step = EStep([(mixture, None)])
+    for piece in block.pieces():
+        check_finite(piece, name)
+        step.add(piece.rows, NO_WEIGHT if piece.sample_weight is None else piece.sample_weight)
+    return step.result()[0]

@@ -7,11 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamgmm.fitting.fit import Seen
-from streamgmm.model.mixture import Statistics
-from streamgmm.model.moments import Moments
-from streamgmm.storage.values import TYPES
-
-_STATISTICS, _MOMENTS = TYPES[Statistics][1], TYPES[Moments][1]
+from streamgmm.storage.values import COMPONENTS, STATISTICS
 
 
 def describe_seen(seen: Seen) -> dict[str, Any]:
@@ -22,42 +18,41 @@ def describe_seen(seen: Seen) -> dict[str, Any]:
     """
     described: dict[str, Any] = {"name": seen.name, "n_samples": seen.n_rows}
     if len(seen.groups) > 1:
-        overall = {f"component_{k}": v for k, v in _MOMENTS.apart(seen.overall).items()}
+        overall = {f"component_{k}": v for k, v in COMPONENTS.apart(seen.overall).items()}
         described |= {
             "regions": np.array(seen.regions),
             "overall": _stack([overall]),
             "skipped": np.array(seen.skipped, np.int64).reshape(-1, 2),
-            "groups": _stack([_STATISTICS.apart(group) for group in seen.groups]),
+            "groups": _stack([STATISTICS.apart(group) for group in seen.groups]),
         }
     return described
 
 
-def parse_seen(described: dict[str, Any], covariance_type: str) -> Seen | None:
+def parse_seen(described: dict[str, Any], family: str) -> Seen | None:
     """Give back what `describe_seen` was given, or None where it kept no statistics."""
     if "groups" not in described:
         return None
-    groups = described["groups"]
     (overall,) = _unstack(described["overall"], "diag")
     return Seen(
         described["name"],
         tuple((int(stop), int(size), int(n)) for stop, size, n in described["regions"]),
-        tuple(_STATISTICS.together(each) for each in _unstack(groups, covariance_type)),
-        _MOMENTS.together({k.removeprefix("component_"): v for k, v in overall.items()}),
+        tuple(STATISTICS.together(each) for each in _unstack(described["groups"], family)),
+        COMPONENTS.together({k.removeprefix("component_"): v for k, v in overall.items()}),
         tuple((int(start), int(stop)) for start, stop in described.get("skipped", ())),
     )
 
 
 def _stack(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """An array for each field but the kind of scatter, which the model knows."""
+    """An array for each field but the family, which the model knows."""
     names = [name for name in rows[0] if name != "component_kind"]
     return {name: np.stack([row[name] for row in rows]) for name in names}
 
 
-def _unstack(columns: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+def _unstack(columns: dict[str, Any], family: str) -> list[dict[str, Any]]:
     n = len(columns["component_weight"])
     rows = [{name: column[g] for name, column in columns.items()} for g in range(n)]
     return [
         {name: value if value.ndim else value.item() for name, value in row.items()}
-        | {"component_kind": kind}
+        | {"component_kind": family}
         for row in rows
     ]

@@ -16,7 +16,8 @@ from streamgmm.estimators.gaussian import GaussianMixture
 from streamgmm.estimators.rows import open_rows
 from streamgmm.fitting.fit import history
 from streamgmm.fitting.selection import Candidate, rank
-from streamgmm.model.families import FAMILIES
+from streamgmm.model.covariances import COVARIANCES
+from streamgmm.model.families import Gaussian
 from streamgmm.progress import listener
 
 
@@ -114,15 +115,16 @@ def select(
     ks = [n_components] if isinstance(n_components, int) else list(n_components)
     kinds = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
     for kind in kinds:
-        if kind not in FAMILIES:
-            raise ParameterError(f"covariance type {kind!r}: one of {', '.join(FAMILIES)}")
+        if kind not in COVARIANCES:
+            raise ParameterError(f"covariance type {kind!r}: one of {', '.join(COVARIANCES)}")
     if any(k != int(k) or k < 1 for k in ks):
         raise ParameterError(f"n_components={ks}: whole numbers from 1 up")
     if on_bad_chunk not in ("raise", "skip"):
         raise ParameterError(f"on_bad_chunk={on_bad_chunk!r} must be 'raise' or 'skip'")
     if cache not in ("auto", None):
         raise ParameterError(f"cache={cache!r} must be 'auto' or None")
-    candidates = [Candidate(int(k), kind) for kind in kinds for k in ks]
+    families = [Gaussian(kind, float(reg_covar)) for kind in kinds]
+    candidates = [Candidate(int(k), family) for family in families for k in ks]
     model = GaussianMixture(
         tol=tol,
         reg_covar=reg_covar,
@@ -151,10 +153,13 @@ def select(
     mixture = ranking.mixtures[ranking.best]
     assert ascent is not None
     assert mixture is not None
-    model.set_params(n_components=chosen.n_components, covariance_type=chosen.covariance_type)
-    model._set_parameters(
-        (mixture.weights, mixture.means, mixture.covariances, mixture.precisions_cholesky)
-    )
+    table = {
+        "covariance_type" if name == "family" else name: values
+        for name, values in ranking.table.items()
+    }
+    kind = str(table["covariance_type"][ranking.best])
+    model.set_params(n_components=chosen.n_components, covariance_type=kind)
+    model._set_parameters(mixture)
     if ascent.steps:
         ascent.steps[-1].log_likelihood = float(ranking.table["log_likelihood"][ranking.best])
     model.converged_ = ascent.converged
@@ -164,4 +169,4 @@ def select(
     model.history_ = history(ascent.steps, source)
     model.timings_ = ranking.timings
     model.skipped_rows_ = np.array(ranking.skipped, np.int64).reshape(-1, 2)
-    return Selection(ranking.table, model, ranking.passes, ranking.timings)
+    return Selection(table, model, ranking.passes, ranking.timings)

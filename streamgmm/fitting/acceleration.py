@@ -12,37 +12,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
 from streamgmm.model.mixture import Mixture, Statistics
-from streamgmm.model.moments import Floats, Moments, spread
+from streamgmm.model.moments import Floats
 
 MEMORY = 5
 _RIDGE = 1e-12  # relative: below it directions of the residuals count as dependent
 
 
-def embed(reference: Mixture, statistics: Statistics) -> Floats:
+def embed(reference: Mixture, statistics: Statistics) -> Floats | None:
     """Parameters that statistics stand for, as coordinates in the reference's Fisher metric.
 
-    √π_k times: π/π_k, the whitened shift of the mean, and the whitened covariance over √2.
+    √π_k times π/π_k, and the components' own. None where the family has none.
     """
-    moments, family = statistics.components, reference.family
-    k, d = reference.means.shape
-    root = np.sqrt(reference.weights)[:, None]
-    share = moments.weight[:, None] / moments.weight.sum() / np.maximum(root, 1e-150)
-    shift = root * family.whiten(reference.precisions_cholesky, moments.mean - reference.means)
-    covariances = family.whiten_covariances(
-        reference.precisions_cholesky, family.maximize(moments, 0.0), k, d
-    )
-    if family.name == "tied":
-        covariances = covariances.reshape(1, -1)
-        scale: Any = 1 / np.sqrt(2)
-    else:
-        covariances = covariances.reshape(k, -1)
-        scale = root / np.sqrt(2)
-    return np.concatenate([share.ravel(), shift.ravel(), (scale * covariances).ravel()])
+    own = reference.density.coordinates(statistics.components)
+    if own is None:
+        return None
+    weight = statistics.components.weight
+    root = np.sqrt(reference.weights)
+    share = weight / weight.sum() / np.maximum(root, 1e-150)
+    return np.concatenate([share, own])
 
 
 def coefficients(inputs: Sequence[Floats], outputs: Sequence[Floats]) -> Floats:
@@ -65,24 +56,13 @@ def coefficients(inputs: Sequence[Floats], outputs: Sequence[Floats]) -> Floats:
 
 
 def combine(statistics: Sequence[Statistics], alphas: Floats) -> Statistics | None:
-    """Σ_i α_i s_i as sums about a common centre; None where that is no set of statistics."""
-    latest = statistics[-1].components
-    kind, centre = latest.kind, latest.mean
-    weight = np.zeros_like(latest.weight)
-    first = np.zeros_like(centre)
-    second = np.zeros_like(latest.scatter)
-    for alpha, each in zip(alphas, statistics, strict=True):
-        moments = each.components
-        shift = moments.mean - centre
-        weight += alpha * moments.weight
-        first += alpha * moments.weight[:, None] * shift
-        second += alpha * (moments.scatter + spread(kind, moments.weight, shift))
-    if not np.all(weight > 0):
-        return None
-    moments = Moments.about(kind, centre, weight, first, second)
-    entropy = sum(a * s.entropy for a, s in zip(alphas, statistics, strict=True))
+    """Σ_i α_i s_i, where Σ α = 1; None where that is no set of statistics."""
     last = statistics[-1]
-    return Statistics(last.n_rows, last.weight, last.log_likelihood, float(entropy), moments)
+    components = last.components.combine([s.components for s in statistics], alphas)
+    if components is None:
+        return None
+    entropy = sum(a * s.entropy for a, s in zip(alphas, statistics, strict=True))
+    return Statistics(last.n_rows, last.weight, last.log_likelihood, float(entropy), components)
 
 
 def merge_groups(groups: Sequence[Statistics]) -> Statistics:
@@ -137,10 +117,11 @@ class Memory:
         self.outputs = [*self.outputs, list(after)][-MEMORY - 1 :]
         if len(self.inputs) < 2 or not _steady(energies) or self.rested < 2**self.failures:
             return None
-        alphas = coefficients(
-            [embed(mixture, merge_groups(groups)) for groups in self.inputs],
-            [embed(mixture, merge_groups(groups)) for groups in self.outputs],
-        )
+        every = [*self.inputs, *self.outputs]
+        points = [p for groups in every if (p := embed(mixture, merge_groups(groups))) is not None]
+        if len(points) < len(every):
+            return None
+        alphas = coefficients(points[: len(self.inputs)], points[len(self.inputs) :])
         if not np.all(np.isfinite(alphas)):
             return None
         jumped = [combine(each, alphas) for each in zip(*self.outputs, strict=True)]

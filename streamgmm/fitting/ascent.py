@@ -21,14 +21,7 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import SingularCovarianceError
 from streamgmm.fitting.acceleration import Memory, merge_groups
-from streamgmm.model.mixture import (
-    SCATTER_TOLERANCE,
-    Mixture,
-    Statistics,
-    free_energy,
-    m_step,
-    scatter_error,
-)
+from streamgmm.model.mixture import Mixture, Statistics, free_energy, m_step
 from streamgmm.model.moments import Floats
 
 _SLOWEST = 0.95  # rate that is assumed of climbs that jump
@@ -52,12 +45,11 @@ class Rules:
     extrapolation, is less (and, where `statistical`, when it is less than a tenth of what the
     sample's own noise is worth, p/2N). Where candidates `race`, one stops when another has reached
     more than it is expected to. One that is `settled`, since it has come to the top on a sample of
-    the rows, is judged by its first gain already.
+    the rows, is judged by its first two gains already.
     """
 
     tol: float
     max_iter: int
-    reg_covar: float
     n_groups: int = 1
     accelerate: bool = False
     statistical: bool = False
@@ -109,12 +101,14 @@ class Ascent:
         Whether a sweep has begun that is not over.
     position : int
         The group whose statistics are wanted next.
-    centres : ndarray of shape (n_components, n_features) or None
-        What they are to be taken about, where not the means.
+    centres : ndarray or None
+        What they are to be taken about, where the family asks for it (`Density.refine`).
     before : list of Statistics
         What `groups` were when the sweep began.
     memory : Memory or None
         Of earlier sweeps, where the climb is accelerated.
+    entered : float
+        The log-likelihood where the climb began, nats; minus infinity where that is not known.
     read : float
         How often the rows were read: less than `passes` where they were kept in between.
     """
@@ -138,6 +132,7 @@ class Ascent:
     before: list[Statistics] = field(default_factory=list)
     memory: Memory | None = None
     read: float = 0.0
+    entered: float = -np.inf
 
     def __post_init__(self) -> None:
         """Begin the first sweep, or the one that comes next."""
@@ -163,10 +158,11 @@ class Ascent:
         self.groups[self.position : self.position + 1] = [statistics]
         if len(self.groups) == self.rules.n_groups:
             total = merge_groups(self.groups)
-            updated = m_step(self.mixture, total, self.rules.reg_covar)
-            if self.centres is None and scatter_error(self.mixture, updated) > SCATTER_TOLERANCE:
-                self.centres = updated.means  # the same group again, about these
-                return
+            updated = m_step(self.mixture, total)
+            if self.centres is None:
+                self.centres = self.mixture.density.refine(updated.components)
+                if self.centres is not None:
+                    return  # the same group again, about these
             self.mixture = updated
         self.centres = None
         self.position += 1
@@ -253,7 +249,8 @@ class Ascent:
         """
         gains = np.diff([step.free_energy for step in self.steps[-6:]])
         if len(gains) == 1 and self.rules.settled:
-            return float(gains[0]), _SLOWEST
+            rate = gains[0] / max(self.steps[0].free_energy - self.entered, 1e-100)
+            return float(gains[0]), float(min(rate, _SLOWEST))
         if len(gains) < 2:
             return np.inf, np.inf
         latest = max(gains[-1], gains[-2] if self.rules.accelerate else 0.0)
@@ -280,6 +277,8 @@ class Ascent:
         """Note what a sweep has reached; return from a jump that led down."""
         rules = self.rules
         energy = free_energy(self.mixture, total)
+        if not self.steps and not self.before:
+            self.entered = total.log_likelihood
         if self.memory is not None and self.memory.jumped and energy < self.free_energy:
             self.mixture, self.groups = self.memory.restore()
             self.before = []
@@ -301,22 +300,21 @@ class Ascent:
             self.previous_bound = bound
 
     def _mend(self, total: Statistics) -> bool:
-        """Retire or reseed components with fewer rows than features + 2; whether any were.
+        """Retire or reseed components with fewer rows than their family needs; whether any were.
 
         Statistics of the others stay true; those of all groups are asked for again.
         """
         how = self.rules.empty_components
-        d = self.mixture.n_features
-        few = total.components.weight < d + 2
+        mixture = self.mixture
+        few = total.components.weight < mixture.family.least_rows(mixture.n_features)
         if how == "keep" or not few.any() or few.all() or self.mends >= _MOST_MENDS:
             return False
         self.mends += 1
-        mixture = self.mixture
         if how == "retire":
             self.mixture = mixture.take(np.flatnonzero(~few))
         else:
             assert self.pool is not None
-            self.mixture = mixture.reseed(np.flatnonzero(few), self.pool, self.rules.reg_covar)
+            self.mixture = mixture.reseed(np.flatnonzero(few), self.pool)
         what = "retired" if how == "retire" else "reseeded"
         self.lost.setdefault(what, []).extend(np.flatnonzero(few).tolist())
         self.groups = []
@@ -337,7 +335,7 @@ class Ascent:
         if jumped is None:
             return
         try:
-            self.mixture = m_step(self.mixture, merge_groups(jumped), self.rules.reg_covar)
+            self.mixture = m_step(self.mixture, merge_groups(jumped))
         except SingularCovarianceError:
             memory.forget()
         else:

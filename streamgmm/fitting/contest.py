@@ -96,10 +96,9 @@ class Trial:
         return initial_mixture(
             X,
             weight,
-            settings.covariance_type,
+            settings.family,
             settings.n_components,
             "nearest" if self.number % 3 == 2 else settings.init_params,
-            settings.reg_covar,
             np.random.RandomState([self.seed, self.number]),
         )
 
@@ -118,9 +117,7 @@ class Outcomes:
 def attempt(sample: Sample, trial: Any) -> Outcomes:
     """Run one `Trial`, on the thread that calls."""
     X, weight = sample.first(trial.n_rows)
-    rules = Rules(
-        1e-6, trial.iterations, trial.settings.reg_covar, accelerate=True, statistical=True
-    )
+    rules = Rules(1e-6, trial.iterations, accelerate=True, statistical=True)
     try:
         ascent = Ascent(trial.mixture or trial.draw(X, weight), rules)
         while (request := ascent.request) is not None:

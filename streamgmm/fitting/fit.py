@@ -104,7 +104,7 @@ def fit(
     >>> from streamgmm.sources import open_source
     >>> X = np.random.default_rng(0).normal(size=(500, 2))
     >>> result = fit(open_source(X), FitSettings(1), np.random.RandomState(0))
-    >>> bool(np.allclose(result.mixture.means[0], X.mean(axis=0)))
+    >>> bool(np.allclose(result.mixture.components.means[0], X.mean(axis=0)))
     True
     """
     began = time.perf_counter()
@@ -160,8 +160,7 @@ def _job(
     """What the session is to do, and the regions of rows that its groups cover."""
     needs = depends([settings], random_state, start, start_bound, seen)
     n, d = source.n_samples, source.n_features
-    given = settings.weights_init, settings.means_init, settings.precisions_init
-    compared = start is None and all(value is None for value in given)
+    compared = start is None and not settings.any_given
     compared &= not is_small(settings, n, d) or settings.algorithm == "incremental"
     seed = int(random_state.randint(2**31 - 1)) if compared else 0
     plan = plan_sample(source, settings, whole=settings.algorithm != "incremental", seed=seed)
@@ -171,7 +170,6 @@ def _job(
     rules = Rules(
         settings.tol,
         settings.max_iter,
-        settings.reg_covar,
         len(groups),
         _accelerate(settings, len(groups), compared),
         race=len(groups) > 1,

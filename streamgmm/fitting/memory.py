@@ -10,7 +10,8 @@ from typing import Any
 from streamgmm.errors import PlanError
 from streamgmm.fitting.sample import plan_sample
 from streamgmm.fitting.settings import FitSettings
-from streamgmm.model.families import FAMILIES
+from streamgmm.model.components import Family
+from streamgmm.model.families import parse_family
 from streamgmm.passes import workers_there
 from streamgmm.passes.memory import memory_here
 from streamgmm.sources import PIECE_BYTES, Source
@@ -44,6 +45,9 @@ class Demand:
         The data.
     n_components, n_candidates : int
     covariance_type : str
+        Name of the family.
+    lighter : str
+        What to ask for instead where memory is short; empty if there is nothing.
     result_bytes : int
         What a block sends: the statistics of all candidates.
     n_workers : int
@@ -56,20 +60,25 @@ class Demand:
     n_components: int
     n_candidates: int
     covariance_type: str
+    lighter: str
     result_bytes: int
     n_workers: int
     worker_memory: int
     worker_peak: int
 
 
-def result_bytes(k: int, d: int, covariance_type: str, n_candidates: int = 1) -> int:
+def n_sums(family: Family, k: int, d: int) -> int:
+    """Numbers in the statistics of K components."""
+    return sum(math.prod(shape) for shape in family.statistic_shapes(k, d).values())
+
+
+def result_bytes(k: int, d: int, family: Family | str, n_candidates: int = 1) -> int:
     """Bytes of the statistics of one block.
 
     >>> result_bytes(16, 16, "full")
     34976
     """
-    scatter = math.prod(FAMILIES[covariance_type].covariance_shape(k, d))
-    return 8 * n_candidates * (k + k * d + scatter + 4)
+    return 8 * n_candidates * (n_sums(parse_family(family), k, d) + 4)
 
 
 def peaks(source: Source, blocks: Any, candidates: Sequence[FitSettings]) -> tuple[int, int]:
@@ -78,7 +87,7 @@ def peaks(source: Source, blocks: Any, candidates: Sequence[FitSettings]) -> tup
     `candidates` are those that share reads.
     """
     d = source.n_features
-    result = sum(result_bytes(c.n_components, d, c.covariance_type) for c in candidates)
+    result = sum(result_bytes(c.n_components, d, c.family) for c in candidates)
     whole = candidates[0].algorithm != "incremental"
     size = max(plan_sample(source, each, whole=whole, seed=0).size for each in candidates)
     sampled = size * (d * source.dtype.itemsize + 24)
@@ -113,8 +122,8 @@ def check_memory(demand: Demand, share: float = USABLE) -> None:
         if demand.n_candidates > 1:
             changes.append("ask for fewer candidates at a time")
         changes.append(f"fewer than {demand.n_components} components")
-        if demand.covariance_type in ("full", "tied"):
-            changes.append("covariance_type='diag'")
+        if demand.lighter:
+            changes.append(demand.lighter)
     else:
         changes.append("store the data in smaller chunks")
     raise PlanError(
@@ -143,7 +152,7 @@ def refuse_too_large(
     PlanError
     """
     d = source.n_features
-    sizes = [result_bytes(c.n_components, d, c.covariance_type) for c in candidates]
+    sizes = [result_bytes(c.n_components, d, c.family) for c in candidates]
     result = sum(sizes)
     if RESULTS_HELD * result + pieces_held(blocks, source) < 256 * MIB and client is None:
         return
@@ -158,8 +167,8 @@ def refuse_too_large(
     largest = candidates[sizes.index(max(sizes))]
     check_memory(
         Demand(
-            source.name, largest.n_components, len(candidates), largest.covariance_type, result,
-            workers or 0, memory, peak,
+            source.name, largest.n_components, len(candidates), largest.family.name,
+            largest.family.lighter, result, workers or 0, memory, peak,
         ),
         HOPELESS,
     )  # fmt: skip

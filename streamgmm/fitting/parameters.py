@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
 from streamgmm.errors import ParameterError
-from streamgmm.model.families import FAMILIES
+from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.moments import Floats
 
 
@@ -63,9 +63,10 @@ def parse_precisions(
         If the shape is another, or one is not symmetric and positive definite.
     """
     name = f"{covariance_type} precision"
-    shape = FAMILIES[covariance_type].covariance_shape(n_components, n_features)
+    covariance = COVARIANCES[covariance_type]
+    shape = covariance.covariance_shape(n_components, n_features)
     array = _parse(precisions, name, shape)
-    if covariance_type in ("full", "tied"):
+    if covariance.matrices:
         stacked = array.reshape(-1, n_features, n_features)
         symmetric = np.allclose(stacked, stacked.transpose(0, 2, 1))
         if not (symmetric and np.all(np.linalg.eigvalsh(stacked) > 0.0)):

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamgmm.errors import SingularCovarianceError
 from streamgmm.fitting.ascent import Ascent, Request
-from streamgmm.fitting.sample import Holdout
-from streamgmm.model.families.base import NO_WEIGHT
-from streamgmm.model.mixture import Statistics, collect
-from streamgmm.model.moments import Floats
+from streamgmm.fitting.sample import Holdout, RowSums, check_suitable
+from streamgmm.model.components import NO_WEIGHT
+from streamgmm.model.mixture import EStep, Statistics
+from streamgmm.model.moments import Floats, Moments
 from streamgmm.passes import Executor, one_blas_thread
 from streamgmm.progress import log_event
 from streamgmm.sources import Block, Piece, check_finite, without_rows
@@ -68,49 +67,36 @@ class Reading:
     skipped: tuple[tuple[int, int], ...] = ()
 
 
-class _Sums:
-    """What the pieces of a block add up to, for every request."""
+class _Block:
+    """The E-steps of a block, for every request."""
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
-        self._accumulators: list[Any] = []
-        self._n_rows = 0
-        self._weight = 0.0
+        self._step = EStep([(r.mixture, r.centres) for r in reading.requests])
 
-    def add(self, piece: Piece) -> None:
-        """Run the E-steps of one piece."""
-        reading = self._reading
+    def add(self, piece: Piece) -> Floats:
+        """Run the E-steps of one piece; gives the weights that its rows counted by, or none."""
         weights = NO_WEIGHT if piece.sample_weight is None else piece.sample_weight
-        if reading.holdout is not None:
-            weights = reading.holdout.weights(piece)
-        if not self._accumulators:
-            self._open(piece.rows, len(weights) > 0)
-        for accumulator in self._accumulators:
-            accumulator.add(piece.rows, weights)
-        self._n_rows += len(piece.rows)
-        self._weight += float(weights.sum() if len(weights) else len(piece.rows))
+        if self._reading.holdout is not None:
+            weights = self._reading.holdout.weights(piece)
+        self._step.add(piece.rows, weights)
+        return weights
 
     def result(self, block: Block) -> Bundle:
-        """Statistics of the block; raises NonFiniteError."""
-        if not self._accumulators:
-            self._open(np.empty((0, self._reading.requests[0].mixture.n_features)), False)
-        bundle = Bundle(tuple(collect(a, self._n_rows, self._weight) for a in self._accumulators))
+        """Statistics of the block; raises DataError, NonFiniteError."""
+        bundle = Bundle(self._step.result())
         if not all(-1e280 < s.log_likelihood < np.inf for s in bundle.each):
             for piece in block.pieces():
                 check_finite(piece, self._reading.name)
+                for request in self._reading.requests:
+                    check_suitable(request.mixture.family, piece, self._reading.name)
         return bundle
-
-    def _open(self, like: NDArray[Any], weighted: bool) -> None:
-        self._accumulators = [
-            request.mixture.accumulator(like, weighted, request.centres)
-            for request in self._reading.requests
-        ]
 
 
 def read_block(reading: Reading, block: Block) -> Bundle:
     """E-steps of one block for every request; raises NonFiniteError."""
     block = without_rows(block, reading.skipped)
-    sums = _Sums(reading)
+    sums = _Block(reading)
     for piece in block.pieces():
         sums.add(piece)
     return sums.result(block)
@@ -120,24 +106,41 @@ def read_block(reading: Reading, block: Block) -> Bundle:
 class Scores:
     """Statistics of the training rows, and sums over held-out rows, candidate by candidate.
 
-    `held` (C, 3): total weight, Σ w log p, Σ w (log p)².
+    `held` (C, 3): total weight, Σ w log p, Σ w (log p)². `rows` are the moments of all training
+    rows, one diagonal component, where the statistics do not tell their mean.
     """
 
     training: Bundle
     held: Floats
+    rows: Moments | None = None
 
     def merge(self, other: Scores) -> Scores:
         """Both sets of rows."""
-        return Scores(self.training.merge(other.training), self.held + other.held)
+        training = self.training.merge(other.training)
+        rows = other.rows if self.rows is None else self.rows
+        if self.rows is not None and other.rows is not None:
+            rows = self.rows.merge(other.rows)
+        return Scores(training, self.held + other.held, rows)
+
+    def row_mean(self, about: Floats) -> Floats:
+        """Weighted mean of the training rows less `about` (D,)."""
+        moments = self.training.each[0].components if self.rows is None else self.rows
+        return np.asarray(moments.row_mean(about))
 
 
 def score_block(reading: Reading, block: Block) -> Scores:
     """Training statistics and held-out log-densities of one block, from one read of it."""
+    knows = reading.requests[0].mixture.family.tells_mean
     block = without_rows(block, reading.skipped)
-    sums = _Sums(reading)
+    sums = _Block(reading)
     held = np.zeros((len(reading.requests), 3))
+    moments: Moments | None = None
+    rows_sums = RowSums()
     for piece in block.pieces():
-        sums.add(piece)
+        weights = sums.add(piece)
+        if not knows:
+            rows_sums.add(piece.rows, weights)
+            moments = rows_sums.result()
         if reading.holdout is None:
             continue
         mask = reading.holdout.mask(piece.start, len(piece.rows))
@@ -148,7 +151,7 @@ def score_block(reading: Reading, block: Block) -> Scores:
         for c, request in enumerate(reading.requests):
             log_density = request.mixture.posterior(rows).log_density
             held[c] += weight.sum(), weight @ log_density, weight @ log_density**2
-    return Scores(sums.result(block), held)
+    return Scores(sums.result(block), held, moments)
 
 
 class Reader:

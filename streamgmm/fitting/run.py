@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from streamgmm.fitting.ascent import Ascent, Rules
 from streamgmm.fitting.reading import Bundle, Scores
 from streamgmm.fitting.sample import Summary
 from streamgmm.fitting.settings import FitSettings
+from streamgmm.model.components import Family
+from streamgmm.model.families import settings_of
 from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.model.moments import Moments
 from streamgmm.storage.checkpoint import Checkpoint
@@ -108,7 +110,7 @@ class Run:
             "starts": list(self.starts),
             "facts": list(self.facts),
             "ascents": [ascent.state() for ascent in self.ascents],
-            "final": None if final is None else [final.training.each, final.held],
+            "final": None if final is None else [final.training.each, final.held, final.rows],
             "seconds": dict(self.seconds),
         }
 
@@ -162,8 +164,8 @@ def _summary(state: dict[str, Any]) -> Summary:
     return Summary(**state | {"skipped": _rows(state["skipped"])})
 
 
-def _scores(training: Sequence[Statistics], held: Any) -> Scores:
-    return Scores(Bundle(tuple(training)), held)
+def _scores(training: Sequence[Statistics], held: Any, rows: Moments | None) -> Scores:
+    return Scores(Bundle(tuple(training)), held, rows)
 
 
 def depends(
@@ -174,13 +176,21 @@ def depends(
     seen: Seen | None = None,
 ) -> dict[str, Any]:
     """Everything but the rows that the result depends on, save `max_iter`, which may be raised."""
-    found: dict[str, Any] = asdict(candidates[0])
-    del found["max_iter"], found["cache"]
+    first = candidates[0]
+    found: dict[str, Any] = {each.name: getattr(first, each.name) for each in fields(first)}
+    for name in ("max_iter", "cache", "family", "given"):
+        del found[name]
+    found |= {f"{name}_init": values for name, values in first.given.items()}
+    families = [_named(c.family) for c in candidates]
+    found |= {k: v for k, v in families[0].items() if all(f.get(k) == v for f in families)}
     if len(candidates) > 1:
-        found["candidates"] = [[c.n_components, c.covariance_type] for c in candidates]
-        del found["n_components"], found["covariance_type"]
+        found["candidates"] = [
+            [c.n_components, *(v for k, v in family.items() if k not in found)]
+            for c, family in zip(candidates, families, strict=True)
+        ]
+        del found["n_components"]
     if start is not None:
-        arrays = (start.weights, start.means, start.covariances, np.array(start_bound))
+        arrays = (start.weights, *start.components.arrays().values(), np.array(start_bound))
         found["start"] = b"".join(array.tobytes() for array in arrays)
         if seen is not None:
             found["start"] += repr((seen.regions, seen.skipped)).encode()
@@ -188,6 +198,11 @@ def depends(
         state: Any = random_state.get_state(legacy=False)
         found["random_state"] = repr(state["state"]).encode() + _bytes(state["state"])
     return found
+
+
+def _named(family: Family) -> dict[str, Any]:
+    """The kind of a family, and its settings."""
+    return {"family": type(family).__name__, **settings_of(family)}
 
 
 def _bytes(state: Any) -> bytes:

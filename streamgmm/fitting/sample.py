@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import ChunkError
+from streamgmm.errors import ChunkError, DataError
 from streamgmm.fitting.effort import count_parameters, rows_of_start
 from streamgmm.fitting.settings import FitSettings
+from streamgmm.model.components import NO_WEIGHT, Accumulator, Family
+from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.sources import Block, Piece, Source, check_finite, unreadable, without_rows
 
@@ -49,8 +51,9 @@ class SamplePlan:
     """How pass 0 samples: the `size` rows of the smallest keys, drawn by `seed`.
 
     A row's key is a hash of the seed and the row's index, so the sample depends on neither
-    blocks nor workers. Rows whose key exceeds `threshold` cannot be among them (but for one
-    sample in 1e9) and stay where they are.
+    blocks nor workers. Rows of weight zero are not sampled. Rows whose key exceeds `threshold`
+    cannot be among them (but for one sample in 1e9) and stay where they are. All rows must suit
+    the `families`.
     """
 
     name: str
@@ -59,38 +62,46 @@ class SamplePlan:
     threshold: int
     holdout: Holdout | None = None
     skip: bool = False
+    families: tuple[Family, ...] = ()
+
+    @property
+    def thorough(self) -> SamplePlan:
+        """The same sample without a threshold: for weights that are mostly zero."""
+        return replace(self, threshold=2**64 - 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
     """What pass 0 leaves: all rows' moments (one component, diagonal), and the sample.
 
-    `keys`, `index`, `rows` (m, D) and `weight` (m,) are of the sampled rows; `skipped` are runs
-    of rows, as (start, stop), that could not be read.
+    `keys`, `rows` (m, D) and `weight` (m,) are of the sampled rows, in the order of the data;
+    `skipped` are runs of rows, as (start, stop), that could not be read.
     """
 
     n_rows: int
     size: int
     moments: Moments
     keys: NDArray[np.uint64]
-    index: NDArray[np.int64]
     rows: NDArray[Any]
     weight: Floats
     skipped: tuple[tuple[int, int], ...] = ()
 
     def merge(self, other: Summary) -> Summary:
-        """Moments of all rows, and the smallest keys of both samples."""
+        """Moments of all rows, and the smallest keys of both samples.
+
+        There may be more of them than asked for, since trimming copies all that is left, and few
+        keys are over the threshold.
+        """
         both = Summary(
             self.n_rows + other.n_rows,
             self.size,
             self.moments.merge(other.moments),
             np.concatenate([self.keys, other.keys]),
-            np.concatenate([self.index, other.index]),
             np.concatenate([self.rows, other.rows]),
             np.concatenate([self.weight, other.weight]),
             self.skipped + other.skipped,
         )
-        return both.trimmed(self.size)
+        return both if len(both.keys) <= 2 * self.size else both.trimmed(self.size)
 
     def trimmed(self, size: int) -> Summary:
         """The same moments with the `size` rows of the smallest keys, a uniform sample too."""
@@ -101,24 +112,27 @@ class Summary:
             self,
             size=size,
             keys=self.keys[keep],
-            index=self.index[keep],
             rows=self.rows[keep],
             weight=self.weight[keep],
         )
 
-    @property
-    def shuffled(self) -> tuple[NDArray[Any], Floats | None]:
-        """Sampled rows by their keys, so in random order; no weights where all are the same."""
-        order = np.argsort(self.keys, kind="stable")
-        weight = self.weight[order]
-        same = len(weight) == 0 or np.all(weight == weight[0])
-        return self.rows[order], None if same else weight
+    def first(self, n: int) -> tuple[NDArray[Any], Floats | None]:
+        """The n rows of the smallest keys, in random order; no weights where all are the same.
+
+        So those of a smaller n are the first of those of a larger one.
+        """
+        few = self.trimmed(n)
+        order = np.argsort(few.keys, kind="stable")
+        return few.rows[order], _unless_same(few.weight[order])
 
     @property
-    def reservoir(self) -> tuple[NDArray[Any], Floats]:
-        """Sampled rows in the order of the data, with their weights."""
-        order = np.argsort(self.index, kind="stable")
-        return self.rows[order], self.weight[order]
+    def known(self) -> tuple[NDArray[Any], Floats | None]:
+        """All sampled rows, in the order of the data; no weights where all are the same."""
+        return self.rows, _unless_same(self.weight)
+
+
+def _unless_same(weight: Floats) -> Floats | None:
+    return None if len(weight) == 0 or np.all(weight == weight[0]) else weight
 
 
 def hash_rows(start: int, stop: int, seed: int) -> NDArray[np.uint64]:
@@ -150,19 +164,30 @@ def plan_sample(source: Source, settings: FitSettings, *, whole: bool, seed: int
     row_bytes = source.n_features * source.dtype.itemsize
     size = min(MOST_ROWS_PER_PARAMETER * n_parameters, source.n_samples // 4)
     size = max(size, LEAST_ROWS_PER_PARAMETER * n_parameters, 4 * n_start)
-    if whole:
-        size = max(size, WHOLE_BYTES // row_bytes)
     size = max(1, min(size, RESERVOIR_BYTES // row_bytes))
     n = source.n_samples
     most = 2**64 - 1
-    if n <= size:
-        return SamplePlan(source.name, n, seed, most)
+    if n <= size or (whole and n * row_bytes <= WHOLE_BYTES):
+        return SamplePlan(source.name, n, seed, most, families=(settings.family,))
     share = (size + 6 * size**0.5) / n
-    return SamplePlan(source.name, size, seed, most if share >= 1 else int(share * most))
+    threshold = most if share >= 1 else int(share * most)
+    return SamplePlan(source.name, size, seed, threshold, families=(settings.family,))
+
+
+def check_suitable(family: Family, piece: Piece, name: str) -> None:
+    """Check that rows can be of a family; raises DataError, or NonFiniteError, which name one."""
+    found = family.unsuitable(piece.rows)
+    if found is not None:
+        check_finite(piece, name)
+        row, why = found
+        raise DataError(
+            f"{name}, row {piece.start + row}: {why}; {family.name} components cannot have made "
+            "it: leave such rows out, or choose another family"
+        )
 
 
 def summarize(plan: SamplePlan, block: Block) -> Summary:
-    """Pass 0 over one block; raises NonFiniteError, and ChunkError unless the plan skips."""
+    """Pass 0 over one block; raises DataError, and ChunkError unless the plan skips."""
     try:
         return _summarize(plan, block)
     except ChunkError:
@@ -173,48 +198,67 @@ def summarize(plan: SamplePlan, block: Block) -> Summary:
 
 
 def _summarize(plan: SamplePlan, block: Block) -> Summary:
-    moments = None
+    sums = RowSums()
     n_rows = 0
     parts: list[tuple[Any, ...]] = []
     for piece in block.pieces():
-        check_finite(piece, plan.name)
-        stop = piece.start + len(piece.rows)
+        for family in plan.families:
+            check_suitable(family, piece, plan.name)
+        weight = piece.sample_weight
         if plan.holdout is not None:
             weight = plan.holdout.weights(piece)
-        elif piece.sample_weight is None:
+        sums.add(piece.rows, NO_WEIGHT if weight is None else weight)
+        keys = hash_rows(piece.start, piece.start + len(piece.rows), plan.seed)
+        chosen: Any = keys <= np.uint64(plan.threshold)
+        if weight is None:
             weight = np.ones(len(piece.rows))
         else:
-            weight = piece.sample_weight
-        keys = hash_rows(piece.start, stop, plan.seed)
-        whole = plan.threshold == 2**64 - 1
-        chosen: Any = slice(None) if whole else keys <= np.uint64(plan.threshold)
-        index = np.arange(piece.start, stop)
-        parts.append((keys[chosen], index[chosen], piece.rows[chosen], weight[chosen]))
-        own = overall_moments(piece.rows, weight)
-        moments = own if moments is None else moments.merge(own)
+            chosen &= weight > 0
+        parts.append((keys[chosen], piece.rows[chosen], weight[chosen]))
         n_rows += len(piece.rows)
-    if moments is None:
+    if not parts:
         return _nothing(plan, block)
-    keys, index, rows, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Summary(n_rows, plan.size, moments, keys, index, rows, weights).trimmed(plan.size)
+    if not sums.finite:
+        for piece in block.pieces():
+            check_finite(piece, plan.name)
+    keys, rows, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Summary(n_rows, plan.size, sums.result(), keys, rows, weights)
+
+
+class RowSums:
+    """Moments of all rows as one diagonal component, about the first row, in float64 tiles.
+
+    They are the E-step of a mixture of one component, whose responsibilities are all one.
+    """
+
+    def __init__(self) -> None:
+        self._accumulator: Accumulator | None = None
+
+    def add(self, X: NDArray[Any], weight: Floats) -> None:
+        """Add rows (n, D); weights (n,) or none."""
+        if self._accumulator is None:
+            first = np.where(np.isfinite(X[0]), X[0], 0.0).astype(np.float64)
+            one = Mixture.of("diag", np.ones(1), first[None], np.ones((1, X.shape[1])))
+            self._accumulator = one.density.accumulator(X, weighted=True)
+        self._accumulator.add(X, weight)
+
+    @property
+    def finite(self) -> bool:
+        """Whether all rows were."""
+        assert self._accumulator is not None
+        return -1e280 < self._accumulator.result().log_likelihood < np.inf
+
+    def result(self) -> Moments:
+        """The moments of all rows added."""
+        assert self._accumulator is not None
+        moments: Any = self._accumulator.result().statistics
+        return moments  # type: ignore[no-any-return]
 
 
 def _nothing(plan: SamplePlan, block: Block) -> Summary:
     """The summary of a block of which no row can be read."""
     d: int = block.n_features  # type: ignore[attr-defined]
     rows = np.empty((0, d), block.dtype)  # type: ignore[attr-defined]
+    moments = Moments("diag", np.zeros(1), np.zeros((1, d)), np.zeros((1, d)))
     empty = np.empty(0)
-    keys, index = empty.astype(np.uint64), empty.astype(np.int64)
-    return Summary(0, plan.size, overall_moments(rows, empty), keys, index, rows, empty)
-
-
-def overall_moments(X: NDArray[Any], weight: Floats) -> Moments:
-    """Moments of all rows as one diagonal component."""
-    total = weight.sum()
-    if total == 0:
-        return Moments("diag", np.zeros(1), np.zeros((1, X.shape[1])), np.zeros((1, X.shape[1])))
-    centre = X[0].astype(np.float64)
-    centred = X - centre
-    first = weight @ centred
-    second = weight @ centred**2
-    return Moments.about("diag", centre[None], np.array([total]), first[None], second[None])
+    return Summary(0, plan.size, moments, empty.astype(np.uint64), rows, empty)

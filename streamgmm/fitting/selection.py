@@ -1,4 +1,4 @@
-"""Many candidates, one read: numbers of components and covariance types compared side by side.
+"""Many candidates, one read: numbers of components and families compared side by side.
 
     BIC = -2 log L + p log N        AIC = -2 log L + 2 p        ICL = BIC + 2 H
 
@@ -23,12 +23,14 @@ from streamgmm.errors import DataError, ParameterError, SingularCovarianceError
 from streamgmm.fitting.ascent import Ascent, Rules
 from streamgmm.fitting.effort import count_parameters, plan_effort
 from streamgmm.fitting.fit import check_rows, group_count
+from streamgmm.fitting.memory import n_sums
 from streamgmm.fitting.reading import Progress, Scores, deal
 from streamgmm.fitting.run import depends
 from streamgmm.fitting.sample import Holdout, plan_sample
 from streamgmm.fitting.session import Job, Session, open_session
 from streamgmm.fitting.settings import FitSettings
-from streamgmm.model.families import FAMILIES
+from streamgmm.model.components import Family
+from streamgmm.model.families import parse_family
 from streamgmm.model.mixture import Mixture
 from streamgmm.sources import Source, parse_block_size
 
@@ -39,10 +41,10 @@ _WAVE = 4  # starts that are drawn together for each candidate, at least
 
 @dataclass(frozen=True)
 class Candidate:
-    """A number of components and a covariance type."""
+    """A number of components and their family; this may be given by its name."""
 
     n_components: int
-    covariance_type: str
+    family: Family | str
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +112,7 @@ def rank(
     began = time.perf_counter()
     _check(source, candidates, criterion, holdout)
     each = [
-        replace(settings, n_components=c.n_components, covariance_type=c.covariance_type)
+        replace(settings, n_components=c.n_components, family=parse_family(c.family))
         for c in candidates
     ]
     job = _job(source, each, random_state, criterion, holdout)
@@ -162,7 +164,9 @@ def _job(
     widest = max(candidates, key=lambda c: count_parameters(c, d))
     apart = Holdout(holdout, seed ^ 0x5EED) if holdout > 0 else None
     plan = plan_sample(source, widest, whole=False, seed=seed)
-    plan = replace(plan, holdout=apart, skip=first.on_bad_chunk == "skip")
+    families = tuple(dict.fromkeys(c.family for c in candidates))
+    skip = first.on_bad_chunk == "skip"
+    plan = replace(plan, holdout=apart, skip=skip, families=families)
     blocks = source.blocks(parse_block_size(first.block_size, source))
     n_groups = group_count(len(blocks))
     efforts = [
@@ -174,7 +178,7 @@ def _job(
         blocks,
         deal(len(blocks), n_groups),
         candidates,
-        Rules(first.tol, first.max_iter, first.reg_covar, n_groups, accelerate=True),
+        Rules(first.tol, first.max_iter, n_groups, accelerate=True),
         plan,
         efforts,
         seed,
@@ -225,8 +229,7 @@ def _batches(candidates: Sequence[FitSettings], d: int, n_groups: int) -> list[l
     batches: list[list[int]] = [[]]
     size = 0
     for i, c in enumerate(candidates):
-        scatter = int(np.prod(FAMILIES[c.covariance_type].covariance_shape(c.n_components, d)))
-        own = 8 * 12 * n_groups * (scatter + c.n_components * (d + 1))
+        own = 8 * 12 * n_groups * n_sums(c.family, c.n_components, d)
         if batches[-1] and size + own > STATISTICS_BYTES:
             batches.append([])
             size = 0
@@ -283,7 +286,7 @@ def _table(
         error[fitted] = np.sqrt(np.maximum(square - mean[fitted] ** 2, 0) / scores.held[:, 0])
     return {
         "n_components": np.array([c.n_components for c in candidates]),
-        "covariance_type": np.array([c.covariance_type for c in candidates]),
+        "family": np.array([c.family.name for c in candidates]),
         "log_likelihood": log_likelihood,
         "n_parameters": p,
         "bic": bic,

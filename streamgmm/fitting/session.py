@@ -211,7 +211,7 @@ class Session:
         assert run.sample is not None
         pool = None
         if job.candidates[0].empty_components == "reseed":
-            pool = run.sample.reservoir[0]
+            pool = run.sample.rows
         known = [] if job.seen is None else job.seen.groups
         run.ascents = [
             Ascent(
@@ -268,8 +268,12 @@ class Session:
 
     def _look(self) -> Summary:
         new = None if self.job.seen is None else len(self.job.groups) - 1
-        summary: Summary = self._reader.run(summarize, self.job.plan, "sample", group=new)
-        return summary
+        plan = self.job.plan
+        summary: Summary = self._reader.run(summarize, plan, "sample", group=new)
+        needed = self.job.given is None and len(summary.rows) < plan.size // 2
+        if needed and plan.thorough != plan:
+            summary = self._reader.run(summarize, plan.thorough, "sample", group=new)
+        return summary.trimmed(plan.size)
 
     def _overall(self, summary: Summary) -> Moments:
         seen = self.job.seen
@@ -279,26 +283,23 @@ class Session:
         """Starts of every candidate: as scikit-learn draws them, or the best of a contest."""
         run, job = self.run, self.job
         assert run.sample is not None
-        efforts = [effort for effort in job.efforts if effort is not None]
-        sample = Sample(*run.sample.shuffled) if efforts else None
-        if sample is not None and not run.starts:
-            self._compare(sample)
+        if not run.starts and any(job.efforts):
+            self._compare(run.sample)
         for i, (each, effort) in enumerate(zip(job.candidates, job.efforts, strict=True)):
             if i < len(run.starts):
                 continue
             try:
-                if effort is None or sample is None:
-                    rows, weight = run.sample.reservoir
-                    found = own_starts(rows, weight, each, self._random_state)
+                if effort is None:
+                    found = own_starts(*run.sample.known, each, self._random_state)
                     run.facts.append((len(found), "scikit-learn's own, since rows are few"))
                 else:
-                    found = [self._settle(i, sample)]
+                    found = [self._settle(i, effort)]
                 run.starts.append(found)
             except SingularCovarianceError as error:
                 run.starts.append(str(error))
             self.put_down(whole=False)
 
-    def _compare(self, sample: Sample) -> None:
+    def _compare(self, summary: Summary) -> None:
         """Run the contests of all candidates side by side."""
         run, job = self.run, self.job
         if run.contests:
@@ -311,7 +312,7 @@ class Session:
             ]
         else:
             contests = [
-                Contest(each, effort, job.seed, len(sample.rows))
+                Contest(each, effort, job.seed, len(summary.rows))
                 for each, effort in zip(job.candidates, job.efforts, strict=True)
                 if effort is not None
             ]
@@ -321,24 +322,22 @@ class Session:
             self._tell_starts(contests)
             self.put_down(whole=False)
 
+        most = max(contest.effort.most_rows for contest in contests)
+        sample = Sample(*summary.first(most))
         decide(contests, sample, n_threads=self._n_threads, client=self._client, after=after)
         run.facts = [(contest.tried, contest.why) for contest in contests]
         run.contests = [contest.state() for contest in contests]
 
-    def _settle(self, i: int, sample: Sample) -> Mixture:
+    def _settle(self, i: int, effort: Effort) -> Mixture:
         """The champion of a contest, at the top of the sample where that is a part of the rows."""
-        run, job = self.run, self.job
-        effort = job.efforts[i]
-        assert effort is not None
-        mixture = champion(Contest.restored(run.contests[i], job.candidates[i], effort))
-        if not job.partial:
+        run, settings = self.run, self.job.candidates[i]
+        mixture = champion(Contest.restored(run.contests[i], settings, effort))
+        if not self.job.partial:
             return mixture
+        assert run.sample is not None
+        sample = Sample(*run.sample.known)
         return climb_sample(
-            mixture,
-            sample,
-            job.candidates[i],
-            n_threads=self._n_threads,
-            client=self._client,
+            mixture, sample, settings, n_threads=self._n_threads, client=self._client
         )
 
     def _tell_starts(self, contests: Sequence[Contest]) -> None:
@@ -392,15 +391,19 @@ class Session:
             raise DataError(
                 f"{name}: only {summary.n_rows} rows can be read, fewer than n_components = {most}"
             )
+        if self.job.given is None and len(summary.rows) < most:
+            raise DataError(
+                f"{name}: only {len(summary.rows)} rows have a weight above zero, fewer than "
+                f"n_components = {most}"
+            )
 
     def _check_unchanged(self) -> None:
-        """The weighted mean of all rows is in every pass's statistics: it must be pass 0's."""
+        """The weighted mean of all rows comes with the last read: it must be pass 0's."""
         run, source = self.run, self.job.source
         assert run.final is not None
         assert run.overall is not None
         statistics, overall = run.final.training.each[0], run.overall
-        moments = statistics.components
-        seen = moments.weight @ (moments.mean - overall.mean[0]) / moments.weight.sum()
+        seen = run.final.row_mean(overall.mean[0])
         sigma = np.sqrt(overall.scatter[0] / overall.weight[0])
         room = CHANGED_TOLERANCE * sigma + 1e-12 * np.abs(overall.mean[0])
         expected = source.n_samples - sum(stop - start for start, stop in run.skipped)

@@ -33,21 +33,18 @@ def own_starts(
     ------
     SingularCovarianceError
     """
-    given = settings.weights_init, settings.means_init, settings.precisions_init
-    n = 1 if all(value is not None for value in given) else settings.n_init
+    n = 1 if settings.all_given else settings.n_init
     with one_blas_thread():
         return [
             initial_mixture(
                 X,
                 weight,
-                settings.covariance_type,
+                settings.family,
                 settings.n_components,
                 settings.init_params,
-                settings.reg_covar,
                 random_state,
                 weights_init=settings.weights_init,
-                means_init=settings.means_init,
-                precisions_init=settings.precisions_init,
+                given=settings.given,
             )
             for _ in range(n)
         ]
@@ -98,7 +95,7 @@ def climb_sample(
     ------
     SingularCovarianceError
     """
-    rules = Rules(1e-6, 500, settings.reg_covar, accelerate=True, statistical=True)
+    rules = Rules(1e-6, 500, accelerate=True, statistical=True)
     ascent = Ascent(mixture, rules)
     with _reading(sample, n_threads, client) as reader:
         climb([ascent], reader)

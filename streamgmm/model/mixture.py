@@ -8,7 +8,7 @@ log-likelihood, and returns what `m_step` needs to raise F over the parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,161 +16,97 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.kernels.drivers import posterior
-from streamgmm.model.families import FAMILIES, Family, Posterior
-from streamgmm.model.families.base import NO_WEIGHT, Accumulator, Layout, Recipe
-from streamgmm.model.moments import Floats, Moments
-
-LOG_2PI = float(np.log(2 * np.pi))
-FLOAT32_TOLERANCE = 1e-2  # nats: the error of a log-density up to which float32 tiles are used
-SCATTER_TOLERANCE = 1e-9  # relative error of a covariance up to which a scatter is accepted
+from streamgmm.model.components import (
+    NO_WEIGHT,
+    Accumulator,
+    Components,
+    Density,
+    Family,
+    Posterior,
+)
+from streamgmm.model.families import parse_family
+from streamgmm.model.moments import Floats
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A Gaussian mixture: weights (K,), means (K, D), covariances of the family's shape.
+    """Weights (K,) and the components that they weigh."""
 
-    Parameters are float64. `precisions_cholesky` holds the upper triangular A_k with A_k A_kᵀ
-    the precision. Build one with `Mixture.of`, which computes it.
-    """
-
-    family: Family
     weights: Floats
-    means: Floats
-    covariances: Floats
-    precisions_cholesky: Floats
+    components: Components
 
     @classmethod
-    def of(
-        cls, covariance_type: str, weights: Floats, means: Floats, covariances: Floats
-    ) -> Mixture:
-        """A mixture from its parameters; raises SingularCovarianceError.
+    def of(cls, family: Family | str, weights: Floats, *parameters: Floats) -> Mixture:
+        """A mixture of a family from its parameters, in their order.
+
+        Of Gaussians these are means and covariances; raises SingularCovarianceError.
 
         >>> m = Mixture.of("diag", np.ones(1), np.zeros((1, 2)), np.ones((1, 2)))
         >>> round(m.posterior(np.zeros((1, 2))).log_density.item(), 6)
         -1.837877
         """
-        family = FAMILIES[covariance_type]
-        return cls(family, weights, means, covariances, family.precisions_cholesky(covariances))
+        family = parse_family(family)
+        return cls(weights, family.of_parameters(*parameters))
+
+    @property
+    def family(self) -> Family:
+        """The family of the components."""
+        return self.components.family
 
     @property
     def n_components(self) -> int:
         """K."""
-        return int(self.means.shape[0])
+        return self.components.n_components
 
     @property
     def n_features(self) -> int:
         """D."""
-        return int(self.means.shape[1])
+        return self.components.n_features
 
     @property
     def n_parameters(self) -> int:
         """Free parameters."""
-        return self.family.n_parameters(*self.means.shape)
+        return self.family.n_parameters(self.n_components, self.n_features)
 
     @cached_property
-    def log_constants(self) -> Floats:
-        """log π_k - D/2 log 2π + log |A_k| (K,)."""
-        k, d = self.means.shape
-        with np.errstate(divide="ignore"):
-            log_weights = np.log(self.weights)
-        log_det = self.family.log_det(self.precisions_cholesky, k, d)
-        return np.asarray(log_weights - 0.5 * d * LOG_2PI + log_det)
-
-    @cached_property
-    def centre(self) -> Floats:
-        """Mean of the mixture (D,), taken about the first component's so that no digit is lost."""
-        first = self.means[0]
-        return np.asarray(first + self.weights @ (self.means - first) / self.weights.sum())
-
-    @cached_property
-    def float32_error(self) -> float:
-        """Error, in nats, that float32 tiles may leave in the log-density of a typical row.
-
-        Rounding moves a coordinate by about u(|μ - centre| + 3σ), the product with the
-        Cholesky factor adds √D roundings, and a row typically lies √D + 3 from its mean.
-        """
-        k, d = self.means.shape
-        sigma = np.sqrt(self.family.variances(self.covariances, k, d))
-        reach = np.abs(self.means - self.centre) + 3 * sigma
-        moved = self.family.whiten(np.abs(self.precisions_cholesky), reach)
-        norm = np.sqrt(np.einsum("kd,kd->k", moved, moved).max())
-        return float(2.0**-24 * (4 + np.sqrt(d)) * norm * (np.sqrt(d) + 3))
-
-    def tile_dtype(self, X: NDArray[Any], weighted: bool = False) -> np.dtype[Any]:
-        """Precision of the tiles: float32 only for unweighted float32 rows, error permitting."""
-        narrow = X.dtype == np.float32 and not weighted
-        return np.dtype(
-            np.float32 if narrow and self.float32_error <= FLOAT32_TOLERANCE else np.float64
-        )
+    def density(self) -> Density:
+        """The components and their weights, ready for a pass."""
+        return self.components.density(self.weights)
 
     def take(self, components: NDArray[np.intp]) -> Mixture:
         """The mixture of some of its components, their weights scaled to sum to one."""
         weights = self.weights[components] / self.weights[components].sum()
-        tied = self.family.name == "tied"
-        covariances = self.covariances if tied else self.covariances[components]
-        chol = self.precisions_cholesky if tied else self.precisions_cholesky[components]
-        return Mixture(self.family, weights, self.means[components], covariances, chol)
+        return Mixture(weights, self.components.take(components))
 
-    def reseed(
-        self, components: NDArray[np.intp], pool: NDArray[Any], reg_covar: float
-    ) -> Mixture:
+    def reseed(self, components: NDArray[np.intp], pool: NDArray[Any]) -> Mixture:
         """Start components again at the rows of `pool` (m, D) that the mixture finds least likely.
 
-        They take the average covariance of the others and a K-th of the weight each.
+        They get a K-th of the weight each.
         """
         k = self.n_components
         others = np.setdiff1d(np.arange(k), components)
         kept = self.take(others)
         order = np.argsort(kept.posterior(pool).log_density, kind="stable")
-        means = self.means.copy()
-        means[components] = pool[order[: len(components)]]
+        rows = pool[order[: len(components)]]
         weights = np.empty(k)
         weights[others] = kept.weights * (1 - len(components) / k)
         weights[components] = 1 / k
-        covariances = self.covariances.copy()
-        if self.family.name != "tied":
-            covariances[components] = np.tensordot(kept.weights, kept.covariances, 1)
-        return Mixture.of(self.family.name, weights, means, covariances)
-
-    def accumulator(
-        self, X: NDArray[Any], weighted: bool = False, centres: Floats | None = None
-    ) -> Accumulator:
-        """An E-step over rows like `X`, to be added piece by piece: see `e_step`."""
-        dtype = self.tile_dtype(X, weighted)
-        if centres is not None:
-            return Accumulator(self.family.recipe(self, dtype, centres))
-        if dtype not in self._recipes:
-            self._recipes[dtype] = self.family.recipe(self, dtype, None)
-        return Accumulator(self._recipes[dtype])
-
-    @cached_property
-    def _recipes(self) -> dict[np.dtype[Any], Recipe]:
-        """By the dtype of the tiles: blocks are many, and the tables for them the same."""
-        return {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What is sent to others: not the tables, which are larger than what they come from."""
-        return {name: value for name, value in self.__dict__.items() if name != "_recipes"}
+        return Mixture(weights, self.components.reseed(components, rows, self.weights))
 
     def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:
         """Log-densities of rows (n, D), with labels and responsibilities where asked for.
 
         Nats; always computed in float64.
         """
-        n = X.shape[0]
-        layout = Layout(self.n_components, self.n_features, np.dtype(np.float64))
-        out = Posterior(
-            np.empty(n),
-            np.empty(n if labels else 0, np.int32),
-            np.empty((n if resp else 0, self.n_components)),
-        )
-        kind, *model = self.family.posterior_args(self, layout)
-        posterior(
-            kind, X, *model, layout.far, layout.D, layout.T, layout.W, layout.work, layout.rows,
-            out.log_density, out.labels, out.resp,
-        )  # fmt: skip
-        return out
+        return self.density.posterior(X, labels=labels, resp=resp)
+
+    def sample(
+        self, n: int, random_state: np.random.RandomState
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Draw n rows, and the component of each; sorted by component, as in scikit-learn."""
+        counts = random_state.multinomial(n, self.weights)
+        rows = self.components.sample(counts, random_state)
+        return rows, np.repeat(np.arange(self.n_components), counts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,14 +114,14 @@ class Statistics:
     """What an E-step leaves of rows under one mixture; a value that merges.
 
     `n_rows` rows of total `weight`; `log_likelihood` and `entropy` of q in nats, summed over
-    rows by weight; `components` the moments of each component.
+    rows by weight; `components` the statistics of each component.
     """
 
     n_rows: int
     weight: float
     log_likelihood: float
     entropy: float
-    components: Moments
+    components: Any
 
     def merge(self, other: Statistics) -> Statistics:
         """Statistics of both sets of rows."""
@@ -208,6 +144,47 @@ class Statistics:
         )
 
 
+class EStep:
+    """The E-steps of several mixtures over the same rows, which are added piece by piece.
+
+    Parameters
+    ----------
+    mixtures : sequence of (Mixture, ndarray or None)
+        With the points about which `Density.refine` wants the sums, if it does.
+    """
+
+    def __init__(self, mixtures: Sequence[tuple[Mixture, Floats | None]]) -> None:
+        self._mixtures = mixtures
+        self._accumulators: list[Accumulator] = []
+        self._n_rows = 0
+        self._weight = 0.0
+
+    def add(self, X: NDArray[Any], weights: Floats = NO_WEIGHT) -> None:
+        """Add rows X (n, D), float32 or float64, C-contiguous, and weights (n,) or none."""
+        if not self._accumulators:
+            self._open(X, len(weights) > 0)
+        for accumulator in self._accumulators:
+            accumulator.add(X, weights)
+        self._n_rows += len(X)
+        self._weight += float(weights.sum() if len(weights) else len(X))
+
+    def result(self) -> tuple[Statistics, ...]:
+        """Statistics of all rows under each mixture."""
+        if not self._accumulators:
+            self._open(np.empty((0, self._mixtures[0][0].n_features)), False)
+        found = [accumulator.result() for accumulator in self._accumulators]
+        return tuple(
+            Statistics(self._n_rows, self._weight, s.log_likelihood, s.entropy, s.statistics)
+            for s in found
+        )
+
+    def _open(self, like: NDArray[Any], weighted: bool) -> None:
+        self._accumulators = [
+            mixture.density.accumulator(like, weighted, centres)
+            for mixture, centres in self._mixtures
+        ]
+
+
 def e_step(
     mixture: Mixture,
     X: NDArray[Any],
@@ -217,80 +194,27 @@ def e_step(
 ) -> Statistics:
     """Statistics of rows X (n, D), float32 or float64, C-contiguous, under a mixture.
 
-    Scatter is summed about the mixture's means, or about `centres` (K, D) where given: see
-    `scatter_error`.
+    Sums are about what the family prefers, or about `centres` where given: see
+    `Density.refine`.
     """
-    return e_step_pieces(mixture, [(X, sample_weight)], centres=centres)
+    step = EStep([(mixture, centres)])
+    step.add(X, NO_WEIGHT if sample_weight is None else sample_weight)
+    return step.result()[0]
 
 
-def e_step_pieces(
-    mixture: Mixture,
-    pieces: Iterable[tuple[NDArray[Any], Floats | None]],
-    *,
-    centres: Floats | None = None,
-) -> Statistics:
-    """`e_step` over (rows, sample_weight) pieces of one block, held one at a time."""
-    accumulator = None
-    n_rows = 0
-    weight = 0.0
-    for X, sample_weight in pieces:
-        weights = NO_WEIGHT if sample_weight is None else sample_weight
-        if accumulator is None:
-            accumulator = mixture.accumulator(X, sample_weight is not None, centres)
-        accumulator.add(X, weights)
-        n_rows += X.shape[0]
-        weight += float(X.shape[0] if sample_weight is None else weights.sum())
-    if accumulator is None:
-        accumulator = mixture.accumulator(np.empty((0, mixture.n_features)), False, centres)
-    return collect(accumulator, n_rows, weight)
-
-
-def collect(accumulator: Accumulator, n_rows: int, weight: float) -> Statistics:
-    """Statistics of all that was added to an accumulator."""
-    sums = accumulator.result()
-    return Statistics(n_rows, weight, sums.log_likelihood, sums.entropy, sums.moments)
-
-
-def m_step(mixture: Mixture, statistics: Statistics, reg_covar: float = 0.0) -> Mixture:
+def m_step(mixture: Mixture, statistics: Statistics) -> Mixture:
     """The mixture that maximises F given the statistics; raises SingularCovarianceError.
 
-    π_k = N_k / N, μ_k the mean, Σ_k the scatter over N_k plus `reg_covar` on its diagonal. A
-    component without weight keeps its mean and covariance, and its weight becomes zero.
+    π_k = N_k / N. A component without weight stays as it is, and its weight becomes zero.
     """
-    moments = statistics.components
-    family = mixture.family
-    empty = moments.weight <= 0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        covariances = family.maximize(moments, reg_covar)
-    if family.name != "tied":
-        covariances[empty] = mixture.covariances[empty]
-    weights = moments.weight / moments.weight.sum()
-    means = np.where(empty[:, None], mixture.means, moments.mean)
-    return Mixture(family, weights, means, covariances, family.precisions_cholesky(covariances))
+    weight = statistics.components.weight
+    return Mixture(weight / weight.sum(), mixture.components.maximize(statistics.components))
 
 
 def free_energy(mixture: Mixture, statistics: Statistics) -> float:
     """F(q, θ) in nats, summed over rows, of statistics whose q came from another mixture.
 
-    Σ_k {n_k (log π_k - ½ log|2πΣ_k|) - ½ tr Σ_k⁻¹ [S_k + n_k (m_k-μ_k)(m_k-μ_k)ᵀ]} + H
-    (Neal & Hinton 1998).
+    Σ r log π_k p(x | θ_k) + H (Neal & Hinton 1998).
     """
-    moments = statistics.components
-    family, used = mixture.family, moments.weight > 0
-    shift = family.whiten(mixture.precisions_cholesky, moments.mean - mixture.means)
-    linear = moments.weight[used] @ mixture.log_constants[used]
-    offset = moments.weight @ np.einsum("kd,kd->k", shift, shift)
-    spread = family.trace(mixture.precisions_cholesky, moments.scatter)
-    return float(linear - 0.5 * (spread + offset) + statistics.entropy)
-
-
-def scatter_error(mixture: Mixture, updated: Mixture, centres: Floats | None = None) -> float:
-    """Relative error that rounding may have left in the covariances of `updated`.
-
-    Its scatters were summed about `centres` (by default those that the family of `mixture`
-    prefers); what is lost is u times the squared Mahalanobis distance between the two. When the
-    error exceeds `SCATTER_TOLERANCE` the rows are read once more, about the new means.
-    """
-    about = mixture.family.scatter_centres(mixture) if centres is None else centres
-    shift = updated.family.whiten(updated.precisions_cholesky, updated.means - about)
-    return float(2.0**-53 * np.einsum("kd,kd->k", shift, shift).max())
+    expected = mixture.density.expected_log_likelihood(statistics.components)
+    return float(expected + statistics.entropy)

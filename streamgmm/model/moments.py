@@ -7,6 +7,7 @@ standard deviations; moments about their own mean lose none, and merge exactly
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,6 +81,28 @@ class Moments:
     def scale(self, factor: float) -> Moments:
         """The same rows with every weight multiplied by `factor`."""
         return Moments(self.kind, self.weight * factor, self.mean, self.scatter * factor)
+
+    def combine(self, parts: Sequence[Moments], alphas: Floats) -> Moments | None:
+        """Σ_i α_i parts_i as sums about this one's means; None where a weight is not positive."""
+        weight = np.zeros_like(self.weight)
+        first = np.zeros_like(self.mean)
+        second = np.zeros_like(self.scatter)
+        for alpha, part in zip(alphas, parts, strict=True):
+            shift = part.mean - self.mean
+            weight += alpha * part.weight
+            first += alpha * part.weight[:, None] * shift
+            second += alpha * (part.scatter + spread(self.kind, part.weight, shift))
+        if not np.all(weight > 0):
+            return None
+        return Moments.about(self.kind, self.mean, weight, first, second)
+
+    def arrays(self) -> dict[str, Floats]:
+        """What is stored."""
+        return {"weight": self.weight, "mean": self.mean, "scatter": self.scatter}
+
+    def row_mean(self, about: Floats) -> Floats:
+        """Mean of all rows less `about` (D,)."""
+        return np.asarray(self.weight @ (self.mean - about) / self.weight.sum())
 
     @classmethod
     def about(

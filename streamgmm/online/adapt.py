@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import StreamGMMError
-from streamgmm.model.families import FAMILIES
+from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.mixture import Mixture, e_step
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.online.stepwise import (
@@ -106,14 +106,7 @@ def _parts(state: OnlineState) -> tuple[Floats, Floats, Floats]:
 
 def _mixture(settings: OnlineSettings, moments: Moments) -> Mixture:
     """The mixture that statistics give; raises SingularCovarianceError."""
-    share = moments.weight.reshape((-1,) + (1,) * (moments.scatter.ndim - 1))
-    covariances = moments.scatter / share
-    if settings.wide:
-        np.einsum("kdd->kd", covariances)[...] += settings.reg_covar
-    else:
-        covariances += settings.reg_covar
-    weights = moments.weight / moments.weight.sum()
-    return Mixture.of("full" if settings.wide else "diag", weights, moments.mean, covariances)
+    return Mixture(moments.weight / moments.weight.sum(), settings.apart.estimate(moments))
 
 
 def _rebuilt(settings: OnlineSettings, state: OnlineState, moments: Moments) -> OnlineState | None:
@@ -133,9 +126,8 @@ def _gain(settings: OnlineSettings, old: OnlineState, new: OnlineState, X: Float
 
 def _price(settings: OnlineSettings, state: OnlineState) -> float:
     """Nats a row that the parameters of a component cost to estimate, p / 2n."""
-    family = FAMILIES[settings.covariance_type]
-    d = state.n_features
-    p = family.n_parameters(2, d) - family.n_parameters(1, d)
+    covariance, d = COVARIANCES[settings.covariance_type], state.n_features
+    p = covariance.n_parameters(2, d) - covariance.n_parameters(1, d)
     return p / (2.0 * in_effect(settings, state))
 
 
@@ -146,8 +138,8 @@ def _retire(settings: OnlineSettings, state: OnlineState, X: Floats) -> Found | 
     if len(weight) < 2 or weight[k] * in_effect(settings, state) >= state.n_features + 2:
         return None
     rest = np.arange(len(weight)) != k
-    kind = "full" if settings.wide else "diag"
-    new = _rebuilt(settings, state, Moments(kind, weight[rest], mean[rest], scatter[rest]))  # type: ignore[arg-type]
+    kind = settings.apart.covariance.name
+    new = _rebuilt(settings, state, Moments(kind, weight[rest], mean[rest], scatter[rest]))
     if new is None:
         return None
     gain = float(_gain(settings, state, new, X).mean())
@@ -160,7 +152,7 @@ def _merge(settings: OnlineSettings, state: OnlineState, X: Floats) -> Found | N
     n = len(weight)
     if n < 2:
         return None
-    kind: Any = "full" if settings.wide else "diag"
+    kind = settings.apart.covariance.name
 
     def log_det(part: Moments) -> float:
         covariance = part.scatter[0] / part.weight[0]
@@ -209,7 +201,7 @@ def _birth(settings: OnlineSettings, state: OnlineState, rows: Floats, X: Floats
     group = low[np.argsort(apart[near], kind="stable")[: max(d + 2, n_low // 2)]]
     weight, mean, scatter = _parts(state)
     share = len(group) / len(rows)
-    inner: Any = "full" if settings.wide else "diag"
+    inner = settings.apart.covariance.name
     centre = group.mean(axis=0)
     shift = group - centre
     spread = shift.T @ shift if settings.wide else np.sum(shift**2, axis=0)

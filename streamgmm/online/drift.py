@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.kernels import changes
-from streamgmm.model.families.base import Layout
+from streamgmm.model.covariances.base import Layout
 from streamgmm.model.moments import Floats
 
 KINDS = ("likelihood", "occupancy", "means", "covariances", "cusum")

@@ -10,8 +10,9 @@ from scipy.optimize import linear_sum_assignment
 
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.kernels.stepwise import blend
-from streamgmm.model.families import FAMILIES
-from streamgmm.model.families.base import NO_WEIGHT, Layout
+from streamgmm.model.components import NO_WEIGHT
+from streamgmm.model.covariances.base import Layout
+from streamgmm.model.families.gaussian import gaussians
 from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.online.drift import Monitor
@@ -93,32 +94,31 @@ def _values_of(value: Any) -> dict[str, Any]:
 
 def state_of_mixture(settings: OnlineSettings, mixture: Mixture, rows: float) -> OnlineState:
     """Go on from a mixture, which counts as if it had been learned from so many rows."""
-    k, d = mixture.means.shape
     apart = apart_of(settings, mixture)
-    share = mixture.weights.reshape((k,) + (1,) * (apart.covariances.ndim - 1))
-    scatter = apart.covariances * share
+    components = gaussians(apart.components)
+    k, d = components.means.shape
+    share = mixture.weights.reshape((k,) + (1,) * (components.covariances.ndim - 1))
+    scatter = components.covariances * share
     if settings.wide:
         np.einsum("kdd->kd", scatter)[...] -= settings.reg_covar * mixture.weights[:, None]
     else:
         scatter = np.maximum(scatter - settings.reg_covar * mixture.weights[:, None], 0.0)
-    kind = apart.family.name
-    moments = Moments(kind, mixture.weights, mixture.means, scatter)
-    level = float(np.dot(mixture.weights, mixture.log_constants) - 0.5 * d)
+    statistics = settings.apart.statistics(
+        weight=mixture.weights, mean=components.means, scatter=scatter
+    )
+    log_constants = gaussians(mixture.components).density(mixture.weights).log_constants
+    level = float(np.dot(mixture.weights, log_constants) - 0.5 * d)
     state = OnlineState(d, int(rows), float(rows))
-    return from_moments(settings, state, apart, moments, float(rows), level)
+    return from_moments(settings, state, apart, statistics, float(rows), level)
 
 
 def apart_of(settings: OnlineSettings, mixture: Mixture) -> Mixture:
     """The same mixture with a covariance of its own for each component: full, or diagonal."""
-    k, d = mixture.means.shape
-    if settings.wide:
-        covariances = mixture.family.expand(mixture.covariances, k, d)
-    else:
-        covariances = mixture.family.variances(mixture.covariances, k, d)
-    name = "full" if settings.wide else "diag"
-    if name == mixture.family.name:
+    if settings.apart.name == mixture.family.name:
         return mixture
-    return Mixture.of(name, mixture.weights, mixture.means, np.array(covariances))
+    components = gaussians(mixture.components)
+    covariances = components.full_covariances if settings.wide else components.variances
+    return Mixture.of(settings.apart, mixture.weights, components.means, np.array(covariances))
 
 
 def absorb(settings: OnlineSettings, state: OnlineState, statistics: Statistics) -> OnlineState:
@@ -179,7 +179,7 @@ def merge_states(settings: OnlineSettings, a: OnlineState, b: OnlineState) -> On
         )
     share_a, share_b = (_in_effect(settings, state) for state in (a, b))
     order = _match(mixture_of(settings, a), mixture_of(settings, b))
-    kind = FAMILIES["full" if settings.wide else "diag"].name
+    kind = settings.apart.covariance.name
 
     def joined(one: tuple[Floats, Floats, Floats], two: tuple[Floats, Floats, Floats]) -> Moments:
         other = Moments(kind, *(part[order] for part in two))
@@ -209,9 +209,7 @@ def _in_effect(settings: OnlineSettings, state: OnlineState) -> float:
 
 def _match(a: Mixture, b: Mixture) -> Any:
     """For each component of `a`, the one of `b` that is most alike: the least sum of distances."""
-    k, d = a.means.shape
-    shift = a.means[:, None, :] - b.means[None, :, :]
-    spread = a.family.variances(a.covariances, k, d)[:, None] + b.family.variances(
-        b.covariances, k, d
-    )
+    one, two = gaussians(a.components), gaussians(b.components)
+    shift = one.means[:, None, :] - two.means[None, :, :]
+    spread = one.variances[:, None] + two.variances
     return linear_sum_assignment(np.sum(shift**2 / spread, axis=2))[1]

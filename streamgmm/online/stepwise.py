@@ -21,8 +21,10 @@ from sklearn.exceptions import ConvergenceWarning
 from streamgmm.errors import DataError, StreamGMMError
 from streamgmm.fitting.fit import FitSettings, fit
 from streamgmm.kernels import stepwise
-from streamgmm.model.families import FAMILIES, singular
-from streamgmm.model.families.base import NO_WEIGHT, Layout
+from streamgmm.model.components import NO_WEIGHT
+from streamgmm.model.covariances import COVARIANCES, singular
+from streamgmm.model.covariances.base import Layout
+from streamgmm.model.families.gaussian import Gaussian, gaussians
 from streamgmm.model.mixture import Mixture, Statistics, e_step
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.online.drift import Alarm, Monitor, limits_of, watch
@@ -55,7 +57,12 @@ class OnlineSettings:
     @property
     def wide(self) -> bool:
         """Whether scatters are matrices."""
-        return self.covariance_type in ("full", "tied")
+        return COVARIANCES[self.covariance_type].matrices
+
+    @property
+    def apart(self) -> Gaussian:
+        """The family of the same components, each with a covariance of its own."""
+        return Gaussian("full" if self.wide else "diag", self.reg_covar)
 
     @property
     def pooled(self) -> bool:
@@ -191,9 +198,8 @@ def warm_fit(settings: OnlineSettings, state: OnlineState) -> tuple[Mixture, Sta
     source = open_source(rows, sample_weight=held, name="the warm-up")
     how = FitSettings(
         k,
-        settings.covariance_type,
+        Gaussian(settings.covariance_type, settings.reg_covar),
         tol=1e-5,
-        reg_covar=settings.reg_covar,
         max_iter=500,
         n_init=settings.n_init,
         init_params=settings.init_params,
@@ -210,12 +216,9 @@ def begin(settings: OnlineSettings, state: OnlineState) -> OnlineState:
     """End the warm-up: fit its rows, and keep their statistics in their place."""
     mixture, statistics = warm_fit(settings, state)
     level = statistics.log_likelihood / statistics.weight
-    full = FAMILIES["full" if settings.wide else "diag"]
-    k, d = mixture.means.shape
-    covariances = mixture.family.expand(mixture.covariances, k, d)
-    if not settings.wide:
-        covariances = mixture.family.variances(mixture.covariances, k, d)
-    apart = Mixture.of(full.name, mixture.weights, mixture.means, np.array(covariances))
+    held = gaussians(mixture.components)
+    covariances = held.full_covariances if settings.wide else held.variances
+    apart = Mixture.of(settings.apart, mixture.weights, held.means, np.array(covariances))
     rows = np.concatenate([rows for rows, _ in state.waiting])
     weight = np.concatenate([weight for _, weight in state.waiting])
     return from_moments(
@@ -235,7 +238,8 @@ def from_moments(
 
     Both are of the full kind, or of the diagonal one.
     """
-    k, d = mixture.means.shape
+    components = gaussians(mixture.components)
+    k, d = components.means.shape
     layout = Layout(k, d, np.dtype(np.float64))
     total = moments.weight.sum()
     pad = layout.pad_squares if settings.wide else layout.pad_rows
@@ -243,10 +247,10 @@ def from_moments(
         moments.weight / total,
         moments.mean.copy(),
         moments.scatter / total,
-        np.array(mixture.covariances),
-        layout.pad_rows(mixture.means),
-        pad(mixture.precisions_cholesky),
-        mixture.log_constants.copy(),
+        np.array(components.covariances),
+        layout.pad_rows(components.means),
+        pad(components.precisions_cholesky),
+        components.density(mixture.weights).log_constants.copy(),
     )
     maximize(settings, chain, layout.D)
     average = (chain.weight, chain.mean, chain.scatter) if settings.average else None
@@ -304,7 +308,8 @@ def mixture_of(settings: OnlineSettings, state: OnlineState) -> Mixture:
         covariances = covariances[:, 0]
     means = chain.means.reshape(len(chain.weight), -1)[:, :d]
     weights = chain.weight / chain.weight.sum()
-    return Mixture.of(settings.covariance_type, weights, np.array(means), np.array(covariances))
+    family = Gaussian(settings.covariance_type, settings.reg_covar)
+    return Mixture.of(family, weights, np.array(means), np.array(covariances))
 
 
 def gains_of(settings: OnlineSettings, mass: float, masses: Floats) -> tuple[Floats, Floats]:

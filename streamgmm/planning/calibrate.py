@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.model.mixture import Mixture, Statistics, e_step_pieces
+from streamgmm.model.components import Family
+from streamgmm.model.mixture import EStep, Mixture, Statistics
 from streamgmm.passes import one_blas_thread
 from streamgmm.planning.simulate import Rates
 from streamgmm.sources import PIECE_BYTES, Block, Piece, Source
@@ -24,7 +25,7 @@ def calibrate(
     source: Source,
     blocks: Any,
     n_components: int,
-    covariance_type: str,
+    family: Family,
     n_candidates: int = 1,
     n_threads: int = 1,
     clock: Callable[[], float] = time.perf_counter,
@@ -35,7 +36,7 @@ def calibrate(
     ----------
     source : Source
     blocks : sequence of Block
-    n_components, covariance_type, n_candidates
+    n_components, family, n_candidates
         What is computed.
     n_threads : int, default=1
         Threads that do the same work at the same time, since workers on one machine share its
@@ -59,7 +60,7 @@ def calibrate(
     parts = [np.nan_to_num(piece.rows[:most]) for piece in pieces]
     X = parts[0]
     del pieces
-    mixture = _any_mixture(X, n_components, covariance_type)
+    mixture = _any_mixture(X, n_components, family)
     statistics: list[Statistics] = []
 
     def read() -> None:
@@ -67,7 +68,10 @@ def calibrate(
             pass
 
     def compute() -> None:
-        statistics.append(e_step_pieces(mixture, ((rows, None) for rows in parts)))
+        step = EStep([(mixture, None)])
+        for rows in parts:
+            step.add(rows)
+        statistics.extend(step.result())
         del statistics[2:]
 
     with ThreadPoolExecutor(max(1, n_threads)) as pool, one_blas_thread():
@@ -120,18 +124,9 @@ def _fetcher(block: Block, start: int, n_rows: int) -> tuple[int, Callable[[], o
     return int(fetch(start, start + n_rows)), lambda: fetch(start, start + n_rows)
 
 
-def _any_mixture(X: Any, k: int, covariance_type: str) -> Mixture:
-    """Make a mixture for timing: means at random rows, variances of the data."""
+def _any_mixture(X: Any, k: int, family: Family) -> Mixture:
+    """Components of the spread of the rows: each of all rows, with a part of its own."""
     rng = np.random.default_rng(0)
-    d = X.shape[1]
-    rows = X.astype(np.float64)
-    variance = rows.var(axis=0) + 1e-6 * (1 + np.abs(rows).max())
-    means = rows[rng.integers(len(rows), size=k)]
-    means = means + 0.1 * np.sqrt(variance) * rng.standard_normal((k, d))
-    covariances: Any = {
-        "full": np.broadcast_to(np.diag(variance), (k, d, d)).copy(),
-        "tied": np.diag(variance),
-        "diag": np.broadcast_to(variance, (k, d)).copy(),
-        "spherical": np.full(k, variance.mean()),
-    }[covariance_type]
-    return Mixture.of(covariance_type, np.full(k, 1 / k), means, covariances)
+    resp = rng.uniform(size=(len(X), k))
+    statistics = family.begin(X, None, resp / resp.sum(axis=1)[:, None], k)
+    return Mixture(np.full(k, 1 / k), family.estimate(statistics))

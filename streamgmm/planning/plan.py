@@ -19,7 +19,8 @@ from streamgmm.fitting.memory import (
     result_bytes,
 )
 from streamgmm.fitting.settings import FitSettings
-from streamgmm.model.families import FAMILIES
+from streamgmm.model.components import Family
+from streamgmm.model.families import parse_family
 from streamgmm.passes import blocks_in_task, default_threads
 from streamgmm.passes.memory import may_keep, memory_here
 from streamgmm.planning.calibrate import calibrate
@@ -37,6 +38,7 @@ class Plan:
         The data.
     n_rows, n_features, n_components, n_candidates : int
     covariance_type : str
+        Name of the family.
     n_bytes, stored_bytes : int
         Of all rows, decoded; and in the store, estimated from the rows that were read.
     n_blocks, block_bytes, n_tasks : int
@@ -58,6 +60,8 @@ class Plan:
     later : Projection
         Of one full pass over cached rows; without a cache the same as `projection`.
     advice : tuple of str
+    lighter : str
+        What to ask for instead where memory is short; empty if there is nothing.
     """
 
     name: str
@@ -81,6 +85,7 @@ class Plan:
     later: Projection
     advice: tuple[str, ...] = ()
     kept_bytes: int = 0
+    lighter: str = ""
 
     @property
     def demand(self) -> Demand:
@@ -139,7 +144,7 @@ class Plan:
 def plan(
     source: Source,
     n_components: int,
-    covariance_type: str = "full",
+    family: Family | str = "full",
     *,
     workers: int | None = None,
     worker_memory: int | str | None = None,
@@ -161,7 +166,8 @@ def plan(
     ----------
     source : Source
     n_components : int
-    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+    family : Family or str, default="full"
+        Of the components: one of ``streamgmm.model.families.FAMILIES``, or its name.
     workers : int, optional
         Workers of one thread each on a Dask cluster; by default there is no cluster, and
         passes run on threads of this process.
@@ -209,18 +215,19 @@ def plan(
     """
     memory = _parse(worker_memory, "worker_memory")
     bandwidth = _parse(store_bandwidth, "store_bandwidth")
-    _check_settings(n_components, covariance_type, workers, processors, n_candidates)
+    family = parse_family(family)
+    _check_settings(n_components, workers, processors, n_candidates)
     blocks = source.blocks(parse_block_size(block_size, source))
     n_threads = min(default_threads(), len(blocks))
     stored = 0
     if rates is None:
         at_once = n_threads if workers is None else min(workers, default_threads())
         rates, stored = calibrate(
-            source, blocks, n_components, covariance_type, n_candidates, max(1, at_once)
+            source, blocks, n_components, family, n_candidates, max(1, at_once)
         )
     if bandwidth:
         rates = Rates(**{**asdict(rates), "store": float(bandwidth)})
-    result = result_bytes(n_components, source.n_features, covariance_type, n_candidates)
+    result = result_bytes(n_components, source.n_features, family, n_candidates)
     row_bytes = source.n_features * source.dtype.itemsize
     kept = kept_bytes(source, blocks) if cache else 0
     if not may_keep(kept, memory_here() if workers is None else workers * (memory or 0)):
@@ -237,7 +244,7 @@ def plan(
     if kept:
         load, computing = replace(load, stored_bytes=0), replace(rates, read=0.0, decode=0.0)
         later = project(load, computing, workers or 0, processors=processors)
-    each = FitSettings(n_components, covariance_type, algorithm=algorithm)  # type: ignore[arg-type]
+    each = FitSettings(n_components, family, algorithm=algorithm)  # type: ignore[arg-type]
     peak, client = peaks(source, blocks, [each] * n_candidates)
     if workers is None:
         peak = client + n_threads * (pieces_held(blocks, source) + RESULTS_HELD * result // 2)
@@ -246,10 +253,11 @@ def plan(
     held = kept if workers is None else min(kept, 2 * kept // workers)
     found = Plan(
         source.name, source.n_samples, source.n_features, n_components, n_candidates,
-        covariance_type, source.nbytes, stored or source.nbytes, len(blocks),
+        family.name, source.nbytes, stored or source.nbytes, len(blocks),
         max(block.n_rows for block in blocks) * row_bytes, load.n_tasks if workers else 0,
         result, workers or 0, memory or 0, peak + held, client, rates, projection, later,
         tuple(_advise(load, rates, workers or 0, projection, row_bytes)), kept,
+        family.lighter,
     )  # fmt: skip
     if check and memory:  # the cache does not count: it is small, and Dask can spill it to disk
         check_memory(replace(found, worker_peak=peak).demand)
@@ -284,15 +292,10 @@ def _advise(
 
 def _check_settings(
     n_components: int,
-    covariance_type: str,
     workers: int | None,
     processors: float | None,
     n_candidates: int,
 ) -> None:
-    if covariance_type not in FAMILIES:
-        raise ParameterError(
-            f"covariance_type={covariance_type!r} must be one of {', '.join(FAMILIES)}"
-        )
     for name, value in (("n_components", n_components), ("n_candidates", n_candidates)):
         if value < 1:
             raise ParameterError(f"{name}={value} must be 1 or more")

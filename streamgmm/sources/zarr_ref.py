@@ -82,7 +82,7 @@ class ZarrRef:
     def _get(self, selection: tuple[slice, ...]) -> NDArray[Any]:
         array = self.array
         if self.local:
-            return np.asarray(run_here(lambda: _asynchronous(array).getitem(selection)))
+            return np.asarray(run_here(lambda: array.async_array.getitem(selection)))
         return np.asarray(array[selection])
 
     def _name_chunk(self, start: int, stop: int, error: Exception) -> None:
@@ -172,11 +172,6 @@ class ZarrRef:
                 f"but {here.shape} {here.dtype} on this worker; {advice}"
             )
         _seen.add(self.token)
-
-
-def _asynchronous(array: zarr.Array[Any]) -> Any:
-    """Give the asynchronous side of an array; before Zarr 3.1 it had no public name."""
-    return getattr(array, "async_array", None) or array._async_array
 
 
 def describe(error: BaseException) -> str:

@@ -9,6 +9,7 @@ killed, or a disk that fills, leaves the old model. If there was none, it leaves
 marked as unfinished. This holds on file systems and in object stores.
 """
 
+from streamgmm.storage.mixture import load_mixture, save_mixture
 from streamgmm.storage.model import StoredModel, check_free, is_model, load_group, save_model
 from streamgmm.storage.values import Packed, is_numeric
 
@@ -19,5 +20,7 @@ __all__ = [
     "is_model",
     "is_numeric",
     "load_group",
+    "load_mixture",
+    "save_mixture",
     "save_model",
 ]

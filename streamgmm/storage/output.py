@@ -171,8 +171,7 @@ def create_output(
         attributes=attributes,
         zarr_format=3,
     )
-    inner = template.async_array
-    array = zarr.Array(zarr.AsyncArray(inner.metadata, place, inner.config))
+    array = zarr.Array(zarr.AsyncArray(template.async_array.metadata, place))
     output = Output(array, name, uuid.uuid4().hex)
     mark = {"streamgmm": {"unfinished": True, "token": output.token}}
     root = {"zarr_format": 3, "node_type": "group", "attributes": mark}

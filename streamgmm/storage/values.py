@@ -11,7 +11,7 @@ JSON has no word for NaN, tuples or arrays. Each is written as an object of one 
 ``{"packed": {…}}``       a value whose arrays are stored as one for each dtype
 ``{"shared": …}``         a value in a table beside this one
 ``{"random_state": {…}}`` the state of a ``numpy.random.RandomState``
-``{<name>: {…}}``         a type in `TYPES`, by its fields
+``{<name>: {…}}``         a type of our own, by its fields
 ========================= =========================================================
 
 Nothing is pickled, and decoding runs no code of the file's.
@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import ModelFileError, ParameterError
-from streamgmm.model.families import FAMILIES
+from streamgmm.model.components import ComponentStatistics
+from streamgmm.model.families import parse_family, settings_of
 from streamgmm.model.mixture import Mixture, Statistics
-from streamgmm.model.moments import Moments
 
 Array = NDArray[Any]
 Put = Callable[[str, Array], Any]
@@ -50,13 +50,17 @@ class ValueType:
     together: Callable[[dict[str, Any]], Any]
 
 
-def _moments_apart(moments: Moments) -> dict[str, Any]:
-    return {each.name: getattr(moments, each.name) for each in fields(moments)}
+def _parts_apart(parts: ComponentStatistics) -> dict[str, Any]:
+    return {"kind": parts.kind, **parts.arrays()}
+
+
+def _parts_together(found: dict[str, Any]) -> ComponentStatistics:
+    return parse_family(found.pop("kind")).statistics(**found)
 
 
 def _statistics_apart(statistics: Statistics) -> dict[str, Any]:
     found = {each.name: getattr(statistics, each.name) for each in fields(statistics)}
-    parts = _moments_apart(found.pop("components"))
+    parts = _parts_apart(found.pop("components"))
     return found | {f"component_{name}": value for name, value in parts.items()}
 
 
@@ -64,25 +68,40 @@ def _statistics_together(found: dict[str, Any]) -> Statistics:
     prefix = "component_"
     parts = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
     rest = {k: v for k, v in found.items() if not k.startswith(prefix)}
-    return Statistics(**rest, components=Moments(**parts))
+    return Statistics(**rest, components=_parts_together(parts))
 
 
 def _mixture_apart(mixture: Mixture) -> dict[str, Any]:
-    found = {each.name: getattr(mixture, each.name) for each in fields(mixture)}
-    return found | {"family": mixture.family.name}
+    family = mixture.family
+    named = {"family": family.name, "settings": settings_of(family), "weights": mixture.weights}
+    return named | mixture.components.arrays()
 
 
-TYPES: dict[type, tuple[str, ValueType]] = {
-    Moments: ("moments", ValueType(_moments_apart, lambda found: Moments(**found))),
-    Statistics: ("statistics", ValueType(_statistics_apart, _statistics_together)),
-    Mixture: (
-        "mixture",
-        ValueType(_mixture_apart, lambda f: Mixture(**f | {"family": FAMILIES[f["family"]]})),
-    ),
+def _mixture_together(found: dict[str, Any]) -> Mixture:
+    family = parse_family(found.pop("family"), found.pop("settings"))
+    return Mixture(found.pop("weights"), family.components(**found))
+
+
+COMPONENTS = ValueType(_parts_apart, _parts_together)
+"""Statistics of components, of whatever family."""
+
+STATISTICS = ValueType(_statistics_apart, _statistics_together)
+
+_TYPES: dict[str, ValueType] = {
+    "components": COMPONENTS,
+    "statistics": STATISTICS,
+    "mixture": ValueType(_mixture_apart, _mixture_together),
 }
-"""The types of our own that may be saved, each by the name it has on disk."""
+"""The types of our own that may be saved, by the name they have on disk."""
 
-_BY_NAME = dict(TYPES.values())
+
+def _type_of(value: object) -> str | None:
+    """The name on disk of a type of our own."""
+    if isinstance(value, Statistics):
+        return "statistics"
+    if isinstance(value, Mixture):
+        return "mixture"
+    return "components" if hasattr(value, "arrays") and hasattr(value, "kind") else None
 
 
 class Packer:
@@ -131,12 +150,12 @@ def encode(name: str, value: Any, put: Put, share: Share | None = None) -> Any:
         What errors call it; arrays inside are ``name/key``.
     value : object
         None, bool, int, float, str, a path, an array of numbers or strings, a `RandomState`, a
-        type in `TYPES`, or a list, tuple, dict or `Packed` of these.
+        type of our own, or a list, tuple, dict or `Packed` of these.
     put : callable
         Called with the name and the array; what it gives, which is JSON, is `decode`'s `get`
         called with.
     share : callable, optional
-        Called with each value of a type in `TYPES`, which it puts into a table; gives its index
+        Called with each value of a type of our own, which it puts into a table; gives its index
         there. By default such values are encoded in place.
 
     Raises
@@ -168,11 +187,10 @@ def encode(name: str, value: Any, put: Put, share: Share | None = None) -> Any:
         return items if isinstance(value, list) else {"tuple": items}
     if isinstance(value, Mapping) and all(isinstance(k, str) and k.isidentifier() for k in value):
         return {"dict": _encode_fields(name, value, put, share)}
-    if type(value) in TYPES and share is not None:
-        return {"shared": share(value)}
-    if type(value) in TYPES:
-        kind, how = TYPES[type(value)]
-        return {kind: _encode_fields(name, how.apart(value), put)}
+    if (kind := _type_of(value)) is not None:
+        if share is not None:
+            return {"shared": share(value)}
+        return {kind: _encode_fields(name, _TYPES[kind].apart(value), put)}
     if isinstance(value, Packed):
         packer = Packer()
         inner = encode(name, value.value, lambda _, array: packer.put(array))
@@ -212,6 +230,8 @@ def decode(value: Any, get: Get, shared: Sequence[Any] = ()) -> Any:
     ------
     ModelFileError
         If a kind of value is not known.
+    ParameterError
+        If a family is not known to this installation.
 
     Examples
     --------
@@ -240,7 +260,7 @@ def decode(value: Any, get: Get, shared: Sequence[Any] = ()) -> Any:
     if kind == "packed":
         flat = {dtype: decode(item, get) for dtype, item in inner["arrays"].items()}
         return decode(inner["value"], lambda at: take(flat[at[0]], *at[1:]))
-    if kind != "dict" and kind not in _BY_NAME:
+    if kind != "dict" and kind not in _TYPES:
         raise ModelFileError(f"a value of unknown kind '{kind}'")
     found = {key: decode(item, get, shared) for key, item in inner.items()}
-    return found if kind == "dict" else _BY_NAME[kind].together(found)
+    return found if kind == "dict" else _TYPES[kind].together(found)

@@ -22,29 +22,40 @@ def model(**given):
     return GaussianMixture(2, random_state=0, block_size=6000, tol=1e-5, n_jobs=1, **given)
 
 
-@pytest.mark.parametrize("algorithm", ["em", "incremental"])
-def test_the_log_has_a_line_an_iteration(algorithm, caplog):
+@pytest.mark.parametrize(("algorithm", "starts"), [("em", 1), ("incremental", 2)])
+def test_the_log_has_a_line_an_iteration(algorithm, starts, caplog):
     with caplog.at_level(logging.INFO, "streamgmm"):
         fitted = model(algorithm=algorithm).fit(X)
     events = [record.event for record in caplog.records]
     assert [e["stage"] for e in events] == ["sample", *["em"] * (len(events) - 2), "score"]
     assert all(set(event) == set(FACTS) for event in events)
-    ours = [e for e in events if e["stage"] == "em"]
-    bounds = [e["lower_bound"] for e in ours if e["candidate"] == 0]
-    assert fitted.lower_bounds_ == bounds or algorithm == "incremental"
-    late = [e for e in ours if e["iteration"] > 3]
-    assert all(e["gap"] >= 0 and e["rows_per_second"] > 0 for e in late)
-    assert ours[-1]["finished"]
-    assert ours[-1]["seconds_left"] == 0
-    line = r"iteration 4: log-likelihood -\d\.\d{6} a row, change \+\d\.\de-\d\d, gap .* rows/s, "
-    assert any(re.match(line, record.getMessage()) for record in caplog.records)
+    said = r"iteration (\d+)(?: of start (\d))?: log-likelihood (-\d\.\d{6}) a row"
+    more = r", change \+\d\.\de-\d\d, gap \d\.\de-\d\d, [\d,]+ rows/s, \d+\.\d s, about \d+ s left"
+    told = [[] for _ in range(starts)]
+    for record in caplog.records[1:-1]:
+        event, message = record.event, record.getMessage()
+        told[event["candidate"]].append(event)
+        iteration, start, bound = re.match(said, message).groups()
+        assert (int(iteration), int(start or 0)) == (event["iteration"], event["candidate"])
+        assert bound == f"{event['lower_bound']:.6f}"
+        assert event["iteration"] < 3 or re.fullmatch(said + more, message)
+    bounds = [[event["lower_bound"] for event in climb] for climb in told]
+    assert fitted.lower_bounds_ in bounds
+    assert fitted.lower_bounds_[-1] == pytest.approx(max(b[-1] for b in bounds), abs=1e-8)
+    assert len(fitted.lower_bounds_) == fitted.n_iter_ > 5
+    for climb, reached in zip(told, bounds, strict=True):
+        assert [event["iteration"] for event in climb] == [*range(1, len(climb) + 1)]
+        assert [event["change"] for event in climb] == [np.inf, *np.diff(reached)]
+        assert all(0 <= e["gap"] < 1 and e["rows_per_second"] > 0 for e in climb[2:])
+        assert [event["finished"] for event in climb] == [False] * (len(climb) - 1) + [True]
+        assert climb[-1]["seconds_left"] == 0
 
 
 @pytest.mark.filterwarnings("ignore:Best performing")
 def test_nothing_is_logged_of_climbs_on_the_sample(caplog):
     with caplog.at_level(logging.INFO, "streamgmm"):
         model(algorithm="incremental", max_iter=1).fit(X)
-    assert sum(record.name == "streamgmm" for record in caplog.records) <= 4
+    assert [record.event["stage"] for record in caplog.records] == ["sample", "em", "em", "score"]
 
 
 def test_going_on_from_a_checkpoint_is_told(caplog, tmp_path):
@@ -79,7 +90,8 @@ def test_lines_of_json_and_a_checkpoint_from_the_command_line(tmp_path, capsys):
     assert main(command) == 0
     printed = capsys.readouterr()
     assert "going on from the checkpoint" in printed.err
-    assert "iteration" not in [json.loads(line).get("stage") for line in printed.err.splitlines()]
+    events = [json.loads(line) for line in printed.err.splitlines()]
+    assert not [event for event in events if "stage" in event]  # nothing was read
     again = json.loads(printed.out)
     assert again["components"] == first["components"]
     command[command.index("-k") + 1] = "3"

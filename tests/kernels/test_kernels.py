@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from streamgmm.kernels import elementary, normalisation, tiles, vectors
 from streamgmm.kernels.compiled import compiled
 from streamgmm.kernels.drivers import scratch_sizes
-from streamgmm.model.families.base import Layout
+from streamgmm.model.covariances.base import Layout
 
 
 @njit

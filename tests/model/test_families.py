@@ -7,17 +7,18 @@ from scipy.special import log_softmax
 from scipy.stats import multivariate_normal
 
 from streamgmm.errors import SingularCovarianceError
-from streamgmm.model.families import FAMILIES
-from streamgmm.model.mixture import Mixture, e_step, free_energy, m_step
-from tests.mixtures import TYPES, covariances_of, draw, em_step, random_mixture
+from streamgmm.model.covariances import COVARIANCES
+from streamgmm.model.families import Gaussian
+from streamgmm.model.mixture import e_step, free_energy, m_step
+from tests.mixtures import TYPES, covariances_of, draw, em_step, gaussian_mixture, random_mixture
 
 K, D = 3, 5
 
 
 def log_resp(mixture, X):
     """By the definition."""
-    full = mixture.family.expand(mixture.covariances, K, D)
-    parts = zip(mixture.weights, mixture.means, full, strict=True)
+    full = mixture.components.full_covariances
+    parts = zip(mixture.weights, mixture.components.means, full, strict=True)
     log_prob = np.stack(
         [np.log(w) + multivariate_normal(m, c).logpdf(X) for w, m, c in parts], axis=1
     )
@@ -47,8 +48,8 @@ def test_the_likelihood_never_falls_and_f_plus_kl_is_the_log_likelihood(kind):
 
 def test_log_density_is_that_of_the_expanded_covariance(kind):
     mixture = random_mixture(kind, K, D, 3)
-    full = mixture.family.expand(mixture.covariances, K, D)
-    same = Mixture.of("full", mixture.weights, mixture.means, np.array(full))
+    full = mixture.components.full_covariances
+    same = gaussian_mixture("full", mixture.weights, mixture.components.means, np.array(full))
     X = draw(mixture, 100)
     a, b = (m.posterior(X, labels=True, resp=True) for m in (mixture, same))
     assert_allclose(a.log_density, b.log_density, rtol=1e-12)
@@ -61,8 +62,10 @@ def test_a_larger_family_started_from_a_smaller_one_takes_the_same_e_step():
     small = random_mixture("spherical", K, D, 5)
     weight = e_step(small, X).components.weight
     for kind in ("diag", "full"):
-        full = np.array(small.family.expand(small.covariances, K, D))
-        large = Mixture.of(kind, small.weights, small.means, covariances_of(kind, full))
+        full = np.array(small.components.full_covariances)
+        large = gaussian_mixture(
+            kind, small.weights, small.components.means, covariances_of(kind, full)
+        )
         assert_allclose(e_step(large, X).components.weight, weight, rtol=1e-10)
         # The M-step over the larger set of covariances cannot end lower.
         assert free_energy(m_step(large, e_step(large, X)), e_step(large, X)) >= free_energy(
@@ -74,8 +77,10 @@ def test_one_component_gives_the_moments_of_the_data(kind):
     X = draw(random_mixture("full", 2, D, 6), 400)
     mixture = em_step(random_mixture(kind, 1, D, 7), X)[1]
     full = np.cov(X.T, bias=True)[None]
-    assert_allclose(mixture.means[0], X.mean(axis=0), rtol=1e-12)
-    assert_allclose(mixture.covariances, covariances_of(kind, full), rtol=1e-10, atol=1e-12)
+    assert_allclose(mixture.components.means[0], X.mean(axis=0), rtol=1e-12)
+    assert_allclose(
+        mixture.components.covariances, covariances_of(kind, full), rtol=1e-10, atol=1e-12
+    )
 
 
 def test_a_single_feature_is_the_same_in_every_family():
@@ -89,28 +94,28 @@ def test_a_single_feature_is_the_same_in_every_family():
     [("full", 3 * 20 + 2), ("tied", 15 + 15 + 2), ("diag", 30 + 2), ("spherical", 18 + 2)],
 )
 def test_free_parameters(kind, count):
-    assert FAMILIES[kind].n_parameters(3, 5) == count
+    assert COVARIANCES[kind].n_parameters(3, 5) == count
     assert random_mixture(kind, 3, 5).n_parameters == count
 
 
 def test_reg_covar_is_added_to_the_diagonal(kind):
     X = draw(random_mixture("full", K, D, 10), 200)
     mixture = random_mixture(kind, K, D, 11)
-    statistics = e_step(mixture, X)
-    plain, ridge = (m_step(mixture, statistics, r) for r in (0.0, 0.5))
-    full = [m.family.expand(m.covariances, K, D) for m in (plain, ridge)]
+    statistics = e_step(mixture, X).components
+    plain, ridge = (Gaussian(kind, r).estimate(statistics) for r in (0.0, 0.5))
+    full = [m.full_covariances for m in (plain, ridge)]
     assert_allclose(full[1] - full[0], np.broadcast_to(0.5 * np.eye(D), (K, D, D)), atol=1e-12)
 
 
 def test_shapes_and_variances(kind):
-    mixture = random_mixture(kind, K, D)
-    family = mixture.family
-    assert mixture.covariances.shape == family.covariance_shape(K, D)
-    full = family.expand(mixture.covariances, K, D)
+    components = random_mixture(kind, K, D).components
+    shape = components.covariance
+    assert components.covariances.shape == shape.covariance_shape(K, D)
+    full = components.full_covariances
     assert full.shape == (K, D, D)
-    assert_array_equal(family.variances(mixture.covariances, K, D), np.einsum("kdd->kd", full))
+    assert_array_equal(components.variances, np.einsum("kdd->kd", full))
     assert_allclose(
-        family.log_det(mixture.precisions_cholesky, K, D),
+        shape.log_det(components.precisions_cholesky, K, D),
         -0.5 * np.linalg.slogdet(full)[1],
         rtol=1e-12,
     )
@@ -119,7 +124,7 @@ def test_shapes_and_variances(kind):
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
 def test_a_covariance_that_is_not_positive_definite_is_named(kind, bad):
     good = random_mixture(kind, K, D)
-    covariances = good.covariances.copy()
+    covariances = good.components.covariances.copy()
     if kind in {"full", "diag"}:
         covariances[1] *= bad
     elif kind == "tied":
@@ -128,14 +133,14 @@ def test_a_covariance_that_is_not_positive_definite_is_named(kind, bad):
         covariances[1] = bad
     which = 0 if kind == "tied" else 1
     with np.errstate(invalid="ignore"), pytest.raises(SingularCovarianceError, match=f": {which}"):
-        Mixture.of(kind, good.weights, good.means, covariances)
+        gaussian_mixture(kind, good.weights, good.components.means, covariances)
 
 
 def test_sums_about_other_centres_give_the_same_moments(kind):
     X = draw(random_mixture("full", K, D, 12), 300)
     mixture = random_mixture(kind, K, D, 13)
     here = e_step(mixture, X).components
-    there = e_step(mixture, X, centres=mixture.means + 0.3).components
+    there = e_step(mixture, X, centres=mixture.components.means + 0.3).components
     assert_allclose(here.weight, there.weight, rtol=1e-12)
     assert_allclose(here.mean, there.mean, rtol=1e-10)
     assert_allclose(here.scatter, there.scatter, rtol=1e-9, atol=1e-9)

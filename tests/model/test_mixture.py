@@ -11,15 +11,22 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from streamgmm.model.mixture import (
-    Mixture,
+    EStep,
     Statistics,
     e_step,
-    e_step_pieces,
     free_energy,
     m_step,
-    scatter_error,
 )
-from tests.mixtures import TYPES, assert_close, covariances_of, draw, em_step, random_mixture
+from tests.mixtures import (
+    TYPES,
+    assert_close,
+    covariances_of,
+    draw,
+    em_step,
+    gaussian_mixture,
+    random_mixture,
+    step_error,
+)
 
 kinds = st.sampled_from(TYPES)
 seeds = st.integers(0, 10_000)
@@ -41,12 +48,15 @@ def test_any_chunking_gives_the_pooled_statistics(kind, seed, k, d, sizes):
     X = draw(random_mixture("full", k, d, seed + 1), sum(sizes) + 1, seed)
     parts = np.split(X, np.cumsum(sizes))
     pooled = e_step(mixture, X)
-    merged = e_step_pieces(mixture, [])
+    merged = EStep([(mixture, None)]).result()[0]
     for part in parts:
         merged = merged.merge(e_step(mixture, part))
     assert merged.n_rows == X.shape[0]
     assert_close(merged, pooled)
-    assert_close(e_step_pieces(mixture, [(part, None) for part in parts]), pooled)
+    step = EStep([(mixture, None)])
+    for part in parts:
+        step.add(part)
+    assert_close(step.result()[0], pooled)
 
 
 @given(kinds, seeds, st.integers(1, 4), st.integers(1, 6))
@@ -64,8 +74,8 @@ def test_integer_weights_are_repeated_rows_and_zero_weights_absent_ones(kind, se
 @settings(max_examples=20, deadline=None)
 def test_components_have_no_order(kind, seed, order):
     a = random_mixture(kind, 4, 3, seed)
-    covariances = a.covariances if kind == "tied" else a.covariances[order]
-    b = Mixture.of(kind, a.weights[order], a.means[order], covariances)
+    covariances = a.components.covariances if kind == "tied" else a.components.covariances[order]
+    b = gaussian_mixture(kind, a.weights[order], a.components.means[order], covariances)
     X = draw(random_mixture("full", 4, 3, seed + 1), 100, seed)
     p, q = e_step(a, X), e_step(b, X)
     assert_allclose(p.log_likelihood, q.log_likelihood, rtol=1e-12)
@@ -108,8 +118,8 @@ def test_free_energy_of_the_e_step_is_the_log_likelihood(kind):
 
 
 def sklearn_from(mixture, n_iter, reg_covar):
-    k, d = mixture.means.shape
-    full = np.array(mixture.family.expand(mixture.covariances, k, d))
+    k = mixture.n_components
+    full = np.array(mixture.components.full_covariances)
     precisions = np.linalg.inv(full)
     precisions = {
         "full": precisions,
@@ -124,7 +134,7 @@ def sklearn_from(mixture, n_iter, reg_covar):
         tol=0.0,
         reg_covar=reg_covar,
         weights_init=mixture.weights,
-        means_init=mixture.means,
+        means_init=mixture.components.means,
         precisions_init=precisions,
     )
 
@@ -143,9 +153,11 @@ def test_agrees_with_scikit_learn_after_fifty_iterations(kind, d):
         mixture = em_step(mixture, X, reg_covar=1e-6)[1]
     assert_allclose(mixture.weights, oracle.weights_, rtol=1e-9)
     scale = np.abs(oracle.means_).max()
-    assert_allclose(mixture.means, oracle.means_, rtol=1e-9, atol=1e-9 * scale)
+    assert_allclose(mixture.components.means, oracle.means_, rtol=1e-9, atol=1e-9 * scale)
     scale = np.abs(oracle.covariances_).max()
-    assert_allclose(mixture.covariances, oracle.covariances_, rtol=1e-9, atol=1e-9 * scale)
+    assert_allclose(
+        mixture.components.covariances, oracle.covariances_, rtol=1e-9, atol=1e-9 * scale
+    )
     ours = mixture.posterior(X, labels=True, resp=True)
     assert_allclose(ours.log_density, oracle.score_samples(X), rtol=1e-9)
     assert_allclose(ours.resp, oracle.predict_proba(X), rtol=1e-6, atol=1e-9)
@@ -171,7 +183,7 @@ def test_iris(kind, k, expected):
     groups = species if k == 3 else np.minimum(species, k - 1)
     means = np.array([X[groups == j].mean(axis=0) for j in range(k)])
     full = np.stack([np.cov(X[groups == j].T, bias=True) for j in range(k)])
-    mixture = Mixture.of(kind, np.full(k, 1 / k), means, covariances_of(kind, full))
+    mixture = gaussian_mixture(kind, np.full(k, 1 / k), means, covariances_of(kind, full))
     before = -np.inf
     for _ in range(3000):
         statistics, mixture = em_step(mixture, X)
@@ -194,7 +206,7 @@ def test_two_unit_blobs_far_from_the_origin(kind, dtype, offset):
     start = np.quantile(X, [0.1, 0.9], axis=0).astype(float)
     wide = {"full": np.eye(3), "tied": np.eye(3), "diag": np.ones(3), "spherical": 1.0}[kind]
     covariances = 9.0 * (np.asarray(wide) if kind == "tied" else np.stack([wide, wide]))
-    mixture = Mixture.of(kind, np.array([0.5, 0.5]), start, covariances)
+    mixture = gaussian_mixture(kind, np.array([0.5, 0.5]), start, covariances)
     for _ in range(60):
         mixture = em_step(mixture, X, reg_covar=0.0)[1]
     resp = mixture.posterior(X, resp=True).resp
@@ -203,9 +215,9 @@ def test_two_unit_blobs_far_from_the_origin(kind, dtype, offset):
         mean = r @ exact
         gap = exact - mean
         covariance = gap.T @ (gap * r[:, None])
-        ours = mixture.family.expand(mixture.covariances, 2, 3)[k]
+        ours = mixture.components.full_covariances[k]
         assert_allclose(
-            mixture.means[k] - offset, mean, atol=1e-6 if dtype == np.float64 else 1e-3
+            mixture.components.means[k] - offset, mean, atol=1e-6 if dtype == np.float64 else 1e-3
         )
         if kind == "full":
             assert_allclose(ours, covariance, atol=1e-6 if dtype == np.float64 else 1e-4)
@@ -217,10 +229,10 @@ def test_five_hundred_features(kind):
     truth = random_mixture("spherical", 4, 500, 1, spread=1.0)
     X = draw(truth, 80)
     mixture = random_mixture(kind, 4, 500, 1, spread=1.0)
-    full = mixture.family.expand(mixture.covariances, 4, 500)
+    full = mixture.components.full_covariances
     log_prob = np.empty((80, 4))
     for k in range(4):
-        gap = X - mixture.means[k]
+        gap = X - mixture.components.means[k]
         log_det = np.linalg.slogdet(full[k])[1]
         q = np.einsum("nd,nd->n", gap, np.linalg.solve(full[k], gap.T).T)
         log_prob[:, k] = np.log(mixture.weights[k]) - 0.5 * (q + log_det + 500 * np.log(2 * np.pi))
@@ -261,7 +273,10 @@ def test_weights_of_nothing_and_next_to_nothing(kind):
         tiny.components.scatter * 1e300, plain.components.scatter, rtol=1e-6, atol=1e-9
     )
     assert_allclose(
-        m_step(mixture, tiny).covariances, m_step(mixture, plain).covariances, rtol=1e-6, atol=1e-9
+        m_step(mixture, tiny).components.covariances,
+        m_step(mixture, plain).components.covariances,
+        rtol=1e-6,
+        atol=1e-9,
     )
     mixed = np.where(np.arange(200) < 100, 1.0, 1e-300)
     assert_close(e_step(mixture, X, mixed).merge(Statistics(0, 0, 0, 0, nothing.components)),
@@ -282,14 +297,16 @@ def test_a_row_that_is_not_finite_shows_in_the_log_likelihood(kind, value, dtype
 
 def test_a_component_of_weight_zero_keeps_what_it_was(kind):
     full = random_mixture(kind, 3, 4, 1)
-    mixture = Mixture.of(kind, np.array([0.5, 0.0, 0.5]), full.means, full.covariances)
+    mixture = gaussian_mixture(
+        kind, np.array([0.5, 0.0, 0.5]), full.components.means, full.components.covariances
+    )
     X = draw(mixture, 300)
     statistics, updated = em_step(mixture, X)
     assert statistics.components.weight[1] == 0
     assert updated.weights[1] == 0
-    assert_array_equal(updated.means[1], mixture.means[1])
+    assert_array_equal(updated.components.means[1], mixture.components.means[1])
     if kind != "tied":
-        assert_array_equal(updated.covariances[1], mixture.covariances[1])
+        assert_array_equal(updated.components.covariances[1], mixture.components.covariances[1])
     assert_allclose(free_energy(mixture, statistics), statistics.log_likelihood, rtol=1e-9)
     assert np.isfinite(free_energy(updated, statistics))
 
@@ -300,23 +317,23 @@ def test_a_far_start_is_noticed_and_put_right(kind):
     X = near + 1e6
     wide = {"full": np.eye(3)[None], "tied": np.eye(3), "diag": np.ones((1, 3))}
     covariances = 1e12 * wide.get(kind, np.ones(1))
-    mixture = Mixture.of(kind, np.ones(1), np.zeros((1, 3)), covariances)
-    assert scatter_error(mixture, m_step(mixture, e_step(mixture, X))) > 1e-9
+    mixture = gaussian_mixture(kind, np.ones(1), np.zeros((1, 3)), covariances)
+    assert step_error(mixture, m_step(mixture, e_step(mixture, X))) > 1e-9
     updated = em_step(mixture, X)[1]
     exact = np.cov((X - 1e6).T, bias=True)
     exact = {"full": exact[None], "tied": exact, "diag": np.diag(exact)[None]}.get(
         kind, np.trace(exact)[None] / 3
     )
-    assert_allclose(updated.covariances, exact, rtol=1e-9, atol=1e-9)
-    assert scatter_error(mixture, updated, updated.means) < 1e-12
+    assert_allclose(updated.components.covariances, exact, rtol=1e-9, atol=1e-9)
+    assert step_error(mixture, updated, updated.components.means) < 1e-12
 
 
 def test_float32_tiles_are_used_only_where_they_are_accurate_enough():
     X = np.zeros((4, 3), np.float32)
-    assert random_mixture("full", 3, 3).tile_dtype(X) == np.float32
-    assert random_mixture("full", 3, 3).tile_dtype(X, weighted=True) == np.float64
-    assert random_mixture("full", 3, 3).tile_dtype(X.astype(float)) == np.float64
-    assert random_mixture("full", 3, 3, spread=1e6).tile_dtype(X) == np.float64
+    assert random_mixture("full", 3, 3).density.tile_dtype(X) == np.float32
+    assert random_mixture("full", 3, 3).density.tile_dtype(X, weighted=True) == np.float64
+    assert random_mixture("full", 3, 3).density.tile_dtype(X.astype(float)) == np.float64
+    assert random_mixture("full", 3, 3, spread=1e6).density.tile_dtype(X) == np.float64
 
 
 @pytest.mark.parametrize("d", [2, 16, 33])
@@ -324,9 +341,9 @@ def test_float32_tiles_stay_within_their_bound(kind, d):
     mixture = random_mixture(kind, 4, d, 3)
     X = draw(mixture, 2000).astype(np.float32)
     narrow, wide = e_step(mixture, X), e_step(mixture, X.astype(np.float64))
-    assert mixture.tile_dtype(X) == np.float32
+    assert mixture.density.tile_dtype(X) == np.float32
     error = abs(narrow.log_likelihood - wide.log_likelihood) / 2000
-    assert error <= mixture.float32_error
+    assert error <= mixture.density.float32_error
     assert_allclose(
         narrow.components.scatter,
         wide.components.scatter,
@@ -341,20 +358,22 @@ def test_sums_about_a_shared_centre_are_those_about_the_means(kind, k):
     """Near components share a centre, far ones do not: the moments are the same."""
     mixture = random_mixture(kind, k, 5, seed=k)
     X = draw(mixture, 777, seed=k)
-    shared, own = e_step(mixture, X), e_step(mixture, X, centres=mixture.means)
+    shared, own = e_step(mixture, X), e_step(mixture, X, centres=mixture.components.means)
     assert_allclose(shared.components.mean, own.components.mean, rtol=1e-12, atol=1e-12)
     assert_allclose(shared.components.scatter, own.components.scatter, rtol=1e-10, atol=1e-9)
     assert shared.log_likelihood == pytest.approx(own.log_likelihood, rel=1e-13)
     if k == 1 or kind == "spherical":
         return
-    far = mixture.means.copy()
+    far = mixture.components.means.copy()
     far[0] += 1e5
     weights = np.full(k, 1.0)
     weights[0] = 1e-7
-    split = Mixture.of(kind, weights / weights.sum(), far, mixture.covariances)
-    near = np.all(split.family.scatter_centres(split) == split.centre, axis=1)
+    split = gaussian_mixture(kind, weights / weights.sum(), far, mixture.components.covariances)
+    near = np.all(
+        split.family.covariance.scatter_centres(split.density) == split.density.centre, axis=1
+    )
     assert_array_equal(near, np.arange(k) > 0)
     Y = np.concatenate([X, X + 1e5])
-    shared, own = e_step(split, Y), e_step(split, Y, centres=split.means)
+    shared, own = e_step(split, Y), e_step(split, Y, centres=split.components.means)
     assert_allclose(shared.components.mean, own.components.mean, rtol=1e-12, atol=1e-12)
     assert_allclose(shared.components.scatter, own.components.scatter, rtol=1e-9, atol=1e-8)

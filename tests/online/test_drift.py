@@ -61,17 +61,22 @@ def test_quiet_where_nothing_changes_and_the_model_is_wrong() -> None:
 
 
 def test_alarms_do_not_depend_on_batches_and_start_anew() -> None:
+    """To the bit until the first, after which the mixture at the end of a batch is the usual."""
     rng = np.random.default_rng(3)
     X = np.concatenate([draw(BEFORE, rng), draw(BEFORE, rng) + 3.0, draw(BEFORE, rng)])
-    found = []
-    for n in (170, 1_000):
+    first_alarms = []
+    for n in (170, 1_000, len(X)):
         model = OnlineGaussianMixture(3, warm_up=2_000, n_init=1, half_life=4_000.0)
         for first in range(0, len(X), n):
             model.partial_fit(X[first : first + n])
-        found.append({alarm["row"] for alarm in model.monitor_["alarms"]})
-    near = [min(abs(row - change) for row in found[1]) for change in (BEFORE, 2 * BEFORE)]
-    assert max(near) <= 1_500
-    assert min(found[0]) == min(found[1])
+        alarms = model.monitor_["alarms"]
+        rows = sorted({alarm["row"] for alarm in alarms})
+        assert [row // BEFORE for row in rows] == [1, 2]  # none before, between, or after
+        assert max(row % BEFORE for row in rows) <= 1_500
+        assert model._online.monitor.start == min(-(-rows[-1] // n) * n, len(X))
+        first_alarms.append([alarm for alarm in alarms if alarm["row"] == rows[0]])
+    assert {alarm["kind"] for alarm in first_alarms[0]} >= {"likelihood", "occupancy"}
+    assert first_alarms[0] == first_alarms[1] == first_alarms[2]
 
 
 def test_limits_grow_with_what_is_tested() -> None:

@@ -14,7 +14,7 @@ import zarr
 from streamgmm.errors import ParameterError, PlanError, StreamGMMError
 from streamgmm.fitting.memory import check_memory, peaks, result_bytes
 from streamgmm.fitting.settings import FitSettings
-from streamgmm.model.families import FAMILIES
+from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.mixture import Mixture, e_step
 from streamgmm.planning.plan import Plan, plan
 from streamgmm.planning.simulate import Load, Rates, play, project, scale
@@ -79,7 +79,7 @@ def test_a_plan_says_all_it_knows(stored: str) -> None:
     assert "threads of this process" in str(alone)
 
 
-@pytest.mark.parametrize("kind", list(FAMILIES))
+@pytest.mark.parametrize("kind", list(COVARIANCES))
 def test_result_bytes_are_those_of_statistics(kind: Any) -> None:
     covariances = {
         "full": np.stack([np.eye(4)] * 3), "tied": np.eye(4),
@@ -100,7 +100,7 @@ def test_result_bytes_are_those_of_statistics(kind: Any) -> None:
         {"workers": 2, "worker_memory": 0},
         {"processors": 0},
         {"n_candidates": 0},
-        {"covariance_type": "round"},
+        {"family": "round"},
         {"block_size": "0MiB"},
         {"store_bandwidth": "-1"},
     ],

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from streamgmm.kernels import drivers
-from streamgmm.model.families.base import Layout, Parameters, Recipe, inverse_roots
-from streamgmm.model.families.diag import diag_recipe
+from streamgmm.model.covariances.base import Layout, Parameters, Recipe, inverse_roots
+from streamgmm.model.covariances.diag import diag_recipe
 from streamgmm.model.moments import Floats, Moments
 
 
@@ -18,6 +18,8 @@ class Spherical:
     """Covariances (K,): one variance for all features of a component."""
 
     name: Literal["spherical"] = "spherical"
+    matrices: bool = False
+    shared: bool = False
 
     def covariance_shape(self, k: int, d: int) -> tuple[int, ...]:
         return (k,)

@@ -1,4 +1,4 @@
-"""What every component family offers, and the plumbing that its kernels share."""
+"""What every shape of covariance offers, and the plumbing that their kernels share."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from scipy.linalg import lapack
 from streamgmm.errors import SingularCovarianceError
 from streamgmm.kernels.drivers import scratch_sizes
 from streamgmm.kernels.vectors import lanes
+from streamgmm.model.components import NO_WEIGHT, BlockSums
 from streamgmm.model.moments import Floats, Moments, Scatter
 
-NO_WEIGHT: Floats = np.empty(0)
 _TILE_BYTES = 128 * 1024
 
 NEAR = 100.0
@@ -30,29 +30,8 @@ NEAR_NARROW = 4.0
 """The same for full scatters in float32 tiles: u·NEAR_NARROW² = 1e-6, as the rows themselves."""
 
 
-@dataclass(frozen=True, eq=False)
-class BlockSums:
-    """What an E-step leaves of a run of rows: nats (weighted sums over rows) and moments."""
-
-    log_likelihood: float
-    entropy: float
-    moments: Moments
-
-
-@dataclass(frozen=True, eq=False)
-class Posterior:
-    """What the model says of each row: log-density (n,), labels (n,) int32, resp (n, K).
-
-    Arrays that were not asked for have no rows.
-    """
-
-    log_density: Floats
-    labels: NDArray[np.int32]
-    resp: Floats
-
-
 class Parameters(Protocol):
-    """What a family's kernels need of a mixture."""
+    """What the kernels need of a mixture."""
 
     @property
     def weights(self) -> Floats: ...
@@ -71,15 +50,23 @@ class Parameters(Protocol):
         """Mean of the mixture (D,)."""
 
 
-class Family(Protocol):
+class Covariance(Protocol):
     """One shape of covariance. Frozen and without state: parameters are passed in.
 
-    `covariances` and `precisions_cholesky` have the family's own shape; the Cholesky factor A
+    `covariances` and `precisions_cholesky` have the shape's own form; the Cholesky factor A
     is upper triangular with A Aᵀ the precision, as scikit-learn has it.
     """
 
     @property
     def name(self) -> Scatter: ...
+
+    @property
+    def matrices(self) -> bool:
+        """Whether a covariance is a matrix, and not variances alone."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether all components have one covariance, and their scatters are summed."""
 
     def covariance_shape(self, k: int, d: int) -> tuple[int, ...]:
         """Shape of `covariances` for K components of D features."""
@@ -99,7 +86,7 @@ class Family(Protocol):
     def whiten_covariances(
         self, precisions_cholesky: Floats, covariances: Floats, k: int, d: int
     ) -> Floats:
-        """A_kᵀ Σ_k A_k in the family's shape, scaled so that norms are Frobenius norms."""
+        """A_kᵀ Σ_k A_k in its own shape, scaled so that norms are Frobenius norms."""
 
     def log_det(self, precisions_cholesky: Floats, k: int, d: int) -> Floats:
         """log |A_k| (K,): minus half the log-determinant of each covariance."""
@@ -142,8 +129,8 @@ class Recipe:
         return replace(self, finish=lambda *sums: change(finish(*sums)))
 
 
-class Accumulator:
-    """Sums of one run of rows under one model: `add` pieces, then take the `result`."""
+class KernelAccumulator:
+    """Sums of one run of rows, by a compiled kernel: see `Accumulator`."""
 
     def __init__(self, recipe: Recipe) -> None:
         layout = recipe.layout

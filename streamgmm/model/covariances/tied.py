@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from streamgmm.kernels import drivers
-from streamgmm.model.families.base import (
+from streamgmm.model.covariances.base import (
     NEAR,
     Layout,
     Parameters,
@@ -16,7 +16,7 @@ from streamgmm.model.families.base import (
     reach,
     triangular_inverses,
 )
-from streamgmm.model.families.full import full_recipe
+from streamgmm.model.covariances.full import full_recipe
 from streamgmm.model.moments import Floats, Moments
 
 
@@ -31,6 +31,8 @@ class Tied:
     """
 
     name: Literal["tied"] = "tied"
+    matrices: bool = True
+    shared: bool = True
 
     def covariance_shape(self, k: int, d: int) -> tuple[int, ...]:
         return (d, d)

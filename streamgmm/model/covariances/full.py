@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from streamgmm.kernels import drivers
-from streamgmm.model.families.base import (
+from streamgmm.model.covariances.base import (
     NEAR,
     NEAR_NARROW,
     Layout,
@@ -25,6 +25,8 @@ class Full:
     """Covariances (K, D, D)."""
 
     name: Literal["full"] = "full"
+    matrices: bool = True
+    shared: bool = False
 
     def covariance_shape(self, k: int, d: int) -> tuple[int, ...]:
         return (k, d, d)

@@ -11,7 +11,7 @@ and ½ log|Σ| to within ½(D+2)u Σ_ij |Σ⁻¹|_ij s_i s_j and the rounding of
 (Higham 2002, "Accuracy and Stability of Numerical Algorithms", theorems 10.5, 8.10, 3.5). The
 bound is free of the offset of the data and of the scale of each feature; what remains is the
 condition of the correlation matrix, which no algorithm that is given Σ in float64 escapes. In
-the diagonal families only the sum of squares is left. Where a tied family takes |z|², z·ν and
+the diagonal kinds only the sum of squares is left. Where the tied kind takes |z|², z·ν and
 |ν|² apart, z and ν from the mixture's centre, their sums add (D+6)u (|z| + |ν|)².
 """
 
@@ -23,28 +23,28 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from streamgmm.model.families.base import Family, Parameters
-from streamgmm.model.families.tied import shares_products
+from streamgmm.model.covariances.base import Covariance, Parameters
+from streamgmm.model.covariances.tied import shares_products
 from streamgmm.model.moments import Floats
 
 U = 2.0**-53
 
 
-def log_density_error(family: Family, model: Parameters, X: NDArray[Any]) -> Floats:
+def log_density_error(covariance: Covariance, model: Parameters, X: NDArray[Any]) -> Floats:
     """Bound on the error of `Mixture.posterior`'s log-density of each row, in nats (n,)."""
     k, d = model.means.shape
     log_prob = np.empty((len(X), k))
     error = np.zeros((len(X), k))
-    together = family.name == "tied" and shares_products(model)
-    diagonal = family.name in {"diag", "spherical"}
-    covariances = family.expand(model.covariances, k, d)
+    together = covariance.shared and shares_products(model)
+    diagonal = not covariance.matrices
+    covariances = covariance.expand(model.covariances, k, d)
     for j in range(k):
         gap = X.astype(np.float64) - model.means[j]
         if diagonal:
             A = np.diag(1.0 / np.sqrt(np.diagonal(covariances[j])))
         else:
-            A = family.precisions_cholesky(
-                covariances[j][None] if family.name == "full" else covariances[j]
+            A = covariance.precisions_cholesky(
+                covariances[j][None] if not covariance.shared else covariances[j]
             )
             A = A.reshape(d, d)
         z = gap @ A

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from streamgmm.kernels import drivers
-from streamgmm.model.families.base import Layout, Parameters, Recipe, inverse_roots
+from streamgmm.model.covariances.base import Layout, Parameters, Recipe, inverse_roots
 from streamgmm.model.moments import Floats, Moments
 
 
@@ -17,6 +17,8 @@ class Diag:
     """Covariances (K, D): the variances."""
 
     name: Literal["diag"] = "diag"
+    matrices: bool = False
+    shared: bool = False
 
     def covariance_shape(self, k: int, d: int) -> tuple[int, ...]:
         return (k, d)

@@ -1,0 +1,386 @@
+"""Lloyd's k-means: the nearest centre of every row, and the sums that move the centres.
+
+Distances to all centres are ranked in float32, in which |c|² - 2 x·c is a matrix product of
+strips of 64 rows, both less a reference near the data. The rounding of that is bounded, row by
+row. Where the bound does not tell the nearest centre from the second, all centres of that row
+are compared again by Σ (x - c)² in float64, ties going to the lowest number. So labels are those
+of float64 whatever the dtype of the rows, and the product runs at the speed of float32.
+
+The same bounds tell how far centres may move before a row could change its label (Hamerly 2010,
+"Making k-means even faster"): `until` is that distance on the scale of its centre's `drift`, the
+sum of how far that centre and the fastest other one have moved. Rows below it are not ranked.
+
+Sums are in float64 and in the order of the rows, block by block; where few labels change, what
+changes moves from one cluster to another. Which is done depends on labels alone, so that bits
+depend neither on threads nor on what was skipped. Arrays come in groups:
+
+- rows: X (n, D), weight (n,) or none, ref (D8,);
+- model: centres (K·D8) less ref, the same for the product (K4·D float32, -2 c, four centres side
+  by side), their squared norms (K4 float32, infinite in the padding), the same again feature by
+  feature (D·K8), the two terms of the bound, drift (K,), and D8 zeros;
+- known: labels (n,) int32, until (n,) float32;
+- sums of each of B blocks: weight (B·K), rows with weight (B·K), Σ w (x - ref) or, where they
+  are exact, Σ w (x - c) (B·K·D8), and inertia, changed labels, rows that were compared again,
+  rows that were ranked (B·4); merged they are the same of one block;
+- scratch: a tile (D8 + 3)·64 float32, row numbers of a chunk, its moves, distances (K8).
+
+D8, K4 and K8 are padded to a multiple of that, with zeros.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from streamgmm.kernels.compiled import compiled
+from streamgmm.kernels.kmeans_simd import (
+    add_each,
+    four_times_each,
+    gather_turned,
+    keep_first,
+    keep_two,
+)
+from streamgmm.kernels.shuffles import total
+from streamgmm.kernels.vectors import (
+    add,
+    add_outer,
+    at_least,
+    fma,
+    load,
+    load64,
+    load_four,
+    mul,
+    sixteen,
+    splat,
+    splat_four,
+    sqrt,
+    store,
+    store_four,
+    sub,
+    zeros,
+)
+
+STRIP = 64
+RUN = 64  # features that are summed by themselves, or the bound would grow with all of them
+FEATURES = 3 * STRIP
+FEW = 8  # one label in so many may change before sums are taken afresh
+SPOILT = 1e-3  # of the weight of a cluster, which is left where one row had the rest
+SAME = 1e-24  # of the squared norms of the centres: squared shifts that rounding brings about
+GOES_ON, SETTLED, STANDS, EMPTY = 0, 1, 2, 3
+
+inner = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+
+
+@inner
+def gather(X: Any, listed: Any, at: int, ref: Any, tile: Any, to: int) -> None:
+    """Rows ``listed[at:at + 64]``, in order, less `ref`: feature by feature from ``tile[to]`` on.
+
+    What is left of the last vector of a row is the beginning of the next one: it ends in the
+    padding of the tile. The last rows of all have none after them, and go value by value.
+    """
+    D = X.shape[1]
+    D8 = (D + 7) // 8 * 8
+    whole = STRIP if listed[at + STRIP - 1] * D + D8 <= X.size else 0
+    for i in range(0, whole, 8):
+        for d in range(0, D, 8):
+            gather_turned(X, listed, at + i, ref, d, tile, to + d * STRIP + i, STRIP)
+    for i in range(whole, STRIP):
+        for d in range(D):
+            tile[to + d * STRIP + i] = X[listed[at + i], d] - ref[d]
+
+
+@inner
+def rank(tile: Any, D: int, packed: Any, norms: Any, bound: Any) -> None:
+    """Of each row of a strip: the nearest centre, whether that is sure, and its lead.
+
+    It is sure where the second value is positive; the lead is by how much the second centre is
+    farther than the nearest, bounded from below.
+    """
+    zero = zeros(tile)
+    far = splat(np.float32(math.inf))
+    held = (far, far, far, far, far, far, far, far, zero, zero, zero, zero)
+    for k in range(0, norms.shape[0], 4):
+        z = four_times_each(splat_four(norms, k, 1))
+        for d in range(min(D, RUN)):
+            c = splat_four(packed, k * D + 4 * d, 1)
+            z = add_outer(z, c, load_four(tile, FEATURES + d * STRIP, 16))
+        for begin in range(RUN, D, RUN):
+            more = sixteen(zero)
+            for d in range(begin, min(D, begin + RUN)):
+                c = splat_four(packed, k * D + 4 * d, 1)
+                more = add_outer(more, c, load_four(tile, FEATURES + d * STRIP, 16))
+            z = add_each(z, more)
+        held = keep_two(held, z, np.float32(k))
+    store_four(tile, 0, 16, (held[8], held[9], held[10], held[11]))
+    store_four(tile, STRIP, 16, (held[0], held[1], held[2], held[3]))
+    store_four(tile, 2 * STRIP, 16, (held[4], held[5], held[6], held[7]))
+    less = splat(np.float32(1 - 2**-21))  # roots are rounded too
+    more = splat(np.float32(1 + 2**-21))
+    for i in range(0, STRIP, 16):
+        square = zero
+        for d in range(D):
+            x = load(tile, FEATURES + d * STRIP + i)
+            square = fma(x, x, square)
+        error = fma(square, splat(bound[0]), splat(bound[1]))
+        least = load(tile, STRIP + i)
+        second = load(tile, 2 * STRIP + i)
+        store(tile, STRIP + i, sub(sub(second, least), error))
+        error = fma(square, splat(bound[0]), error)
+        near = sqrt(at_least(add(add(least, square), error), zero))
+        other = sqrt(at_least(sub(add(second, square), error), zero))
+        store(tile, 2 * STRIP + i, sub(mul(other, less), mul(near, more)))
+
+
+@inner
+def compare(X: Any, row: int, ref: Any, across: Any, K: int, distances: Any) -> Any:
+    """The nearest centre of one row and its lead, by Σ (x - c)² in float64."""
+    D = X.shape[1]
+    K8 = distances.shape[0]
+    for k in range(0, K8, 8):
+        s = splat(0.0)
+        for d in range(D):
+            y = sub(splat(X[row, d] - ref[d]), load(across, d * K8 + k))
+            s = fma(y, y, s)
+        store(distances, k, s)
+    place, least, second = 0, distances[0], math.inf
+    for k in range(1, K):
+        value = distances[k]
+        if value < least:
+            place, least, second = k, value, least
+        elif value < second:
+            second = value
+    return place, math.sqrt(second) * (1 - 1e-9) - math.sqrt(least) * (1 + 1e-9)
+
+
+@inner
+def tally(
+    rows: Any, about: Any, stride: int, D8: int, labels: Any, moves: Any, start: int, stop: int,
+    afresh: bool, mass: Any, n_rows: Any, first: Any, to: int,
+) -> Any:  # fmt: skip
+    """Add rows ``start:stop`` to the sums of their clusters, or do the `moves` of that number.
+
+    A move is a row and the label that it gets, or -1 less the label that it had. The sums are
+    about ``about[stride * k:]``; those of a cluster without rows begin at zero.
+    Σ w |x - c|² of all rows, and whether a cluster lost nearly all of its weight but not its
+    rows. Of the last vector of a row counts what belongs to it.
+    """
+    X, weight, ref = rows
+    D = X.shape[1]
+    squares = splat(0.0)
+    rest = 0.0
+    spoilt = False
+    inside = X.size - D8
+    for at in range(start, stop):
+        i = at if afresh else moves[2 * at]
+        k = labels[i] if afresh else moves[2 * at + 1]
+        w = weight[i] if weight.shape[0] > 0 else 1.0
+        one = 1.0 if w > 0.0 else 0.0
+        if k < 0:
+            k, w, one = -1 - k, -w, -one
+        put = (to + k) * D8
+        if n_rows[to + k] == 0.0:
+            mass[to + k] = 0.0
+            for d in range(D8):
+                first[put + d] = 0.0
+        n_rows[to + k] += one
+        mass[to + k] += w
+        spoilt = spoilt or (mass[to + k] < -SPOILT * w and n_rows[to + k] > 0.0)
+        if i * D <= inside:
+            for d in range(0, D, 8):
+                y = sub(sub(load64(X, i * D + d), load64(ref, d)), load(about, stride * k + d))
+                y = keep_first(y, D - d)
+                v = mul(splat(w), y)
+                store(first, put + d, add(load(first, put + d), v))
+                squares = fma(v, y, squares)
+        else:
+            for d in range(D):
+                y = X[i, d] - ref[d] - about[stride * k + d]
+                first[put + d] += w * y
+                rest += w * y * y
+    return total(squares) + rest, spoilt
+
+
+@compiled
+def assign(
+    rows: Any, model: Any, known: Any, sums: Any, scratch: Any, block: int, exact: bool,
+    start: int, stop: int,
+) -> None:  # fmt: skip
+    """Nearest centres and sums of blocks ``start:stop``, each of `block` rows, the last of fewer.
+
+    A block goes by in chunks that stay in cache: first the rows that must be ranked, 64 at a
+    time, then the sums of all. Where few labels changed the time before, sums are not taken
+    afresh, but rows that change their label move from one cluster to the other; unless that
+    leaves a cluster so little of its weight that rounding would show: then the block is gone
+    over again. `exact` sums are afresh and about the centres, and bring the inertia.
+    """
+    X, _, ref = rows
+    centres, packed, norms, across, bound, drift, origin = model
+    labels, until = known
+    mass, n_rows, first, counts = sums
+    tile, listed, moves, distances = scratch
+    D = X.shape[1]
+    K = drift.shape[0]
+    chunk = listed.shape[0]
+    about = centres if exact else origin
+    D8 = origin.shape[0]
+    stride = D8 if exact else 0
+    for b in range(start, stop):
+        end = min(X.shape[0], (b + 1) * block)
+        to = b * K
+        afresh = exact or counts[4 * b + 1] * FEW > end - b * block
+        inertia, changed, compared, ranked = 0.0, 0, 0, 0
+        spoilt = False
+        for turn in range(2):
+            if turn == 1 and not spoilt:
+                break
+            afresh = afresh or spoilt
+            for k in range(to, to + K if afresh else to):
+                n_rows[k] = 0.0
+            for begin in range(b * block, end, chunk):
+                close = min(end, begin + chunk)
+                m, n_moves = 0, 0
+                for i in range(begin, close):
+                    listed[m] = i
+                    k = labels[i]
+                    m += k < 0 or not until[i] > drift[k]
+                ranked += m
+                for i in range(m, (m + STRIP - 1) // STRIP * STRIP):
+                    listed[i] = listed[m - 1]
+                for at in range(0, m, STRIP):
+                    gather(X, listed, at, ref, tile, FEATURES)
+                    rank(tile, D, packed, norms, bound)
+                    for j in range(min(STRIP, m - at)):
+                        i = listed[at + j]
+                        if tile[STRIP + j] > 0.0:
+                            k = int(tile[j])
+                            lead = float(tile[2 * STRIP + j])
+                        else:
+                            k, lead = compare(X, i, ref, across, K, distances)
+                            compared += 1
+                        until[i] = (lead + drift[k]) * (1 - 1e-7) if lead > 0.0 else -1.0
+                        if k != labels[i]:
+                            moves[2 * n_moves] = i
+                            moves[2 * n_moves + 1] = -1 - labels[i]
+                            moves[2 * n_moves + 2] = i
+                            moves[2 * n_moves + 3] = k
+                            n_moves += 2
+                            labels[i] = k
+                changed += n_moves // 2
+                start_at = begin if afresh else 0
+                stop_at = close if afresh else n_moves
+                more, spoils = tally(
+                    rows, about, stride, D8, labels, moves, start_at, stop_at, afresh,
+                    mass, n_rows, first, to,
+                )  # fmt: skip
+                inertia += more
+                spoilt = spoilt or spoils
+        counts[4 * b] = inertia
+        counts[4 * b + 1] = changed
+        counts[4 * b + 2] = compared
+        counts[4 * b + 3] = ranked
+
+
+@inner
+def prepare(model: Any) -> None:
+    """What ranking needs of the centres, and the bound on its rounding.
+
+    With u the rounding unit of float32, |c|² - 2 x·c, summed in D / 64 runs of m features and
+    then run by run, errs by at most u (m + D/64 + 4) (|c|² + 2 |x| |c|), inputs that are rounded
+    included (Higham 2002, "Accuracy and stability of numerical algorithms", §4.2), which is at
+    most u (m + D/64 + 4) (2 |c|² + |x|²); two of them err by twice that. As much again is for
+    the few operations with the results.
+    """
+    centres, packed, norms, across, bound, drift, origin = model
+    K = drift.shape[0]
+    D8 = origin.shape[0]
+    D = packed.shape[0] // norms.shape[0]
+    K8 = across.shape[0] // D
+    most = 0.0
+    for k in range(norms.shape[0]):
+        square = 0.0
+        for d in range(D):
+            c = centres[k * D8 + d] if k < K else 0.0
+            square += c * c
+            packed[(k // 4 * D + d) * 4 + k % 4] = -2.0 * c
+            across[d * K8 + k] = c
+        norms[k] = square if k < K else math.inf
+        most = max(most, square)
+    unit = 4 * (min(D, RUN) + D // RUN + 6) * 2.0**-24
+    bound[0] = unit
+    bound[1] = (unit * 2.0 * most + D * 2.0**-120) * (1 + 1e-6)  # and where products underflow
+
+
+@inner
+def move(model: Any, mass: Any, first: Any, totals: Any, tol: float, exact: bool) -> Any:
+    """Move each centre to the mean of its rows, and say whether that was the last time.
+
+    A centre without rows goes where the heaviest is. `exact` sums are about the centres: then
+    the inertia in ``totals[0]`` becomes that about the new ones, and the centres stand only
+    where all they did was to be rounded otherwise.
+    """
+    centres, _, _, _, _, drift, origin = model
+    K = drift.shape[0]
+    D8 = origin.shape[0]
+    heaviest = 0
+    for k in range(K):
+        heaviest = k if mass[k] > mass[heaviest] else heaviest
+    moved, norms, fastest, other = 0.0, 0.0, 0.0, 0.0
+    for turn in range(2):
+        for k in range(K):
+            if (mass[k] > 0.0) != (turn == 0):
+                continue
+            square = 0.0
+            for d in range(D8):
+                at = k * D8 + d
+                old = centres[at]
+                new = first[at] / mass[k] if turn == 0 else centres[heaviest * D8 + d]
+                if exact:
+                    totals[0] -= new * first[at]
+                    new += old
+                centres[at] = new
+                square += (new - old) ** 2
+                norms += new * new
+            moved += square
+            shift = math.sqrt(square)
+            first[k * D8] = shift  # the sums have been used
+            other = max(other, min(shift, fastest))
+            fastest = max(fastest, shift)
+    totals[0] = max(totals[0], 0.0)
+    for k in range(K):
+        shift = first[k * D8]
+        drift[k] += (shift + (other if shift == fastest else fastest)) * (1 + 1e-9)
+    prepare(model)
+    if exact:
+        return STANDS if moved <= norms * SAME else GOES_ON
+    if totals[1] == 0.0:
+        return STANDS
+    return SETTLED if moved <= tol else GOES_ON
+
+
+@compiled
+def finish(model: Any, sums: Any, merged: Any, tol: float, exact: bool) -> Any:
+    """Merge the blocks' sums in their order and move the centres, unless one has no rows.
+
+    Without blocks, centres move as `merged` says.
+    """
+    mass, n_rows, first, totals = merged
+    if sums[0].shape[0] > 0:
+        for part, whole in (
+            (sums[0], mass),
+            (sums[1], n_rows),
+            (sums[2], first),
+            (sums[3], totals),
+        ):
+            n = whole.shape[0]
+            for i in range(n):
+                whole[i] = part[i]
+            for at in range(n, part.shape[0], n):
+                for i in range(n):
+                    whole[i] += part[at + i]
+        for k in range(mass.shape[0]):
+            if n_rows[k] == 0.0:
+                return EMPTY
+    return move(model, mass, first, totals, tol, exact)

@@ -1,0 +1,373 @@
+"""Gaussian components: means, and covariances of one of four shapes; compiled kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.errors import ParameterError
+from streamgmm.kernels.drivers import posterior
+from streamgmm.model.components import Components, Posterior, Shapes
+from streamgmm.model.covariances import COVARIANCES, Covariance
+from streamgmm.model.covariances.base import KernelAccumulator, Layout, Recipe
+from streamgmm.model.labelled import label_moments, resp_moments
+from streamgmm.model.moments import Floats, Moments
+
+LOG_2PI = float(np.log(2 * np.pi))
+FLOAT32_TOLERANCE = 1e-2  # nats: the error of a log-density up to which float32 tiles are used
+SCATTER_TOLERANCE = 1e-9  # relative error of a covariance up to which a scatter is accepted
+_TINY = 10 * np.finfo(np.float64).eps  # scikit-learn adds it to the weight of each component
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Gaussians with covariances of one type; `reg_covar` is added to their diagonals.
+
+    >>> Gaussian("diag").n_parameters(3, 5)
+    32
+    """
+
+    covariance_type: str = "full"
+    reg_covar: float = 1e-6
+
+    initial = ("means", "precisions")
+    tells_mean = True
+
+    def __post_init__(self) -> None:
+        """Check the type."""
+        if self.covariance_type not in COVARIANCES:
+            raise ParameterError(
+                f"covariance_type={self.covariance_type!r} must be one of {', '.join(COVARIANCES)}"
+            )
+
+    @property
+    def name(self) -> str:
+        """That of the covariances."""
+        return self.covariance_type
+
+    @property
+    def covariance(self) -> Covariance:
+        """The shape of the covariances."""
+        return COVARIANCES[self.covariance_type]
+
+    @property
+    def lighter(self) -> str:
+        """Variances alone, where covariances are matrices."""
+        return "covariance_type='diag'" if self.covariance.matrices else ""
+
+    def n_parameters(self, k: int, d: int) -> int:
+        return self.covariance.n_parameters(k, d)
+
+    def least_rows(self, d: int) -> int:
+        return d + 2
+
+    def parameter_shapes(self, k: int, d: int) -> Shapes:
+        shape = self.covariance.covariance_shape(k, d)
+        return {"means": (k, d), "covariances": shape, "precisions_cholesky": shape}
+
+    def statistic_shapes(self, k: int, d: int) -> Shapes:
+        return {"weight": (k,), "mean": (k, d), "scatter": self.covariance.covariance_shape(k, d)}
+
+    def components(self, **arrays: Floats) -> GaussianComponents:
+        return GaussianComponents(self, **arrays)
+
+    def of_parameters(self, *parameters: Floats) -> GaussianComponents:
+        means, covariances = parameters
+        chol = self.covariance.precisions_cholesky(covariances)
+        return GaussianComponents(self, means, covariances, chol)
+
+    def statistics(self, **arrays: Floats) -> Moments:
+        return Moments(self.covariance.name, **arrays)
+
+    def unsuitable(self, X: NDArray[Any]) -> None:
+        return None
+
+    def begin(self, X: NDArray[Any], weight: Floats | None, resp: NDArray[Any], k: int) -> Moments:
+        """Two-pass moments of rows under given responsibilities or labels."""
+        kind = self.covariance.name
+        if resp.ndim == 1:
+            return label_moments(kind, X, resp, k, weight)
+        return resp_moments(kind, X, resp, weight)
+
+    def estimate(self, statistics: Moments) -> GaussianComponents:
+        """μ_k the mean, Σ_k the scatter over N_k, plus `reg_covar` on its diagonal."""
+        return self.start(statistics, {})
+
+    def start(self, statistics: Moments | None, given: Mapping[str, Floats]) -> GaussianComponents:
+        """As `estimate`, where ``means`` or ``precisions`` are not given."""
+        means = given.get("means")
+        if means is None:
+            assert statistics is not None
+            means = statistics.mean
+        if "precisions" in given:
+            covariances, chol = self._inverted(given["precisions"])
+        else:
+            assert statistics is not None
+            covariances = self.covariance.maximize(statistics, self.reg_covar)
+            chol = self.covariance.precisions_cholesky(covariances)
+        return GaussianComponents(self, means, covariances, chol)
+
+    def _inverted(self, precisions: Floats) -> tuple[Floats, Floats]:
+        """Covariances and upper triangular Cholesky factors of given precisions.
+
+        Reversing rows and columns turns the lower factor that LAPACK gives into the upper one.
+        """
+        if not self.covariance.matrices:
+            return np.asarray(1.0 / precisions), np.asarray(np.sqrt(precisions))
+        stacked = precisions.reshape(-1, *precisions.shape[-2:])
+        flipped = np.linalg.cholesky(stacked[:, ::-1, ::-1])[:, ::-1, ::-1]
+        inverse = np.linalg.inv(flipped)
+        covariances = inverse.transpose(0, 2, 1) @ inverse
+        flat = np.asarray(covariances.reshape(precisions.shape))
+        return flat, np.array(flipped.reshape(precisions.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianComponents:
+    """Means (K, D), and covariances of the family's shape; float64.
+
+    `precisions_cholesky` holds the upper triangular A_k with A_k A_kᵀ the precision.
+    """
+
+    family: Gaussian
+    means: Floats
+    covariances: Floats
+    precisions_cholesky: Floats
+
+    @property
+    def covariance(self) -> Covariance:
+        """The shape of the covariances."""
+        return self.family.covariance
+
+    @property
+    def n_components(self) -> int:
+        """K."""
+        return int(self.means.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return int(self.means.shape[1])
+
+    @property
+    def full_covariances(self) -> Floats:
+        """Covariances as (K, D, D)."""
+        return self.covariance.expand(self.covariances, *self.means.shape)
+
+    @property
+    def variances(self) -> Floats:
+        """Diagonals of the covariances (K, D)."""
+        return self.covariance.variances(self.covariances, *self.means.shape)
+
+    def arrays(self) -> dict[str, Floats]:
+        """Means, covariances and Cholesky factors of the precisions."""
+        return {
+            "means": self.means,
+            "covariances": self.covariances,
+            "precisions_cholesky": self.precisions_cholesky,
+        }
+
+    def density(self, weights: Floats) -> GaussianDensity:
+        """As the kernels take them."""
+        return GaussianDensity(weights, self)
+
+    def maximize(self, statistics: Moments) -> GaussianComponents:
+        """As `Gaussian.estimate`; a component without weight keeps its mean and covariance."""
+        shape = self.covariance
+        empty = statistics.weight <= 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            covariances = shape.maximize(statistics, self.family.reg_covar)
+        if not shape.shared:
+            covariances[empty] = self.covariances[empty]
+        means = np.where(empty[:, None], self.means, statistics.mean)
+        return GaussianComponents(
+            self.family, means, covariances, shape.precisions_cholesky(covariances)
+        )
+
+    def take(self, components: NDArray[np.intp]) -> GaussianComponents:
+        """Some of the components."""
+        covariances, chol = self.covariances, self.precisions_cholesky
+        if not self.covariance.shared:
+            covariances, chol = covariances[components], chol[components]
+        return GaussianComponents(self.family, self.means[components], covariances, chol)
+
+    def reseed(
+        self, components: NDArray[np.intp], rows: NDArray[Any], weights: Floats
+    ) -> GaussianComponents:
+        """Means at the rows, with the average covariance of the others."""
+        means, covariances = self.means.copy(), self.covariances.copy()
+        means[components] = rows
+        if not self.covariance.shared:
+            others = np.setdiff1d(np.arange(self.n_components), components)
+            share = weights[others] / weights[others].sum()
+            covariances[components] = np.tensordot(share, self.covariances[others], 1)
+        chol = self.covariance.precisions_cholesky(covariances)
+        return GaussianComponents(self.family, means, covariances, chol)
+
+    def sample(
+        self, counts: NDArray[np.int64], random_state: np.random.RandomState
+    ) -> NDArray[Any]:
+        """Draw as scikit-learn draws."""
+        parts = []
+        matrices = self.full_covariances if self.covariance.matrices else None
+        for j, (mean, n) in enumerate(zip(self.means, counts, strict=True)):
+            if matrices is not None:
+                parts.append(random_state.multivariate_normal(mean, matrices[j], int(n)))
+            else:
+                noise = random_state.standard_normal(size=(n, self.n_features))
+                parts.append(mean + noise * np.sqrt(self.variances[j]))
+        return np.vstack(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianDensity:
+    """Components and weights, and the tables of the kernels: the `Parameters` that they take."""
+
+    weights: Floats
+    components: GaussianComponents
+
+    @property
+    def means(self) -> Floats:
+        """Means (K, D)."""
+        return self.components.means
+
+    @property
+    def covariances(self) -> Floats:
+        """Covariances, of the family's shape."""
+        return self.components.covariances
+
+    @property
+    def precisions_cholesky(self) -> Floats:
+        """Cholesky factors of the precisions, of the same shape."""
+        return self.components.precisions_cholesky
+
+    @cached_property
+    def log_constants(self) -> Floats:
+        """log π_k - D/2 log 2π + log |A_k| (K,)."""
+        k, d = self.means.shape
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(self.weights)
+        log_det = self.components.covariance.log_det(self.precisions_cholesky, k, d)
+        return np.asarray(log_weights - 0.5 * d * LOG_2PI + log_det)
+
+    @cached_property
+    def centre(self) -> Floats:
+        """Mean of the mixture (D,), taken about the first component's so that no digit is lost."""
+        first = self.means[0]
+        return np.asarray(first + self.weights @ (self.means - first) / self.weights.sum())
+
+    @cached_property
+    def float32_error(self) -> float:
+        """Error, in nats, that float32 tiles may leave in the log-density of a typical row.
+
+        Rounding moves a coordinate by about u(|μ - centre| + 3σ), the product with the
+        Cholesky factor adds √D roundings, and a row typically lies √D + 3 from its mean.
+        """
+        d = self.means.shape[1]
+        sigma = np.sqrt(self.components.variances)
+        reach = np.abs(self.means - self.centre) + 3 * sigma
+        moved = self.components.covariance.whiten(np.abs(self.precisions_cholesky), reach)
+        norm = np.sqrt(np.einsum("kd,kd->k", moved, moved).max())
+        return float(2.0**-24 * (4 + np.sqrt(d)) * norm * (np.sqrt(d) + 3))
+
+    def tile_dtype(self, X: NDArray[Any], weighted: bool = False) -> np.dtype[Any]:
+        """Precision of the tiles: float32 only for unweighted float32 rows, error permitting."""
+        narrow = X.dtype == np.float32 and not weighted
+        return np.dtype(
+            np.float32 if narrow and self.float32_error <= FLOAT32_TOLERANCE else np.float64
+        )
+
+    def accumulator(
+        self, like: NDArray[Any], weighted: bool = False, centres: Floats | None = None
+    ) -> KernelAccumulator:
+        """Sums about the means, or about `centres` (K, D): see `refine`."""
+        dtype = self.tile_dtype(like, weighted)
+        covariance = self.components.covariance
+        if centres is not None:
+            return KernelAccumulator(covariance.recipe(self, dtype, centres))
+        if dtype not in self._recipes:
+            self._recipes[dtype] = covariance.recipe(self, dtype, None)
+        return KernelAccumulator(self._recipes[dtype])
+
+    @cached_property
+    def _recipes(self) -> dict[np.dtype[Any], Recipe]:
+        """By the dtype of the tiles: blocks are many, and the tables for them the same."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is sent to others: not the tables, which are larger than what they come from."""
+        return {name: value for name, value in self.__dict__.items() if name != "_recipes"}
+
+    def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:
+        """Log-densities of rows (n, D), always computed in float64."""
+        n, k = X.shape[0], self.components.n_components
+        layout = Layout(k, self.components.n_features, np.dtype(np.float64))
+        out = Posterior(
+            np.empty(n),
+            np.empty(n if labels else 0, np.int32),
+            np.empty((n if resp else 0, k)),
+        )
+        kind, *model = self.components.covariance.posterior_args(self, layout)
+        posterior(
+            kind, X, *model, layout.far, layout.D, layout.T, layout.W, layout.work, layout.rows,
+            out.log_density, out.labels, out.resp,
+        )  # fmt: skip
+        return out
+
+    def expected_log_likelihood(self, statistics: Moments) -> float:
+        """Nats over the rows of the statistics.
+
+        Σ_k n_k (log π_k - ½ log|2πΣ_k|) - ½ tr Σ_k⁻¹ [S_k + n_k (m_k-μ_k)(m_k-μ_k)ᵀ]
+        """
+        covariance, used = self.components.covariance, statistics.weight > 0
+        shift = covariance.whiten(self.precisions_cholesky, statistics.mean - self.means)
+        linear = statistics.weight[used] @ self.log_constants[used]
+        offset = statistics.weight @ np.einsum("kd,kd->k", shift, shift)
+        spread = covariance.trace(self.precisions_cholesky, statistics.scatter)
+        return float(linear - 0.5 * (spread + offset))
+
+    def coordinates(self, statistics: Moments) -> Floats:
+        """√π_k times the whitened shift of the mean, and the whitened covariance over √2."""
+        covariance = self.components.covariance
+        k, d = self.means.shape
+        root = np.sqrt(self.weights)[:, None]
+        shift = root * covariance.whiten(self.precisions_cholesky, statistics.mean - self.means)
+        spread = covariance.whiten_covariances(
+            self.precisions_cholesky, covariance.maximize(statistics, 0.0), k, d
+        )
+        scale: Any = 1 / np.sqrt(2)
+        if not covariance.shared:
+            spread, scale = spread.reshape(k, -1), root / np.sqrt(2)
+        return np.concatenate([shift.ravel(), (scale * spread).ravel()])
+
+    def refine(self, updated: Components) -> Floats | None:
+        """The new means, where sums about these left too large an error in a covariance."""
+        new = gaussians(updated)
+        return new.means if scatter_error(self, new) > SCATTER_TOLERANCE else None
+
+
+def scatter_error(
+    model: GaussianDensity, updated: GaussianComponents, centres: Floats | None = None
+) -> float:
+    """Relative error that rounding may have left in the covariances of `updated`.
+
+    Its scatters were summed about `centres` (by default those that the shape of covariance
+    prefers); what is lost is u times the squared Mahalanobis distance between the two. When the
+    error exceeds `SCATTER_TOLERANCE` the rows are read once more, about the new means.
+    """
+    covariance = updated.covariance
+    about = covariance.scatter_centres(model) if centres is None else centres
+    shift = covariance.whiten(updated.precisions_cholesky, updated.means - about)
+    return float(2.0**-53 * np.einsum("kd,kd->k", shift, shift).max())
+
+
+def gaussians(components: Components) -> GaussianComponents:
+    """The same components, which must be Gaussians; raises TypeError."""
+    if not isinstance(components, GaussianComponents):
+        raise TypeError(f"components of {components.family.name} where Gaussians are wanted")
+    return components
