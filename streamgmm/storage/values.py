@@ -9,6 +9,7 @@ JSON has no word for NaN, tuples or arrays. Each is written as an object of one 
 ``{"array": …}``          an array of numbers; whoever encodes says where it is
 ``{"strings": […]}``      a one-dimensional array of strings
 ``{"packed": {…}}``       a value whose arrays are stored as one for each dtype
+``{"shared": …}``         a value in a table beside this one
 ``{"random_state": {…}}`` the state of a ``numpy.random.RandomState``
 ``{<name>: {…}}``         a type of our own, by its fields
 ========================= =========================================================
@@ -35,6 +36,7 @@ from streamgmm.model.mixture import Mixture, Statistics
 Array = NDArray[Any]
 Put = Callable[[str, Array], Any]
 Get = Callable[[Any], Array]
+Share = Callable[[Any], int]
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def is_numeric(value: object) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
 
 
-def encode(name: str, value: Any, put: Put) -> Any:
+def encode(name: str, value: Any, put: Put, share: Share | None = None) -> Any:
     """Give `value` as JSON; each array of numbers goes to `put`.
 
     Parameters
@@ -152,6 +154,9 @@ def encode(name: str, value: Any, put: Put) -> Any:
     put : callable
         Called with the name and the array; what it gives, which is JSON, is `decode`'s `get`
         called with.
+    share : callable, optional
+        Called with each value of a type of our own, which it puts into a table; gives its index
+        there. By default such values are encoded in place.
 
     Raises
     ------
@@ -178,11 +183,13 @@ def encode(name: str, value: Any, put: Put) -> Any:
         if value.ndim == 1 and all(isinstance(item, str) for item in flat):
             return {"strings": flat}
     if isinstance(value, (list, tuple)):
-        items = [encode(f"{name}/{i}", item, put) for i, item in enumerate(value)]
+        items = [encode(f"{name}/{i}", item, put, share) for i, item in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
     if isinstance(value, Mapping) and all(isinstance(k, str) and k.isidentifier() for k in value):
-        return {"dict": _encode_fields(name, value, put)}
+        return {"dict": _encode_fields(name, value, put, share)}
     if (kind := _type_of(value)) is not None:
+        if share is not None:
+            return {"shared": share(value)}
         return {kind: _encode_fields(name, _TYPES[kind].apart(value), put)}
     if isinstance(value, Packed):
         packer = Packer()
@@ -201,11 +208,13 @@ def encode(name: str, value: Any, put: Put) -> Any:
     )
 
 
-def _encode_fields(name: str, found: Mapping[str, Any], put: Put) -> dict[str, Any]:
-    return {key: encode(f"{name}/{key}", value, put) for key, value in found.items()}
+def _encode_fields(
+    name: str, found: Mapping[str, Any], put: Put, share: Share | None = None
+) -> dict[str, Any]:
+    return {key: encode(f"{name}/{key}", value, put, share) for key, value in found.items()}
 
 
-def decode(value: Any, get: Get) -> Any:
+def decode(value: Any, get: Get, shared: Sequence[Any] = ()) -> Any:
     """Give back what `encode` was given.
 
     Parameters
@@ -214,6 +223,8 @@ def decode(value: Any, get: Get) -> Any:
         From `encode`.
     get : callable
         Called with what `put` gave for an array; gives the array.
+    shared : sequence
+        The table of values that `share` has filled.
 
     Raises
     ------
@@ -228,7 +239,7 @@ def decode(value: Any, get: Get) -> Any:
     (array([0, 1, 2, 3, 4, 5, 6]), nan)
     """
     if isinstance(value, list):
-        return [decode(item, get) for item in value]
+        return [decode(item, get, shared) for item in value]
     if not isinstance(value, dict):
         return value
     ((kind, inner),) = value.items()
@@ -236,10 +247,12 @@ def decode(value: Any, get: Get) -> Any:
         return float(inner)
     if kind == "array":
         return get(inner)
+    if kind == "shared":
+        return shared[inner]
     if kind == "strings":
         return np.array(inner, dtype=object)
     if kind == "tuple":
-        return tuple(decode(item, get) for item in inner)
+        return tuple(decode(item, get, shared) for item in inner)
     if kind == "random_state":
         random = np.random.RandomState()
         random.set_state(inner)
@@ -249,5 +262,5 @@ def decode(value: Any, get: Get) -> Any:
         return decode(inner["value"], lambda at: take(flat[at[0]], *at[1:]))
     if kind != "dict" and kind not in _TYPES:
         raise ModelFileError(f"a value of unknown kind '{kind}'")
-    found = {key: decode(item, get) for key, item in inner.items()}
+    found = {key: decode(item, get, shared) for key, item in inner.items()}
     return found if kind == "dict" else _TYPES[kind].together(found)

@@ -25,6 +25,7 @@ from streamgmm.places import Place
 from streamgmm.sources import open_source
 from streamgmm.storage import lock
 from streamgmm.storage.checkpoint import Checkpoint
+from streamgmm.storage.checkpoint.store import CheckpointStore
 from streamgmm.storage.group import AtomicGroup
 from tests.mixtures import parameters_of
 
@@ -373,3 +374,20 @@ def test_an_array_is_written_once(tmp_path, monkeypatch):
     assert [path.name[-5:] for path in (tmp_path / "run.zarr/parts").glob("*-*")] == ["int64"]
     with Checkpoint(tmp_path / "run.zarr") as book:
         np.testing.assert_array_equal(book.load({})["c"], other)
+
+
+def test_a_value_in_two_places_is_written_once_and_stays_one(tmp_path):
+    moments = Moments("diag", np.ones(2), np.zeros((2, 3)), np.ones((2, 3)))
+    book = CheckpointStore(Place.parse(tmp_path / "run.zarr"))
+    for state in ([moments], [moments, (moments, np.arange(3))]):
+        book.save({"x": state}, {}, "token")
+    again = CheckpointStore(Place.parse(tmp_path / "run.zarr"))
+    for _ in range(2):
+        meta = again.meta()
+        assert len(json.loads(meta["values"])) == 1
+        state = again.load(meta)
+        assert state["x"][0] is state["x"][1][0]
+        np.testing.assert_array_equal(state["x"][0].scatter, moments.scatter)
+        assert state["x"][1][1].tolist() == [0, 1, 2]
+        again.save(state, {}, "another")
+    assert set(again.meta()["parts"]) == {"token-0-float64", "token-1-int64"}

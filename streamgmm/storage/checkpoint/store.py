@@ -13,7 +13,7 @@ from streamgmm._version import __version__
 from streamgmm.errors import CheckpointError
 from streamgmm.places import Place
 from streamgmm.storage.group import AtomicGroup, DamagedError, describe, digest
-from streamgmm.storage.values import Packer, decode, encode, take
+from streamgmm.storage.values import Packer, Put, decode, encode, take
 
 FORMAT = "streamgmm checkpoint"
 FORMAT_VERSION = 2
@@ -25,12 +25,20 @@ _HALF_WRITTEN = re.compile(r"zarr\.[^/]*\.partial")
 Record = tuple[str, int, list[int]]
 """Where an array is: the part, the offset in it, and the shape."""
 
+Written = dict[int, tuple[NDArray[Any], Record]]
+"""Arrays that were written, by id. Each is held, so that no other array can get the same id."""
+
+Entry = tuple[Any, str, Written]
+"""A statistic or model, its JSON, and its arrays."""
+
 
 class CheckpointStore:
-    """Reads and writes the states of a fit. An array that was written is not written again.
+    """Reads and writes the states of a fit. What was written before is not written again.
 
     New arrays are packed into parts, one for each dtype and save. A part is removed once no
-    array in it is in use. The metadata at the root hold the state as JSON, and name the parts.
+    array in it is in use. The metadata at the root hold the state as JSON, a table of the
+    statistics and models in it, and the parts. A value that the last state had too is found by
+    its identity, so a save takes time for what is new.
 
     Parameters
     ----------
@@ -40,8 +48,8 @@ class CheckpointStore:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._group = AtomicGroup(place)
-        # By id; the array is held too, so that no other array can get the same id.
-        self._written: dict[int, tuple[NDArray[Any], Record]] = {}
+        self._written: Written = {}
+        self._values: dict[int, Entry] = {}  # by id, as the arrays
         self._parts: dict[str, dict[str, Any]] = {}
         self._n_saved = 0
 
@@ -108,13 +116,25 @@ class CheckpointStore:
                 found[key] = take(flat[part], offset, shape), (part, offset, shape)
             return found[key][0]
 
-        state: dict[str, Any] = decode(json.loads(meta["state"]), get)
+        self._values = {}
+        for each in json.loads(meta["values"]):
+            arrays: Written = {}
+
+            def note(record: Any, arrays: Written = arrays) -> NDArray[Any]:
+                array = get(record)
+                arrays[id(array)] = array, tuple(record)
+                return array
+
+            value = decode(each, note)
+            self._values[id(value)] = value, json.dumps(each), arrays
+        values = [value for value, _, _ in self._values.values()]
+        state: dict[str, Any] = decode(json.loads(meta["state"]), get, values)
         self._written = {id(array): (array, record) for array, record in found.values()}
         return state
 
     def save(self, state: Mapping[str, Any], fingerprint: Mapping[str, Any], token: str) -> None:
         """Write the new arrays of a state, commit, then remove parts that are out of use."""
-        written: dict[int, tuple[NDArray[Any], Record]] = {}
+        written: Written = {}
         packer = Packer()
         prefix = f"{token}-{self._n_saved}-"
 
@@ -127,7 +147,18 @@ class CheckpointStore:
                 written[key] = array, (prefix + dtype, offset, shape)
             return written[key][1]
 
-        text = json.dumps(encode("checkpoint", state, put))
+        values: dict[int, Entry] = {}
+        index: dict[int, int] = {}
+
+        def share(value: Any) -> int:
+            key = id(value)
+            if key not in index:
+                index[key] = len(index)
+                values[key] = self._values.get(key) or _encode_value(value, put)
+                written.update(values[key][2])
+            return index[key]
+
+        text = json.dumps(encode("checkpoint", state, put, share))
         self._n_saved += 1
         used = {part for _, (part, _, _) in written.values()}
         parts = {name: found for name, found in self._parts.items() if name in used}
@@ -143,6 +174,7 @@ class CheckpointStore:
                 "streamgmm_version": __version__,
                 "fingerprint": dict(fingerprint),
                 "state": text,
+                "values": f"[{', '.join(each for _, each, _ in values.values())}]",
                 "parts": parts,
             }
             self._group.commit(meta | {"sha256": digest(meta)})
@@ -150,7 +182,7 @@ class CheckpointStore:
             self._remove(fresh)  # rollback
             raise
         dropped = self._parts.keys() - parts.keys()
-        self._written, self._parts = written, parts
+        self._written, self._values, self._parts = written, values, parts
         self._remove(dropped)
 
     def _remove_litter(self) -> None:
@@ -177,3 +209,13 @@ class CheckpointStore:
         return CheckpointError(
             f"the checkpoint '{self._place}' is damaged: {what}; remove it to begin anew"
         )
+
+
+def _encode_value(value: Any, put: Put) -> Entry:
+    arrays: Written = {}
+
+    def note(name: str, array: NDArray[Any]) -> Record:
+        arrays[id(array)] = array, put(name, array)
+        return arrays[id(array)][1]
+
+    return value, json.dumps(encode("checkpoint", value, note)), arrays
