@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from streamgmm.errors import DataError, SingularCovarianceError, StreamGMMWarning
 from streamgmm.fitting.ascent import Ascent, Rules, Step
 from streamgmm.fitting.effort import is_small, plan_effort
+from streamgmm.fitting.job import Job
 from streamgmm.fitting.reading import Progress, deal
 from streamgmm.fitting.run import Rows, Seen, depends
 from streamgmm.fitting.sample import plan_sample
-from streamgmm.fitting.session import Job, open_session
+from streamgmm.fitting.session import open_session
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.sources import Block, Source, parse_block_size

@@ -23,11 +23,12 @@ from streamgmm.errors import DataError, ParameterError, SingularCovarianceError
 from streamgmm.fitting.ascent import Ascent, Rules
 from streamgmm.fitting.effort import count_parameters, plan_effort
 from streamgmm.fitting.fit import check_rows, group_count
+from streamgmm.fitting.job import Job
 from streamgmm.fitting.memory import n_sums
 from streamgmm.fitting.reading import Progress, Scores, deal
 from streamgmm.fitting.run import depends
 from streamgmm.fitting.sample import Holdout, plan_sample
-from streamgmm.fitting.session import Job, Session, open_session
+from streamgmm.fitting.session import Session, open_session
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.components import Family
 from streamgmm.model.families import parse_family

@@ -9,80 +9,28 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from streamgmm.errors import DataError, SingularCovarianceError
-from streamgmm.fitting.ascent import Ascent, Request, Rules
-from streamgmm.fitting.contest import Contest, Sample
-from streamgmm.fitting.effort import Effort
+from streamgmm.fitting.ascent import Ascent, Request
+from streamgmm.fitting.choosing import Chooser
+from streamgmm.fitting.job import Job
 from streamgmm.fitting.memory import refuse_too_large
 from streamgmm.fitting.reading import Progress, Reader, climb, score_block
-from streamgmm.fitting.run import GLOBAL, Run, Seen
-from streamgmm.fitting.sample import Holdout, SamplePlan, Summary, summarize
-from streamgmm.fitting.settings import FitSettings
-from streamgmm.fitting.starts import champion, climb_sample, decide, own_starts
+from streamgmm.fitting.run import GLOBAL, Run
+from streamgmm.fitting.sample import Summary, summarize
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Moments
 from streamgmm.passes import open_executor
-from streamgmm.progress import describe, log_event
-from streamgmm.sources import Block, Source, kept_bytes
+from streamgmm.sources import kept_bytes
 from streamgmm.storage.checkpoint import Checkpoint, fingerprint
 
 CHANGED_TOLERANCE = 1e-7  # standard deviations by which the mean of unchanged rows may wander
 _log = logging.getLogger("streamgmm")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a session is to do.
-
-    Attributes
-    ----------
-    candidates : sequence of FitSettings
-        They differ in their mixtures alone.
-    rules : Rules
-        How all of them climb.
-    plan : SamplePlan
-        How pass 0 samples.
-    efforts : sequence of Effort
-        What the starts of each candidate may do. None for starts as scikit-learn draws them.
-    seed : int
-        Of the starts that are compared.
-    given : Mixture or None
-        Where the person wants to start; `bound` is its lower bound.
-    seen : Seen or None
-        What `given` knows of the rows before the last group of blocks.
-    holdout : Holdout or None
-    needs : mapping
-        Whatever the result depends on but the rows.
-    batches : sequence of sequence of int
-        Candidates that share reads.
-    """
-
-    source: Source
-    blocks: Sequence[Block]
-    groups: Sequence[range]
-    candidates: Sequence[FitSettings]
-    rules: Rules
-    plan: SamplePlan
-    efforts: Sequence[Effort | None]
-    seed: int
-    needs: Mapping[str, Any]
-    batches: Sequence[Sequence[int]] = ((0,),)
-    given: Mixture | None = None
-    bound: float = -np.inf
-    seen: Seen | None = None
-    holdout: Holdout | None = None
-
-    @property
-    def partial(self) -> bool:
-        """Whether pass 0 keeps a part of the rows."""
-        return self.plan.size < self.source.n_samples
 
 
 @contextmanager
@@ -203,7 +151,15 @@ class Session:
             if job.given is not None:
                 run.starts, run.facts = [[job.given]], [(1, "it was given")]
             else:
-                self._choose()
+                Chooser(
+                    job,
+                    run,
+                    self._reader,
+                    self._random_state,
+                    lambda: self.put_down(whole=False),
+                    self._n_threads,
+                    self._client,
+                ).choose()
             run.random = self._random_state.get_state(legacy=False)
         failures = [each for each in run.starts if isinstance(each, str)]
         if len(failures) == len(run.starts):
@@ -278,88 +234,6 @@ class Session:
     def _overall(self, summary: Summary) -> Moments:
         seen = self.job.seen
         return summary.moments if seen is None else seen.overall.merge(summary.moments)
-
-    def _choose(self) -> None:
-        """Starts of every candidate: as scikit-learn draws them, or the best of a contest."""
-        run, job = self.run, self.job
-        assert run.sample is not None
-        if not run.starts and any(job.efforts):
-            self._compare(run.sample)
-        for i, (each, effort) in enumerate(zip(job.candidates, job.efforts, strict=True)):
-            if i < len(run.starts):
-                continue
-            try:
-                if effort is None:
-                    found = own_starts(*run.sample.known, each, self._random_state)
-                    run.facts.append((len(found), "scikit-learn's own, since rows are few"))
-                else:
-                    found = [self._settle(i, effort)]
-                run.starts.append(found)
-            except SingularCovarianceError as error:
-                run.starts.append(str(error))
-            self.put_down(whole=False)
-
-    def _compare(self, summary: Summary) -> None:
-        """Run the contests of all candidates side by side."""
-        run, job = self.run, self.job
-        if run.contests:
-            contests = [
-                Contest.restored(state, each, effort)
-                for state, each, effort in zip(
-                    run.contests, job.candidates, job.efforts, strict=True
-                )
-                if effort is not None
-            ]
-        else:
-            contests = [
-                Contest(each, effort, job.seed, len(summary.rows))
-                for each, effort in zip(job.candidates, job.efforts, strict=True)
-                if effort is not None
-            ]
-
-        def after() -> None:
-            run.contests = [contest.state() for contest in contests]
-            self._tell_starts(contests)
-            self.put_down(whole=False)
-
-        most = max(contest.effort.most_rows for contest in contests)
-        sample = Sample(*summary.first(most))
-        decide(contests, sample, n_threads=self._n_threads, client=self._client, after=after)
-        run.facts = [(contest.tried, contest.why) for contest in contests]
-        run.contests = [contest.state() for contest in contests]
-
-    def _settle(self, i: int, effort: Effort) -> Mixture:
-        """The champion of a contest, at the top of the sample where that is a part of the rows."""
-        run, settings = self.run, self.job.candidates[i]
-        mixture = champion(Contest.restored(run.contests[i], settings, effort))
-        if not self.job.partial:
-            return mixture
-        assert run.sample is not None
-        sample = Sample(*run.sample.known)
-        return climb_sample(
-            mixture, sample, settings, n_threads=self._n_threads, client=self._client
-        )
-
-    def _tell_starts(self, contests: Sequence[Contest]) -> None:
-        """Say how far the starts are."""
-        tried = sum(contest.tried for contest in contests)
-        most = sum(contest.effort.n_starts for contest in contests)
-        best = contests[0].leading if len(contests) == 1 else float("nan")
-        over = all(contest.why for contest in contests)
-        event = Progress(
-            "starts",
-            0,
-            tried,
-            tried if over else most,
-            best,
-            finished=over,
-            seconds=time.perf_counter() - self._reader.began,
-        )
-        self._reader.tell(event)
-        said = describe(event)
-        if over:
-            said += f"; {'; '.join(dict.fromkeys(contest.why for contest in contests))}"
-        log_event(event, said)
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:

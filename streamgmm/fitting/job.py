@@ -1,0 +1,65 @@
+"""What a session is to do: a fit is a job with one candidate, a selection one with many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streamgmm.fitting.ascent import Rules
+from streamgmm.fitting.effort import Effort
+from streamgmm.fitting.run import Seen
+from streamgmm.fitting.sample import Holdout, SamplePlan
+from streamgmm.fitting.settings import FitSettings
+from streamgmm.model.mixture import Mixture
+from streamgmm.sources import Block, Source
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a session is to do.
+
+    Attributes
+    ----------
+    candidates : sequence of FitSettings
+        They differ in their mixtures alone.
+    rules : Rules
+        How all of them climb.
+    plan : SamplePlan
+        How pass 0 samples.
+    efforts : sequence of Effort
+        What the starts of each candidate may do. None for starts as scikit-learn draws them.
+    seed : int
+        Of the starts that are compared.
+    given : Mixture or None
+        Where the person wants to start; `bound` is its lower bound.
+    seen : Seen or None
+        What `given` knows of the rows before the last group of blocks.
+    holdout : Holdout or None
+    needs : mapping
+        Whatever the result depends on but the rows.
+    batches : sequence of sequence of int
+        Candidates that share reads.
+    """
+
+    source: Source
+    blocks: Sequence[Block]
+    groups: Sequence[range]
+    candidates: Sequence[FitSettings]
+    rules: Rules
+    plan: SamplePlan
+    efforts: Sequence[Effort | None]
+    seed: int
+    needs: Mapping[str, Any]
+    batches: Sequence[Sequence[int]] = ((0,),)
+    given: Mixture | None = None
+    bound: float = -np.inf
+    seen: Seen | None = None
+    holdout: Holdout | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether pass 0 keeps a part of the rows."""
+        return self.plan.size < self.source.n_samples
