@@ -297,8 +297,8 @@ class FittedMixture:
 
     def _predict(self, X: Any, what: str, out: Any, overwrite: bool) -> Any:
         check_is_fitted(self)
-        source = open_rows(self, X)
         mixture = self._mixture()
+        source = open_rows(self, X, n_features=mixture.n_features)
         if out is not None:
             array, _ = predict_to(
                 source,
@@ -320,10 +320,11 @@ class FittedMixture:
 
     def _score(self, X: Any, sample_weight: Any = None) -> Score:
         check_is_fitted(self)
-        source = open_rows(self, X, sample_weight)
+        mixture = self._mixture()
+        source = open_rows(self, X, sample_weight, n_features=mixture.n_features)
         return score_rows(
             source,
-            self._mixture(),
+            mixture,
             block_size=self.block_size,
             n_threads=self._n_threads(),
             on_block=_counter("score", source.n_samples),
@@ -358,7 +359,7 @@ class FittedMixture:
             )
         covariances: Any = getattr(self, "covariances_", None)
         if covariances is None or np.shape(covariances) != shape:
-            precisions = _squared(self.covariance_type, chol)
+            precisions = squared(self.covariance_type, chol)
             matrices = self.covariance_type in ("full", "tied")
             covariances = np.linalg.inv(precisions) if matrices else 1.0 / precisions
         covariances = np.ascontiguousarray(covariances, dtype=np.float64)
@@ -367,10 +368,10 @@ class FittedMixture:
     def _set_parameters(self, params: tuple[Floats, Floats, Floats, Floats]) -> None:
         """Set the attributes: weights, means, covariances and Cholesky factors of precisions."""
         self.weights_, self.means_, self.covariances_, self.precisions_cholesky_ = params
-        self.precisions_ = _squared(self.covariance_type, self.precisions_cholesky_)
+        self.precisions_ = squared(self.covariance_type, self.precisions_cholesky_)
 
 
-def _squared(covariance_type: str, chol: Floats) -> Floats:
+def squared(covariance_type: str, chol: Floats) -> Floats:
     """Precisions A Aᵀ from their Cholesky factors."""
     if covariance_type in ("full", "tied"):
         return np.asarray(chol @ np.swapaxes(chol, -1, -2))

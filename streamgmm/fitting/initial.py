@@ -29,12 +29,14 @@ def initial_mixture(
     weights_init: Floats | None = None,
     means_init: Floats | None = None,
     precisions_init: Floats | None = None,
+    kmeans_iter: int = 300,
 ) -> Mixture:
     """First parameters from rows X (n, D), drawn as scikit-learn draws them.
 
     The random numbers are those that ``sklearn.mixture.GaussianMixture`` would use on the same
     rows, so the same rows and random state give the same start. Rows of weight 0 are left out.
     ``"nearest"``, which scikit-learn has not, starts from the rows nearest to each of K rows.
+    k-means ends after `kmeans_iter` iterations at the latest.
 
     Raises
     ------
@@ -49,7 +51,7 @@ def initial_mixture(
             weight = None
         if weight is not None:
             X, weight = X[weight > 0], weight[weight > 0]
-        resp = _responsibilities(X, weight, n_components, init_params, random_state)
+        resp = _responsibilities(X, weight, n_components, init_params, random_state, kmeans_iter)
         moments = _moments(X, weight, resp, n_components, covariance_type)
         covariances = family.maximize(moments, reg_covar)
         weights = moments.weight / (len(X) if weight is None else weight.sum())
@@ -82,12 +84,17 @@ def from_precisions(covariance_type: str, precisions: Floats) -> tuple[Floats, F
 
 
 def _responsibilities(
-    X: NDArray[Any], weight: Floats | None, k: int, how: str, random_state: np.random.RandomState
+    X: NDArray[Any],
+    weight: Floats | None,
+    k: int,
+    how: str,
+    random_state: np.random.RandomState,
+    kmeans_iter: int,
 ) -> Floats | NDArray[np.intp]:
     """(n, K) responsibilities, or (n,) labels, -1 for rows that no component starts from."""
     n = len(X)
     if how == "kmeans":
-        kmeans = KMeans(n_clusters=k, n_init=1, random_state=random_state)
+        kmeans = KMeans(n_clusters=k, n_init=1, max_iter=kmeans_iter, random_state=random_state)
         with one_openmp_thread():
             return np.asarray(kmeans.fit(X, sample_weight=weight).labels_, dtype=np.intp)
     if how == "random":
