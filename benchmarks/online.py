@@ -2,6 +2,7 @@
 
     python benchmarks/online.py gap [--seeds 10] [--million]
     python benchmarks/online.py cost
+    python benchmarks/online.py warm-up
     python benchmarks/online.py memory [--rows 100000000]
     python benchmarks/online.py false-alarms [--batches 10000]
     python benchmarks/online.py drift [--seeds 5]
@@ -116,6 +117,41 @@ def compare(d: int, k: int, n: int) -> None:
     for name in ("batch E+M", "scikit-learn"):
         ratio = at["online"] / at[name]
         print(f"  online / {name:14} median {ratio[0]:.3f}   p99 {ratio[1]:.3f}")
+
+
+WARM_UPS = [(8, 4, "full"), (16, 16, "full"), (32, 32, "diag"), (64, 64, "diag"), (16, 32, "full")]
+
+
+def warm_up() -> None:
+    """The longest call of `partial_fit`, by the clock and by the processor, and what follows."""
+    for kind in ("full", "diag"):  # so that what is compiled has been compiled, or loaded
+        for n in (200, 9_000):
+            rows = np.random.default_rng(0).normal(size=(n + 2_000, 3))
+            streamgmm.OnlineGaussianMixture(2, covariance_type=kind, warm_up=n).fit(rows)
+    print("seconds of the longest call: processor (clock); calls that the warm-up is spread over")
+    for k, d, kind in WARM_UPS:
+        pool = make_truth(Problem(d, k, 1.0, 0), 0).draw(100_000, np.random.default_rng(0))
+        for n in (100, 1_000, 10_000):
+            model = streamgmm.OnlineGaussianMixture(k, covariance_type=kind, random_state=0)
+            clock: list[float] = []
+            processor: list[float] = []
+            spread = current = at = 0
+            while current < 20:
+                rows = pool[at : at + n]
+                at = (at + n) % len(pool)
+                start, used = time.perf_counter(), time.process_time()
+                model.partial_fit(rows)
+                processor.append(time.process_time() - used)
+                clock.append(time.perf_counter() - start)
+                learner = model.learner_
+                fitting = learner.gathered is not None and learner.gathered.fit is not None
+                spread += fitting or bool(learner.queue)
+                current += learner.state is not None and not learner.queue
+            print(
+                f"K={k:2} D={d:2} {kind:4} batches of {n:6,}: {max(processor):.3f} "
+                f"({max(clock):.3f}); {spread:2} calls; later {np.median(processor[-20:]):.4f}",
+                flush=True,
+            )
 
 
 def memory(n_rows: int) -> None:
@@ -254,6 +290,8 @@ def main() -> None:
         gap(given.seeds, 1_000_000 if given.million else None)
     elif given.what == "cost":
         cost()
+    elif given.what == "warm-up":
+        warm_up()
     elif given.what == "memory":
         memory(given.rows)
     elif given.what == "false-alarms":
@@ -263,7 +301,7 @@ def main() -> None:
     elif given.what == "forget":
         forget(given.seeds)
     else:
-        parser.error("gap, cost, memory, false-alarms, drift or forget")
+        parser.error("gap, cost, warm-up, memory, false-alarms, drift or forget")
 
 
 if __name__ == "__main__":

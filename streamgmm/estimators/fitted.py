@@ -288,8 +288,8 @@ class FittedMixture:
 
     def _predict(self, X: Any, what: str, out: Any, overwrite: bool) -> Any:
         check_is_fitted(self)
-        source = open_rows(self, X)
         mixture = self._mixture()
+        source = open_rows(self, X, n_features=mixture.n_features)
         if out is not None:
             array, _ = predict_to(
                 source,
@@ -311,10 +311,11 @@ class FittedMixture:
 
     def _score(self, X: Any, sample_weight: Any = None) -> Score:
         check_is_fitted(self)
-        source = open_rows(self, X, sample_weight)
+        mixture = self._mixture()
+        source = open_rows(self, X, sample_weight, n_features=mixture.n_features)
         return score_rows(
             source,
-            self._mixture(),
+            mixture,
             block_size=self.block_size,
             n_threads=self._n_threads(),
             on_block=_counter("score", source.n_samples),

@@ -267,7 +267,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         >>> model.means_.tolist()
         [[1.0]]
         """
-        source = open_rows(self, X, sample_weight, fitting=True)
+        source = open_rows(self, X, sample_weight)
         settings = self._settings(source.n_features)
         going_on = self.warm_start and hasattr(self, "converged_")
         result = fit(
@@ -372,7 +372,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         >>> p.n_rows, p.n_components, p.n_workers
         (1000, 3, 40)
         """
-        source = open_rows(self, X, sample_weight, fitting=True)
+        source = open_rows(self, X, sample_weight)
         client = active_client()
         if workers is None and self.n_jobs is None and client is not None:
             workers, limit = workers_of(client)

@@ -51,5 +51,9 @@ def load(
             f"the model '{path}' has parameters that this release of streamgmm does not know "
             f"({error}); install streamgmm {stored.version} or newer"
         ) from error
-    vars(estimator).update(stored.attrs | stored.arrays)
+    attrs = dict(stored.attrs)
+    online = attrs.pop("online_", None)
+    vars(estimator).update(attrs | stored.arrays)
+    if online is not None:
+        estimator._restore(online)
     return estimator

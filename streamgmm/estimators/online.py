@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -16,51 +13,38 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from streamgmm.errors import DataError, ParameterError, StreamGMMWarning
+from streamgmm.errors import DataError, ParameterError, StreamGMMError
 from streamgmm.estimators.fitted import FittedMixture, squared
 from streamgmm.estimators.gaussian import GaussianMixture
 from streamgmm.estimators.rows import in_memory, open_rows
 from streamgmm.model.components import NO_WEIGHT
 from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.families.gaussian import gaussians
-from streamgmm.model.mixture import EStep, Mixture, Statistics
+from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
-from streamgmm.online.adapt import Adapter, adapt, hold, open_adapter
-from streamgmm.online.drift import KINDS, Alarm
-from streamgmm.online.state import (
-    absorb,
-    chain_mixture,
-    from_values,
-    merge_states,
-    state_of_mixture,
-    to_values,
-)
-from streamgmm.online.stepwise import (
-    Learned,
-    OnlineSettings,
-    OnlineState,
-    effective_rows,
-    learn,
-    mixture_of,
-)
-from streamgmm.passes import LocalExecutor, open_executor
+from streamgmm.online.batches import BATCH_ROWS, batches_of, cut
+from streamgmm.online.learner import Learner
+from streamgmm.online.merging import from_mixture, merge
+from streamgmm.online.settings import OnlineSettings, parse_settings
+from streamgmm.online.values import from_values, to_values
+from streamgmm.online.work import QUOTA
 from streamgmm.places import Place
-from streamgmm.sources import Block, Piece, Source, check_finite, parse_block_size
+from streamgmm.sources import Piece, Source, check_finite
 from streamgmm.storage import Packed, save_model
-
-BATCH_ROWS = 10_000  # rows of a source that are learned as one batch
-JOURNAL = 20_000  # batches that `monitor_` remembers, the latest
-WARM_UP_BYTES = 64 << 20
-COLUMNS = ("rows", "log_likelihood", *KINDS)
 
 
 class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
     """Gaussian mixture learned batch by batch from data that never stops, in constant memory.
 
-    Stepwise EM (Cappé & Moulines 2009): the first rows are kept until there are enough of them
-    for a fit in memory with restarts; every batch after that is scored, then learned. The model
-    is current after each batch, and its labels, densities and files are those of
-    `streamgmm.GaussianMixture`.
+    Stepwise EM (Cappé & Moulines 2009): the first rows, the warm-up, are kept until there are
+    enough of them for a fit in memory with restarts; every batch after that is scored, then
+    learned. The model is current after each batch, and its labels, densities and files are those
+    of `streamgmm.GaussianMixture`.
+
+    The warm-up's fit is spread over batches, so that none takes more than about half a second for
+    it: the work a batch is counted, not timed, and so the same on every machine. Rows that come
+    meanwhile wait, and are learned as soon as the fit is over. Until then the model is the best
+    start so far. If more than 64 MiB of rows wait, the fit is cut short. `fit` does not spread it.
 
     Parameters
     ----------
@@ -100,14 +84,18 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
     Attributes
     ----------
     weights_, means_, covariances_, precisions_, precisions_cholesky_ : ndarray
-        As in scikit-learn. During the warm-up they are of a fit of the rows so far.
+        As in scikit-learn. While rows are gathered for the warm-up they are of a fit of the rows
+        so far, which is made when it is asked for and takes as long as a fit takes. Asking never
+        changes what is learned.
     monitor_ : dict
         Of the latest 20,000 batches: arrays ``rows``; ``log_likelihood``, nats a row before they
         were learned (NaN while there was no model); the latest drift statistics ``likelihood``,
         ``occupancy``, ``means``, ``covariances``, ``cusum``; and ``alarms`` and ``changes``,
         lists of dicts with ``row``, ``kind`` and ``statistic``, or ``components`` and ``gain``.
     n_samples_seen_ : int
-        Rows learned or held out.
+        Rows learned, held out, or waiting to be learned.
+    learner_ : streamgmm.online.learner.Learner
+        All that is known. A follower goes on with it.
 
     Examples
     --------
@@ -140,10 +128,7 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
     }
 
     n_features_in_: int
-    _journal: list[list[float]]
-    _alarms: list[dict[str, Any]]
-    _changes: list[dict[str, Any]]
-    _adapter: Adapter | None
+    learner_: Learner
 
     def __init__(
         self,
@@ -199,28 +184,30 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         DataError, SourceError, ParameterError, SingularCovarianceError
             As `partial_fit`; DataError also if there are fewer rows than components.
         """
-        before = {key: value for key, value in self.__dict__.items() if key in _LEARNED}
-        self._forget()
+        before = {name: self.__dict__.pop(name) for name in _LEARNED if name in vars(self)}
         try:
-            self.partial_fit(X, sample_weight)
-            self._model()
+            self._learn(X, sample_weight, np.inf)
+            self._mixture()
         except BaseException:
-            self._forget()
+            for name in _LEARNED:
+                self.__dict__.pop(name, None)
             self.__dict__.update(before)
             raise
         return self
 
-    def partial_fit(self, X: Any, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Score a batch, then learn it.
 
         A batch that cannot be used is refused whole, and the model stays as it was. No rows are
-        no change. Where a Dask cluster is active, a source that is not in memory is one pass
-        over the workers, and one step.
+        no change. More than 10,000 rows are batches of 10,000, and so are those of a source that
+        is not in memory. Its rows are read by the workers where a Dask cluster is active, and
+        learned here in any case: the model does not depend on it.
 
         Parameters
         ----------
         X : array-like, zarr.Array, str or path, dask.array.Array, or Source
             Of shape (n_samples, n_features).
+        y : Ignored
         sample_weight : array-like of shape (n_samples,), optional
             A row of weight w counts as w rows.
 
@@ -239,27 +226,7 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         SingularCovarianceError
             If a component collapses on a point and `reg_covar` is too small.
         """
-        if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[0] == 0:
-            self._check_width(X.shape[1], "X")
-            return self
-        if type(X) is np.ndarray and sample_weight is None and _is_plain(X):
-            self._check_width(X.shape[1], "X")
-            rows = np.ascontiguousarray(X)
-            check_finite(Piece(0, rows, None), "X")
-            self._learn([(rows, NO_WEIGHT)], X.shape[1])
-            return self
-        started = hasattr(self, "n_features_in_")
-        source = _open(self, X, sample_weight)
-        try:
-            if in_memory(source):
-                self._learn(_whole(source), source.n_features)
-            else:
-                self._learn_source(source)
-        except BaseException:
-            if not started and not self._started():
-                for name in ("n_features_in_", "feature_names_in_"):
-                    self.__dict__.pop(name, None)
-            raise
+        self._learn(X, sample_weight, QUOTA)
         return self
 
     @classmethod
@@ -288,13 +255,12 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         }
         model = cls(**(known | settings))
         model.n_features_in_ = held.n_features
-        how = model._settings(held.n_features)
-        model._online = state_of_mixture(how, held, rows)
+        model.learner_ = from_mixture(model._settings(held.n_features), held, rows)
         return model
 
     def to_mixture(self) -> GaussianMixture:
         """Give the model as it is now as a `GaussianMixture`, of its own."""
-        mixture = self._model()
+        learner, mixture = self._known(), self._mixture()
         model = GaussianMixture(
             mixture.n_components,
             covariance_type=self.covariance_type,
@@ -304,7 +270,7 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         model._set_parameters(mixture)
         model.n_features_in_ = mixture.n_features
         model.converged_, model.n_iter_ = True, 0
-        model.lower_bound_, model.lower_bounds_ = self._online.level, [self._online.level]
+        model.lower_bound_, model.lower_bounds_ = learner.level, [learner.level]
         return model
 
     def merge(self, other: OnlineGaussianMixture) -> OnlineGaussianMixture:
@@ -324,11 +290,9 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
                     f"{name} is {mine!r} here and {theirs!r} there; models that are merged must "
                     "have been learned alike"
                 )
-        self._model_rows(), other._model_rows()
+        one, two = self._known(), other._known()
         model = type(self)(**self.get_params(deep=False))
-        settings = self._settings(self.n_features_in_)
-        model._online = merge_states(settings, self._online, other._online)
-        model.n_features_in_ = self.n_features_in_
+        model.learner_, model.n_features_in_ = merge(one, two), self.n_features_in_
         return model
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -349,29 +313,22 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         self, path: str | os.PathLike[str] | Place, more: dict[str, Any], overwrite: bool = False
     ) -> None:
         """As `save`, with more values in the same atomic step."""
-        self._model_rows()
         fitted: dict[str, Any] = {
-            "n_features_in_": self.n_features_in_,
-            "online_": self._values(),
+            "n_features_in_": self._known().n_features,
+            "online_": Packed(to_values(self._known())),
         } | more
         params = self.get_params(deep=False)
         save_model(path, type(self).__name__, params, {}, fitted, overwrite)
 
     @property
     def n_samples_seen_(self) -> int:
-        """Rows learned or held out so far."""
-        return self._model_rows()
+        """Rows learned, held out, or waiting to be learned."""
+        return self._known().n_rows
 
     @property
     def monitor_(self) -> dict[str, Any]:
         """What was noticed, batch by batch."""
-        self._model_rows()
-        journal = np.array(self._journal, dtype=np.float64).reshape(-1, len(COLUMNS))
-        table: dict[str, Any] = {name: journal[:, i] for i, name in enumerate(COLUMNS)}
-        table["rows"] = table["rows"].astype(np.int64)
-        table["alarms"] = [dict(alarm) for alarm in self._alarms]
-        table["changes"] = [dict(change) for change in self._changes]
-        return table
+        return self._known().table()
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether there are rows; whether they are enough for a model shows when it is used."""
@@ -380,90 +337,113 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
     @property
     def weights_(self) -> Floats:  # type: ignore[override]
         """Weights (K,)."""
-        return self._model().weights
+        return self._known_mixture().weights
 
     @property
     def means_(self) -> Floats:  # type: ignore[override]
         """Means (K, D)."""
-        return gaussians(self._model().components).means
+        return gaussians(self._known_mixture().components).means
 
     @property
     def covariances_(self) -> Floats:  # type: ignore[override]
         """Covariances, of the shape of the covariance type."""
-        return gaussians(self._model().components).covariances
+        return gaussians(self._known_mixture().components).covariances
 
     @property
     def precisions_cholesky_(self) -> Floats:  # type: ignore[override]
         """Cholesky factors of the precisions."""
-        return gaussians(self._model().components).precisions_cholesky
+        return gaussians(self._known_mixture().components).precisions_cholesky
 
     @property
     def precisions_(self) -> Floats:  # type: ignore[override]
         """Precisions, of the shape of the covariance type."""
         return squared(self.covariance_type, self.precisions_cholesky_)
 
-    def _mixture(self) -> Mixture:
-        return self._model()
+    def _known_mixture(self) -> Mixture:
+        """The model, for an attribute; raises AttributeError where there is none."""
+        try:
+            return self._mixture()
+        except StreamGMMError as error:  # hasattr(), dir() and tab completion ask in vain
+            raise AttributeError(str(error)) from error
 
-    def _model(self) -> Mixture:
+    def _mixture(self) -> Mixture:
         """The model as it is now, made when it is first asked for."""
-        self._model_rows()
-        held: tuple[OnlineState, Mixture] | None = self.__dict__.get("_held")
-        if held is None or held[0] is not self._online:
-            settings = self._settings(self.n_features_in_)
-            held = self._held = (self._online, mixture_of(settings, self._online))
-        return held[1]
+        learner = self._known()
+        learner.settings = self._settings(learner.n_features)
+        return learner.mixture()
 
     def _started(self) -> bool:
-        """Whether there is a state, which a loaded model still has as values."""
-        if "_online" not in self.__dict__ and "online_" in self.__dict__:
-            values = self.__dict__.pop("online_")
-            self._online = from_values(values["state"])
-            held = values["held"]
-            self._adapter = None if held is None else Adapter(held, values["due"])
-            self._journal = values["journal"].tolist()
-            self._alarms, self._changes = values["alarms"], values["changes"]
-        return "_online" in self.__dict__
+        return "learner_" in vars(self)
 
-    def _model_rows(self) -> int:
-        """Rows so far; raises NotFittedError where there are none."""
+    def _known(self) -> Learner:
+        """What is known; raises NotFittedError before any rows have been seen."""
         if not self._started():
             raise NotFittedError(
                 f"This {type(self).__name__} has not seen any rows yet; call 'partial_fit' or "
                 "'fit' first."
             )
-        return self._online.n_rows
+        return self.learner_
 
-    def _values(self) -> dict[str, Any]:
-        adapter = self._adapter
-        return {
-            "state": Packed(to_values(self._online)),
-            "held": None if adapter is None else adapter.held,
-            "due": 0 if adapter is None else adapter.due,
-            "journal": np.array(self._journal, np.float64).reshape(-1, len(COLUMNS)),
-            "alarms": self._alarms,
-            "changes": self._changes,
-        }
+    def _settings(self, n_features: int) -> OnlineSettings:
+        """Parse what the constructor was given; again only when a parameter is another."""
+        key = (n_features, *(vars(self)[name] for name in _PARAMETERS))
+        held: tuple[Any, OnlineSettings] | None = vars(self).get("_parsed")
+        if held is None or held[0] != key:
+            self._validate_params()
+            settings = parse_settings(self.get_params(deep=False), n_features)
+            held = self._parsed = (key, settings)
+        return held[1]
 
-    @property
-    def _online(self) -> OnlineState:
-        return self.__dict__["_online"]  # type: ignore[no-any-return]
+    def _restore(self, values: dict[str, Any]) -> None:
+        """Take up what `save` wrote."""
+        self.learner_ = from_values(values, self._settings(self.n_features_in_))
 
-    @_online.setter
-    def _online(self, state: OnlineState) -> None:
-        if "_online" not in self.__dict__:
-            self._journal, self._alarms, self._changes = [], [], []
-            self._adapter = None
-        self.__dict__["_online"] = state
+    def _learn(self, X: Any, sample_weight: Any, quota: float) -> None:
+        """Learn rows: all of them, or none."""
+        if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[0] == 0:
+            self._check_width(X.shape[1], "X")
+            return
+        started = self._started()
+        try:
+            if type(X) is np.ndarray and sample_weight is None and _is_plain(X):
+                self._check_width(X.shape[1], "X")
+                rows = np.ascontiguousarray(X)
+                check_finite(Piece(0, rows, None), "X")
+                learner, most = self._begun(X.shape[1])
+                learner.learn(cut(rows, NO_WEIGHT, most), quota)
+            else:
+                source = self._open(X, sample_weight)
+                learner, most = self._begun(source.n_features)
+                size: int | str = 1 << 62 if in_memory(source) else self.block_size
+                learner.learn(batches_of(source, most, size, in_memory(source)), quota)
+        except BaseException:
+            if not started:
+                for name in _LEARNED:
+                    self.__dict__.pop(name, None)
+            raise
+        self.learner_, self.n_features_in_ = learner, learner.n_features
 
-    def _begin(self, n_features: int) -> None:
-        """Start without rows."""
-        self._online = OnlineState(n_features)
-        self.n_features_in_ = n_features
+    def _begun(self, n_features: int) -> tuple[Learner, int]:
+        """What learns the next rows, and of how many at most a batch is."""
+        settings = self._settings(n_features)
+        learner = self.learner_ if self._started() else Learner(settings, n_features)
+        learner.settings = settings
+        return learner, max(BATCH_ROWS, settings.step_rows)
 
-    def _forget(self) -> None:
-        for name in _LEARNED:
-            self.__dict__.pop(name, None)
+    def _open(self, X: Any, sample_weight: Any) -> Source:
+        """Open what is no plain array, its width and names checked."""
+        if not self._started():
+            return open_rows(self, X, sample_weight)
+        fresh = type(self)()
+        source = open_rows(fresh, X, sample_weight)
+        self._check_width(source.n_features, source.name)
+        names, known = (getattr(each, "feature_names_in_", None) for each in (fresh, self))
+        if names is not None and known is not None and list(names) != list(known):
+            raise DataError(
+                f"{source.name} has columns {list(names)} where {list(known)} were learned; give "
+                "the same columns in the same order"
+            )
+        return source
 
     def _check_width(self, n_features: int, name: str) -> None:
         if hasattr(self, "n_features_in_") and n_features != self.n_features_in_:
@@ -472,197 +452,10 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
                 f"is expecting {self.n_features_in_} features as input."
             )
 
-    def _settings(self, n_features: int) -> OnlineSettings:
-        """Parse what the constructor was given; again only when a parameter is another."""
-        key = (n_features, *(self.__dict__[name] for name in _PARAMETERS))
-        held: tuple[Any, OnlineSettings] | None = self.__dict__.get("_parsed")
-        if held is None or held[0] != key:
-            held = self._parsed = (key, _parse_settings(self, n_features))
-        return held[1]
-
-    def _learn(self, batches: list[tuple[NDArray[Any], Floats]], n_features: int) -> None:
-        """Learn batches in memory: all of them, or none."""
-        state = self._online if self._started() else OnlineState(n_features)
-        settings = self._settings(n_features)
-        adapter = self._adapter if self._started() else None
-        lines: list[list[float]] = []
-        alarms: list[Alarm] = []
-        changes: list[dict[str, Any]] = []
-        for X, weight in batches:
-            row = state.n_rows
-            if self.adapt_components and state.chain is not None:
-                adapter = adapter or open_adapter(n_features)
-                adapter, stay = hold(adapter, X, row)
-                X, weight = np.ascontiguousarray(X[stay]), weight[stay] if len(weight) else weight
-                lost = int(len(stay) - stay.sum())
-            else:
-                lost = 0
-            state, learned = learn(settings, state, X, weight)
-            if lost:
-                state = replace(state, n_rows=state.n_rows + lost)
-            alarms += learned.alarms
-            if adapter is not None:
-                state, adapter, found = adapt(settings, state, adapter, now=bool(learned.alarms))
-                changes += [vars(each) | {"components": [*each.components]} for each in found]
-            lines.append(_line(learned, lost, state))
-        self._online = state
-        self._adapter = adapter
-        self._journal += lines
-        self._alarms += [vars(alarm) for alarm in alarms]
-        self._changes += changes
-        if len(self._journal) > 2 * JOURNAL:
-            del self._journal[:-JOURNAL], self._alarms[:-JOURNAL], self._changes[:-JOURNAL]
-        self.n_features_in_ = n_features
-
-    def _learn_source(self, source: Source) -> None:
-        """Learn a source that is not in memory, batch by batch or as one pass of a cluster."""
-        copy = type(self)(**self.get_params(deep=False))
-        if self._started():
-            copy.__dict__.update({k: v for k, v in self.__dict__.items() if k in _LEARNED})
-            for name in ("_journal", "_alarms", "_changes"):
-                copy.__dict__[name] = list(self.__dict__[name])
-        blocks = source.blocks(parse_block_size(self.block_size, source))
-        warm = self._started() and self._online.chain is not None
-        with open_executor(blocks) as executor:
-            if warm and not isinstance(executor, LocalExecutor):
-                settings = copy._settings(source.n_features)
-                state = copy._online
-                context = (source.name, chain_mixture(settings, state))
-                statistics: Statistics = executor.run(_read_block, context)
-                copy._online = absorb(settings, state, statistics)
-                line = [float("nan")] * len(COLUMNS)
-                line[:2] = [statistics.n_rows, statistics.log_likelihood / statistics.weight]
-                copy._journal.append(line)
-            else:
-                for rows, weight in rebatch(_pieces(source, blocks), BATCH_ROWS):
-                    copy._learn([(rows, weight)], source.n_features)
-        self.__dict__.update({k: v for k, v in copy.__dict__.items() if k in _LEARNED})
-
 
 _PARAMETERS = tuple(OnlineGaussianMixture._get_param_names())
-_LEARNED = {"_online", "_adapter", "_journal", "_alarms", "_changes", "_held", "online_"}
-_LEARNED |= {"n_features_in_", "feature_names_in_"}
-
-
-def _parse_settings(model: OnlineGaussianMixture, n_features: int) -> OnlineSettings:
-    model._validate_params()
-    k = model.n_components
-    p = COVARIANCES[model.covariance_type].n_parameters(k, n_features)
-    most = max(2 * k, WARM_UP_BYTES // (8 * n_features))
-    warm_up = min(max(10 * p, 2_000), most) if model.warm_up == "auto" else int(model.warm_up)
-    if warm_up < max(2, k):
-        raise ParameterError(
-            f"warm_up={warm_up} rows cannot start {k} components; give at least {max(2, k)}"
-        )
-    if model.half_life is not None and effective_rows(model.half_life) < 10 * p:
-        least = int(np.ceil(10 * p * np.log(2) / 2))
-        warnings.warn(
-            f"half_life={model.half_life} keeps {effective_rows(model.half_life):.0f} rows in "
-            f"effect, fewer than ten for each of {p} parameters: the model will be noisy; give "
-            f"half_life={least} or more, or fewer parameters",
-            StreamGMMWarning,
-            stacklevel=4,
-        )
-    step_size = model.step_size
-    size = step_size if callable(step_size) else partial(_power, float(step_size))
-    average = model.half_life is None if model.average is None else bool(model.average)
-    return OnlineSettings(
-        k, model.covariance_type, float(model.reg_covar), size, int(model.step_rows), warm_up,
-        None if model.half_life is None else float(model.half_life), average, int(model.n_init),
-        model.init_params, _seed(model.random_state), bool(model.monitor),
-    )  # fmt: skip
-
-
-def _power(exponent: float, count: float) -> float:
-    return float(count**-exponent)
-
-
-def _seed(random_state: Any) -> int:
-    if random_state is None:
-        return 0
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31 - 1))
-    return int(random_state)
+_LEARNED = ("learner_", "n_features_in_", "feature_names_in_")
 
 
 def _is_plain(X: NDArray[Any]) -> bool:
     return X.dtype in (np.float64, np.float32) and X.dtype.isnative and X.shape[1] > 0
-
-
-def _open(model: OnlineGaussianMixture, X: Any, sample_weight: Any) -> Source:
-    """Open what is no plain array, its width and names checked."""
-    if not model._started():
-        return open_rows(model, X, sample_weight, fitting=True)
-    fresh = type(model)()
-    source = open_rows(fresh, X, sample_weight, fitting=True)
-    model._check_width(source.n_features, source.name)
-    names, known = (getattr(each, "feature_names_in_", None) for each in (fresh, model))
-    if names is not None and known is not None and list(names) != list(known):
-        raise DataError(
-            f"{source.name} has columns {list(names)} where {list(known)} were learned; give the "
-            "same columns in the same order"
-        )
-    return source
-
-
-def _line(learned: Learned, lost: int, state: OnlineState) -> list[float]:
-    level = learned.log_likelihood / learned.mass if learned.mass > 0 else float("nan")
-    drift = [float("nan")] * len(KINDS) if state.monitor is None else [*state.monitor.statistics]
-    for alarm in learned.alarms:
-        drift[KINDS.index(alarm.kind)] = alarm.statistic
-    return [learned.n_rows + lost, level, *drift]
-
-
-def _whole(source: Source) -> list[tuple[NDArray[Any], Floats]]:
-    """All rows of a source in memory, as one batch, checked."""
-    pieces = []
-    for block in source.blocks(1 << 62):
-        for piece in block.pieces():
-            check_finite(piece, source.name)
-            pieces.append((piece.rows, piece.sample_weight))
-    rows = pieces[0][0] if len(pieces) == 1 else np.concatenate([rows for rows, _ in pieces])
-    if pieces[0][1] is None:
-        return [(rows, NO_WEIGHT)]
-    return [(rows, np.concatenate([weight for _, weight in pieces if weight is not None]))]
-
-
-def _pieces(source: Source, blocks: Any) -> Iterator[tuple[NDArray[Any], Floats]]:
-    for block in blocks:
-        for piece in block.pieces():
-            check_finite(piece, source.name)
-            yield piece.rows, NO_WEIGHT if piece.sample_weight is None else piece.sample_weight
-
-
-def rebatch(
-    pieces: Iterator[tuple[NDArray[Any], Floats]], n_rows: int
-) -> Iterator[tuple[NDArray[Any], Floats]]:
-    """The same rows in batches of `n_rows`, the last of fewer, however they were cut before."""
-    held: list[tuple[NDArray[Any], Floats]] = []
-    count = 0
-    for rows, weight in pieces:
-        while len(rows):
-            take = n_rows - count
-            held.append((rows[:take], weight[:take]))
-            count += len(held[-1][0])
-            rows, weight = rows[take:], weight[take:]
-            if count == n_rows:
-                yield _joined(held)
-                held, count = [], 0
-    if held:
-        yield _joined(held)
-
-
-def _joined(held: list[tuple[NDArray[Any], Floats]]) -> tuple[NDArray[Any], Floats]:
-    if len(held) == 1:
-        return np.ascontiguousarray(held[0][0]), np.ascontiguousarray(held[0][1])
-    rows, weights = zip(*held, strict=True)
-    return np.concatenate(rows), np.concatenate(weights)
-
-
-def _read_block(context: tuple[str, Mixture], block: Block) -> Statistics:
-    name, mixture = context
-    step = EStep([(mixture, None)])
-    for piece in block.pieces():
-        check_finite(piece, name)
-        step.add(piece.rows, NO_WEIGHT if piece.sample_weight is None else piece.sample_weight)
-    return step.result()[0]

@@ -20,9 +20,9 @@ def in_memory(source: Source) -> bool:
 
 
 def open_rows(
-    estimator: Any, X: object, sample_weight: object = None, *, fitting: bool = False
+    estimator: Any, X: object, sample_weight: object = None, *, n_features: int | None = None
 ) -> Source:
-    """Open X, and check or (when fitting) set the estimator's number and names of features.
+    """Open X, and check its names and `n_features`, or set the estimator's where that is None.
 
     Lists and tables are converted by scikit-learn; Zarr arrays, paths, dask arrays and sources
     are left where they are. Values are looked at where they are read.
@@ -34,7 +34,7 @@ def open_rows(
     """
     lazy = isinstance(X, Source) or is_zarr(X) or is_dask_array(X)
     if not lazy:
-        _check_feature_names(estimator, X, reset=fitting)
+        _check_feature_names(estimator, X, reset=n_features is None)
     if not lazy and type(X) not in (np.ndarray, np.memmap):
         X = check_array(
             X,
@@ -44,15 +44,14 @@ def open_rows(
             input_name="X",
         )
     source = open_source(X, sample_weight=sample_weight)
-    if fitting:
+    if n_features is None:
         if lazy and hasattr(estimator, "feature_names_in_"):
             del estimator.feature_names_in_
         estimator.n_features_in_ = source.n_features
         return source
-    expected = estimator.means_.shape[1]
-    if source.n_features != expected:
+    if source.n_features != n_features:
         raise DataError(
             f"{source.name} has {source.n_features} features, but {type(estimator).__name__} "
-            f"is expecting {expected} features as input."
+            f"is expecting {n_features} features as input."
         )
     return source

@@ -137,7 +137,7 @@ def select(
         cache=cache,
         on_bad_chunk=on_bad_chunk,
     )
-    source = open_rows(model, X, sample_weight, fitting=True)
+    source = open_rows(model, X, sample_weight)
     ranking = rank(
         source,
         candidates,

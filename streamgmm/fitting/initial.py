@@ -26,12 +26,14 @@ def initial_mixture(
     *,
     weights_init: Floats | None = None,
     given: Mapping[str, Floats] | None = None,
+    kmeans_iter: int = 300,
 ) -> Mixture:
     """First parameters from rows X (n, D), drawn as scikit-learn draws them.
 
     The random numbers are those that ``sklearn.mixture.GaussianMixture`` would use on the same
     rows, so the same rows and random state give the same start. Rows of weight 0 are left out.
     ``"nearest"``, which scikit-learn has not, starts from the rows nearest to each of K rows.
+    k-means ends after `kmeans_iter` iterations at the latest.
 
     Raises
     ------
@@ -45,7 +47,7 @@ def initial_mixture(
             weight = None
         if weight is not None:
             X, weight = X[weight > 0], weight[weight > 0]
-        resp = _responsibilities(X, weight, n_components, init_params, random_state)
+        resp = _responsibilities(X, weight, n_components, init_params, random_state, kmeans_iter)
         statistics = family.begin(X, weight, resp, n_components)
         if weights is None:
             weights = statistics.weight / (len(X) if weight is None else weight.sum())
@@ -53,12 +55,17 @@ def initial_mixture(
 
 
 def _responsibilities(
-    X: NDArray[Any], weight: Floats | None, k: int, how: str, random_state: np.random.RandomState
+    X: NDArray[Any],
+    weight: Floats | None,
+    k: int,
+    how: str,
+    random_state: np.random.RandomState,
+    kmeans_iter: int,
 ) -> Floats | NDArray[np.intp]:
     """(n, K) responsibilities, or (n,) labels, -1 for rows that no component starts from."""
     n = len(X)
     if how == "kmeans":
-        return k_means(X, k, random_state, weight).labels.astype(np.intp)
+        return k_means(X, k, random_state, weight, max_iter=kmeans_iter).labels.astype(np.intp)
     if how == "random":
         resp = np.asarray(random_state.uniform(size=(n, k)), dtype=X.dtype).astype(np.float64)
         return np.asarray(resp / resp.sum(axis=1)[:, None])

@@ -17,13 +17,8 @@ from streamgmm.errors import StreamGMMError
 from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.mixture import Mixture, e_step
 from streamgmm.model.moments import Floats, Moments
-from streamgmm.online.stepwise import (
-    OnlineSettings,
-    OnlineState,
-    effective_rows,
-    from_moments,
-    mixture_of,
-)
+from streamgmm.online.settings import OnlineSettings
+from streamgmm.online.stepwise import OnlineState, from_moments, in_effect, mixture_of
 
 HOLD = 16  # one row in so many is held out
 HELD = 2_048  # rows held, the latest
@@ -70,14 +65,14 @@ def adapt(
     settings: OnlineSettings, state: OnlineState, adapter: Adapter, *, now: bool = False
 ) -> tuple[OnlineState, Adapter, list[Change]]:
     """Look for changes that pay, when one is due or `now`; best first, until none does."""
-    if state.chain is None or not (now or state.n_rows >= adapter.due):
+    if not (now or state.n_rows >= adapter.due):
         return state, adapter, []
     adapter = replace(adapter, due=state.n_rows + EVERY)
     changes: list[Change] = []
     if len(adapter.held) < HELD // 4:
         return state, adapter, changes
     propose, judge = adapter.held[::2].copy(), adapter.held[1::2].copy()
-    for _ in range(len(state.chain.weight) + 4):
+    for _ in range(len(state.running.weight) + 4):
         found = _retire(settings, state, judge) or _merge(settings, state, judge)
         found = found or _birth(settings, state, propose, judge)
         if found is None:
@@ -90,18 +85,10 @@ def adapt(
 Found = tuple[OnlineState, str, tuple[int, ...], float]
 
 
-def in_effect(settings: OnlineSettings, state: OnlineState) -> float:
-    """Rows that the statistics stand for."""
-    if settings.half_life is None:
-        return state.mass
-    return min(state.mass, effective_rows(settings.half_life))
-
-
 def _parts(state: OnlineState) -> tuple[Floats, Floats, Floats]:
-    assert state.chain is not None
     if state.average is not None:
         return state.average
-    return state.chain.weight, state.chain.mean, state.chain.scatter
+    return state.running.weight, state.running.mean, state.running.scatter
 
 
 def _mixture(settings: OnlineSettings, moments: Moments) -> Mixture:
@@ -113,7 +100,7 @@ def _rebuilt(settings: OnlineSettings, state: OnlineState, moments: Moments) -> 
     """The state with other statistics; None if a component is singular."""
     try:
         mixture = _mixture(settings, moments)
-        return from_moments(settings, state, mixture, moments, state.mass, state.level)
+        return from_moments(settings, state.n_rows, state.mass, mixture, moments, state.level)
     except StreamGMMError:
         return None
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from streamgmm import OnlineGaussianMixture
+from streamgmm.online.batches import BATCH_ROWS
 from streamgmm.online.drift import limits_of
 
 MEANS = np.array([[0.0, 0.0], [2.5, 0.0], [0.0, 6.0]])
@@ -73,7 +74,8 @@ def test_alarms_do_not_depend_on_batches_and_start_anew() -> None:
         rows = sorted({alarm["row"] for alarm in alarms})
         assert [row // BEFORE for row in rows] == [1, 2]  # none before, between, or after
         assert max(row % BEFORE for row in rows) <= 1_500
-        assert model._online.monitor.start == min(-(-rows[-1] // n) * n, len(X))
+        batch = min(n, BATCH_ROWS)  # more rows in memory are learned as batches, too
+        assert model.learner_.state.monitor.start == min(-(-rows[-1] // batch) * batch, len(X))
         first_alarms.append([alarm for alarm in alarms if alarm["row"] == rows[0]])
     assert {alarm["kind"] for alarm in first_alarms[0]} >= {"likelihood", "occupancy"}
     assert first_alarms[0] == first_alarms[1] == first_alarms[2]

@@ -26,6 +26,7 @@ from streamgmm.errors import (
     ParameterError,
     SourceError,
 )
+from streamgmm.estimators import online as face
 from streamgmm.online.following import StateInUseError
 
 WARM = 300
@@ -275,6 +276,38 @@ def test_outputs(tmp_path: Path, suffix: str) -> None:
     assert len(alarms) > 0
     with pytest.raises(OutputExistsError):
         follow(array, tmp_path / "t", new_model(), once=True, labels=where["labels"])
+
+
+def test_a_warm_up_that_is_spread_over_restarts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels come in the order of the rows, each once, whenever the follower ended."""
+    monkeypatch.setattr(face, "QUOTA", 1_500_000)
+    rows = make_rows(6_000)
+    batches = [rows[i : i + 50] for i in range(0, 6_000, 50)]
+
+    def go(name: str, n: int) -> OnlineGaussianMixture:
+        where = {what: tmp_path / f"{name}-{what}.zarr" for what in ("labels", "log_density")}
+        model = OnlineGaussianMixture(2, warm_up=WARM, n_init=3)
+        return follow(batches[:n], tmp_path / name, model, save_rows=100, **where)  # type: ignore[arg-type]
+
+    whole = go("whole", len(batches))
+    phases = set()
+    for n in [*range(1, 70, 2), len(batches)]:
+        model = go("part", n)
+        learner = model.learner_
+        phases.add((learner.gathered is None, bool(learner.queue)))
+        labels = zarr.open_array(str(tmp_path / "part-labels.zarr"))
+        assert labels.shape[0] == 50 * n - sum(len(part) for part in learner.waiting)
+    assert len(phases) == 4  # gathering, fitting, catching up, and current
+    same(whole, model)
+    for what in ("labels", "log_density"):
+        one, two = (
+            zarr.open_array(str(tmp_path / f"{n}-{what}.zarr"))[:] for n in ("whole", "part")
+        )
+        np.testing.assert_array_equal(one, two)
+    density = whole.score_samples(rows)
+    assert np.corrcoef(one[:1_000], density[:1_000])[0, 1] > 0.8  # of their rows, in order
 
 
 SCRIPT = """

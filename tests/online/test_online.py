@@ -6,6 +6,8 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import dask
+import dask.array as da
 import numpy as np
 import pytest
 import zarr
@@ -17,7 +19,8 @@ import streamgmm
 from streamgmm import GaussianMixture, OnlineGaussianMixture
 from streamgmm.errors import DataError, NonFiniteError, ParameterError, StreamGMMWarning
 from streamgmm.model.mixture import Statistics, blend_step, e_step, m_step
-from streamgmm.online.stepwise import effective_rows
+from streamgmm.online.settings import effective_rows
+from streamgmm.passes import active_client
 
 FAMILIES = ["full", "tied", "diag", "spherical"]
 
@@ -60,9 +63,9 @@ def test_the_compiled_step_is_that_of_any_family(kind: str) -> None:
         covariance_type=kind, step_size=lambda count: 0.3, step_rows=300, average=False
     )
     model.partial_fit(X[:600])
-    start, chain = model._mixture(), model._online.chain
-    assert chain is not None
-    before = Statistics(600, 1.0, 0.0, 0.0, chain.moments(kind))
+    start, state = model._mixture(), model.learner_.state
+    assert state is not None
+    before = Statistics(600, 1.0, 0.0, 0.0, state.running.moments(kind))
     model.partial_fit(X[600:900])
     after, _ = blend_step(start, before, X[600:900], 0.3)
     np.testing.assert_allclose(model.weights_, after.weights, rtol=1e-9)
@@ -161,7 +164,7 @@ def test_weights_count_as_rows() -> None:
     X[600:] = np.repeat(X[600:1_200], 4, axis=0)  # steps of the same rows
     many = learn(new_model(step_rows=100_000, monitor=False), X[:600]).partial_fit(X[600:])
     few = learn(new_model(step_rows=100_000, monitor=False), X[:600])
-    few.partial_fit(X[600::4], np.full(600, 4.0))
+    few.partial_fit(X[600::4], sample_weight=np.full(600, 4.0))
     np.testing.assert_allclose(few.means_, many.means_, rtol=1e-9)
 
 
@@ -175,8 +178,8 @@ def test_forgetting_is_by_row_whatever_the_batches() -> None:
         )
         model.partial_fit(old)
         learn(model, new, n)
-        assert model._online.chain is not None
-        shares.append(model._online.chain.mean[:, 1].mean())
+        assert model.learner_.state is not None
+        shares.append(model.learner_.state.running.mean[:, 1].mean())
     assert shares[0] == pytest.approx(shares[1], abs=0.02)
 
 
@@ -192,7 +195,7 @@ def test_follows_a_stream_that_moves() -> None:
 def test_batch_that_is_refused_changes_nothing(bad: float) -> None:
     X = make_rows(2_000)
     model = learn(new_model(), X)
-    state, rows = model._online, model.monitor_["rows"].copy()
+    state, rows = model.learner_.state, model.monitor_["rows"].copy()
     batch = X[:100].copy()
     batch[7, 1] = bad
     with pytest.raises(NonFiniteError, match="row 7, column 1"):
@@ -205,7 +208,7 @@ def test_batch_that_is_refused_changes_nothing(bad: float) -> None:
     with pytest.raises(DataError, match="beyond float64"):
         model.partial_fit(np.full((5, 3), 1e200))
     assert model.partial_fit(np.zeros((0, 3))) is model
-    assert model._online is state
+    assert model.learner_.state is state
     np.testing.assert_array_equal(model.monitor_["rows"], rows)
     fresh = new_model()
     with pytest.raises(NonFiniteError):
@@ -289,14 +292,58 @@ def test_components_come_and_go() -> None:
     assert np.linalg.norm(model.means_ - 15.0, axis=1).min() < 2.5
 
 
-def test_a_cluster_learns_a_large_batch_in_one_pass(client: Any, tmp_path: Path) -> None:
-    X = make_rows(20_000)
-    array = zarr.create_array(
-        str(tmp_path / "x.zarr"), shape=X.shape, chunks=(2_000, 3), dtype="f8"
-    )
-    array[:] = X
-    model = learn(new_model(block_size=200_000), X[:2_000])
-    model.partial_fit(str(tmp_path / "x.zarr"))
-    assert model.monitor_["rows"].tolist() == [500, 500, 500, 500, 20_000]
-    assert model.n_samples_seen_ == 22_000
-    assert model.score(X) == pytest.approx(learn(new_model(), X).score(X), abs=0.02)
+def test_the_model_does_not_depend_on_who_reads_the_rows(client: Any, tmp_path: Path) -> None:
+    """In memory, from a store by this process, by the workers of a cluster, as a dask array."""
+    X = make_rows(35_000)
+    weight = np.random.default_rng(5).integers(0, 3, size=len(X)).astype(float)
+    where = []
+    for name, values, chunks in (("x", X, (2_000, 3)), ("w", weight, (3_000,))):
+        array = zarr.create_array(
+            str(tmp_path / f"{name}.zarr"), shape=values.shape, chunks=chunks, dtype="f8"
+        )
+        array[:] = values
+        where.append(str(tmp_path / f"{name}.zarr"))
+    lazy = da.from_array(X, chunks=(4_000, 3))
+    begun = learn(new_model(block_size=200_000), X[:2_000])
+    there = [clone_of(begun).partial_fit(where[0], sample_weight=where[1])]
+    there.append(clone_of(begun).partial_fit(lazy, sample_weight=weight))
+    with dask.config.set(scheduler="threads"):
+        assert active_client() is None
+        there.append(clone_of(begun).partial_fit(where[0], sample_weight=where[1]))
+        there.append(clone_of(begun).partial_fit(lazy, sample_weight=weight))
+    for model in there:
+        assert model.monitor_["rows"].tolist() == [500] * 4 + [10_000] * 3 + [5_000]
+        assert model.n_samples_seen_ == 37_000
+        same(model, clone_of(begun).partial_fit(X, sample_weight=weight))
+
+
+def test_rows_without_weight(client: Any, tmp_path: Path) -> None:
+    """A batch without weight changes no parameter; a source without any is refused."""
+    X = make_rows(35_000)
+    weight = np.zeros(35_000)
+    weight[-1] = 1.0
+    for name, values in (("x", X), ("w", weight), ("none", np.zeros(35_000))):
+        array = zarr.create_array(
+            str(tmp_path / f"{name}.zarr"), shape=values.shape, chunks=(999, 3)[: values.ndim],
+            dtype="f8",
+        )  # fmt: skip
+        array[:] = values
+    x, w, none = (str(tmp_path / f"{name}.zarr") for name in ("x", "w", "none"))
+    model = learn(new_model(), X[:2_000])
+    before = clone_of(model)
+    for scheduler in ("threads", None):
+        with dask.config.set(scheduler=scheduler):
+            for rows, weights in ((x, none), (X, np.zeros(35_000))):
+                with pytest.raises(DataError, match="zero for every row"):
+                    model.partial_fit(rows, sample_weight=weights)
+            same(model, before)
+            other = clone_of(model).partial_fit(x, sample_weight=w)
+        same(other, clone_of(model).partial_fit(X, sample_weight=weight))
+        assert np.isnan(other.monitor_["log_likelihood"][-4:-1]).all()
+        assert np.isfinite(other.means_).all()
+        assert other.n_samples_seen_ == 37_000
+
+
+def clone_of(model: OnlineGaussianMixture) -> OnlineGaussianMixture:
+    """The same model, learned so far, to go on apart."""
+    return pickle.loads(pickle.dumps(model))  # type: ignore[no-any-return]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from streamgmm.model.mixture import Mixture
 from streamgmm.online.following.appending import Appender, open_appender
 from streamgmm.online.following.base import Unit
 from streamgmm.online.following.state import Followed
+from streamgmm.online.learner import Learner
 from streamgmm.places import Place
 
 FORMS = {
@@ -65,27 +67,26 @@ class Session:
         model = followed.model
         if not model._started():
             self._begin(unit.rows.shape[1])
-        rows = unit.rows
-        before = model._mixture() if self._labelling and _ready(model) else None
-        waiting = None if before is not None or not self._labelling else _waiting(model)
-        n_alarms = len(model._alarms)
+        rows, learner = unit.rows, model.learner_
+        ready = learner.state is not None
+        before = model._mixture() if self._labelling and ready else None
+        waiting = learner.waiting if self._labelling else []
+        last = learner.alarms[-1] if learner.alarms else None
         try:
             model.partial_fit(rows)
         except NonFiniteError as error:
-            if not self._skip or (self._labelling and not _ready(model)):
+            if not self._skip or (self._labelling and waiting):
                 raise NonFiniteError(f"{name}, after {followed.position}: {error}") from error
             followed.refused += len(rows)
-            self._note("alarms", [[model._online.n_rows, "refused", float(len(rows))]])
+            self._note("alarms", [[learner.n_rows, "refused", float(len(rows))]])
             self._label(None, rows)
         else:
-            self._note(
-                "alarms",
-                [[a["row"], a["kind"], a["statistic"]] for a in model._alarms[n_alarms:]],
-            )
-            if before is not None:
-                self._label(before, rows)
-            elif waiting is not None and _ready(model):
-                self._label(model._mixture(), np.concatenate([*waiting, rows]))
+            new = list(takewhile(lambda alarm: alarm is not last, reversed(learner.alarms)))
+            self._note("alarms", [[a.row, a.kind, a.statistic] for a in reversed(new)])
+            if self._labelling and learner.state is not None:
+                come = np.concatenate([*waiting, rows])
+                still = sum(len(part) for part in learner.waiting)
+                self._label(before or model._mixture(), come[: len(come) - still])
         followed.position = unit.position
         self._behind += len(rows)
         if self._on_batch is not None:
@@ -113,7 +114,9 @@ class Session:
 
     def _begin(self, n_features: int) -> None:
         """Save a state without rows, so that outputs belong to one from their first byte."""
-        self._followed.model._begin(n_features)
+        model = self._followed.model
+        model.learner_ = Learner(model._settings(n_features), n_features)
+        model.n_features_in_ = n_features
         self._followed.written = dict.fromkeys(self._outputs, 0)
         self._followed.save(self._place)
 
@@ -134,11 +137,3 @@ class Session:
         for name, values in (("labels", labels), ("log_density", density)):
             if name in self._outputs:
                 self._pending[name].append(values)
-
-
-def _ready(model: OnlineGaussianMixture) -> bool:
-    return model._online.chain is not None
-
-
-def _waiting(model: OnlineGaussianMixture) -> list[NDArray[Any]]:
-    return [rows for rows, _ in model._online.waiting]

@@ -1,0 +1,130 @@
+"""Rows of any source as the batches that a learner takes, whoever reads them.
+
+Where a batch begins and ends depends on the rows alone: not on chunks, and not on whether this
+process reads them or the workers of a cluster do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.errors import DataError
+from streamgmm.model.components import NO_WEIGHT
+from streamgmm.model.moments import Floats
+from streamgmm.passes import active_client, open_executor
+from streamgmm.sources import Block, Source, check_finite, parse_block_size
+
+BATCH_ROWS = 10_000  # most rows of a batch, unless a step has more
+BLOCK_BYTES = 16 << 20  # that a task of a cluster reads
+WINDOW_BYTES = 128 << 20  # that tasks read before their rows are learned
+
+Rows = tuple[NDArray[Any], Floats]
+
+
+def cut(rows: NDArray[Any], weight: Floats, most: int) -> Iterator[Rows]:
+    """Runs of at most `most` rows, and their weights or none."""
+    for first in range(0, len(rows), most):
+        yield rows[first : first + most], weight[first : first + most]
+
+
+def batches_of(
+    source: Source, most: int, block_size: int | str = "auto", here: bool = False
+) -> Iterator[Rows]:
+    """All rows of a source in batches of `most`, the last of fewer.
+
+    Where a Dask cluster is active its workers read and decode, a bounded number of bytes ahead,
+    unless that is to be done `here`.
+
+    Raises
+    ------
+    NonFiniteError
+        Names the rows.
+    DataError
+        After the last batch, if no row has any weight.
+    """
+    client = None if here else active_client()
+    if client is None:
+        blocks = source.blocks(parse_block_size(block_size, source))
+        pieces = pieces_of(source.name, blocks)
+    else:
+        pieces = _fetched(source, client)
+    return rebatch(_weighed(pieces), most)
+
+
+def _weighed(pieces: Iterator[Rows]) -> Iterator[Rows]:
+    """The same rows; raises DataError after the last where all weights were zero."""
+    some = False
+    for rows, weight in pieces:
+        some = some or len(weight) == 0 or bool(weight.any())
+        yield rows, weight
+    if not some:
+        raise DataError("sample_weight is zero for every row; give some row weight")
+
+
+def pieces_of(name: str, blocks: Sequence[Block]) -> Iterator[Rows]:
+    """The pieces of blocks in order, looked at for values that are not finite."""
+    for block in blocks:
+        for piece in block.pieces():
+            check_finite(piece, name)
+            yield piece.rows, NO_WEIGHT if piece.sample_weight is None else piece.sample_weight
+
+
+@dataclass(frozen=True, eq=False)
+class Fetched:
+    """Rows that workers have read, in order."""
+
+    parts: tuple[Rows, ...]
+
+    def merge(self, other: Fetched) -> Fetched:
+        """Both, one after the other."""
+        return Fetched(self.parts + other.parts)
+
+
+def fetch(name: str, block: Block) -> Fetched:
+    """Read and decode a block where this runs."""
+    return Fetched(tuple(pieces_of(name, [block])))
+
+
+def _fetched(source: Source, client: Any) -> Iterator[Rows]:
+    """All rows, read by the workers of a cluster, some blocks at a time."""
+    blocks = source.blocks(BLOCK_BYTES)
+    row_bytes = source.n_features * source.dtype.itemsize
+    with open_executor(blocks, client=client) as executor:
+        first = 0
+        while first < len(blocks):
+            last, size = first, 0
+            while last < len(blocks) and (last == first or size < WINDOW_BYTES):
+                size += blocks[last].n_rows * row_bytes
+                last += 1
+            found: Fetched = executor.run(fetch, source.name, blocks=range(first, last))
+            yield from found.parts
+            first = last
+
+
+def rebatch(pieces: Iterator[Rows], n_rows: int) -> Iterator[Rows]:
+    """The same rows in batches of `n_rows`, the last of fewer, however they were cut before."""
+    held: list[Rows] = []
+    count = 0
+    for rows, weight in pieces:
+        while len(rows):
+            take = n_rows - count
+            held.append((rows[:take], weight[:take]))
+            count += len(held[-1][0])
+            rows, weight = rows[take:], weight[take:]
+            if count == n_rows:
+                yield _joined(held)
+                held, count = [], 0
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: Sequence[Rows]) -> Rows:
+    if len(held) == 1:
+        return np.ascontiguousarray(held[0][0]), np.ascontiguousarray(held[0][1])
+    rows, weights = zip(*held, strict=True)
+    return np.concatenate(rows), np.concatenate(weights)

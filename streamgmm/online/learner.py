@@ -1,0 +1,287 @@
+"""What a stream has taught so far, and what it takes to go on: the core of online learning.
+
+Rows are gathered until there are enough for a fit. That fit is done part by part, a quota of
+work with each batch, so that no batch takes long. Rows that arrive meanwhile wait in a queue.
+When the fit is over, the queue is learned in the order in which it came, again a quota with each
+batch. So the model is the one that would have been reached had the fit taken no time at all.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.errors import SingularCovarianceError, StreamGMMWarning
+from streamgmm.model.mixture import Mixture
+from streamgmm.model.moments import Floats
+from streamgmm.online.adapt import Adapter, Change, adapt, hold, open_adapter
+from streamgmm.online.drift import KINDS, Alarm
+from streamgmm.online.gathering import Gathered, advance, gather, mixture_so_far
+from streamgmm.online.settings import OnlineSettings
+from streamgmm.online.stepwise import Learned, OnlineState, check_size, mixture_of, step
+from streamgmm.online.work import QUOTA, Costs
+
+JOURNAL = 20_000  # batches that `monitor_` remembers, the latest; as many alarms and changes
+QUEUE_BYTES = 64 << 20  # rows that may wait for the fit to end; then it is cut short
+COLUMNS = ("rows", "log_likelihood", *KINDS)
+NAN = float("nan")
+
+
+class Batch(NamedTuple):
+    """Rows that wait, with weights or none; `before` of the same batch belong to the warm-up."""
+
+    rows: NDArray[Any]
+    weight: Floats
+    before: int
+
+
+class Learner:
+    """A model that is learned batch by batch, with all that belongs to it.
+
+    Attributes
+    ----------
+    settings : OnlineSettings
+        How to go on; they may be replaced between batches.
+    n_features : int
+    gathered : Gathered or None
+        The rows before there is a model.
+    queue : tuple of Batch
+        Rows that wait, in order.
+    state : OnlineState or None
+        The model, once the warm-up's fit is over.
+    adapter : Adapter or None
+        Rows held out, where components come and go.
+    journal : deque of list of float
+        The latest batches: values named `COLUMNS`.
+    alarms : deque of Alarm
+    changes : deque of Change
+    """
+
+    def __init__(self, settings: OnlineSettings, n_features: int) -> None:
+        self.settings, self.n_features = settings, n_features
+        self.gathered: Gathered | None = Gathered(n_features)
+        self.queue: tuple[Batch, ...] = ()
+        self.state: OnlineState | None = None
+        self.adapter: Adapter | None = None
+        self.journal: deque[list[float]] = deque(maxlen=JOURNAL)
+        self.alarms: deque[Alarm] = deque(maxlen=JOURNAL)
+        self.changes: deque[Change] = deque(maxlen=JOURNAL)
+        self._held: tuple[Any, Mixture] | None = None
+
+    @classmethod
+    def of(cls, settings: OnlineSettings, state: OnlineState) -> Learner:
+        """Go on from a model."""
+        learner = cls(settings, state.n_features)
+        learner.gathered, learner.state = None, state
+        return learner
+
+    @property
+    def n_rows(self) -> int:
+        """Rows taken in: learned, held out or waiting."""
+        known = self.state or self.gathered
+        assert known is not None
+        return known.n_rows + sum(len(batch.rows) for batch in self.queue)
+
+    @property
+    def waiting(self) -> list[NDArray[Any]]:
+        """Rows that no step has learned yet, and that no fit has finished with, in order."""
+        gathered = [] if self.gathered is None else self.gathered.rows
+        return [*gathered, *(batch.rows for batch in self.queue)]
+
+    @property
+    def level(self) -> float:
+        """Log-density of a row in nats: of the latest batch, or of the rows of the warm-up."""
+        if self.state is not None:
+            return self.state.level
+        assert self.gathered is not None
+        rows, weight = self.gathered.joined()
+        density = self.mixture().posterior(rows).log_density
+        return float(np.average(density, weights=weight))
+
+    def learn(
+        self, batches: Iterable[tuple[NDArray[Any], Floats]], quota: float = QUOTA
+    ) -> list[Alarm]:
+        """Learn batches (rows, weights or none) in order: all of them, or none; give the alarms.
+
+        Rows are C-contiguous and finite. The fit of a warm-up takes a quota of work a batch.
+
+        Raises
+        ------
+        SingularCovarianceError
+            If a component is no longer positive definite.
+        DataError
+            If values are so large that their squares are beyond float64.
+        """
+        turn = _Turn(self)
+        for X, weight in batches:
+            if len(X):
+                turn.take(X, weight, quota)
+        turn.keep(self)
+        return turn.alarms
+
+    def finish(self) -> None:
+        """Finish the warm-up's fit, if it has begun, and learn all that waits for it."""
+        turn = _Turn(self)
+        turn.go_on(0, np.inf)
+        turn.keep(self)
+
+    def mixture(self) -> Mixture:
+        """The model as it is now; asking changes nothing that is learned.
+
+        While the warm-up's fit is under way, that is its best start so far. While rows are
+        gathered, it is a fit of those.
+
+        Raises
+        ------
+        DataError
+            If there are too few rows.
+        SingularCovarianceError
+            If no start leads to covariances that are positive definite.
+        """
+        key = self.state or self.gathered
+        if self._held is None or self._held[0] is not key:
+            if self.state is not None:
+                mixture = mixture_of(self.settings, self.state)
+            else:
+                assert self.gathered is not None
+                mixture = mixture_so_far(self.settings, self.gathered)
+            self._held = key, mixture
+        return self._held[1]
+
+    def table(self) -> dict[str, Any]:
+        """The journal by columns, with batches that wait, alarms and changes."""
+        waiting = [_line(len(batch.rows) + batch.before) for batch in self.queue]
+        lines = [*self.journal, *waiting][-JOURNAL:]
+        journal = np.array(lines, dtype=np.float64).reshape(-1, len(COLUMNS))
+        table: dict[str, Any] = {name: journal[:, i] for i, name in enumerate(COLUMNS)}
+        table["rows"] = table["rows"].astype(np.int64)
+        table["alarms"] = [vars(alarm).copy() for alarm in self.alarms]
+        table["changes"] = [
+            vars(change) | {"components": [*change.components]} for change in self.changes
+        ]
+        return table
+
+
+class _Turn:
+    """Batches that are being learned; the learner is as it was until they are kept."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.settings, self.n_features = learner.settings, learner.n_features
+        self.gathered, self.state = learner.gathered, learner.state
+        self.queue, self.adapter = deque(learner.queue), learner.adapter
+        self.lines: list[list[float]] = []
+        self.alarms: list[Alarm] = []
+        self.changes: list[Change] = []
+
+    def keep(self, learner: Learner) -> None:
+        """Give the learner what it has become."""
+        learner.gathered, learner.state = self.gathered, self.state
+        learner.queue, learner.adapter = tuple(self.queue), self.adapter
+        learner.journal.extend(self.lines)
+        learner.alarms.extend(self.alarms)
+        learner.changes.extend(self.changes)
+
+    def take(self, X: NDArray[Any], weight: Floats, quota: float) -> None:
+        """Take a batch in."""
+        if self.state is not None and not self.queue:
+            self._step(X, weight, 0)
+            return
+        n_rows, before = len(X), 0
+        if self.gathered is not None and self.gathered.fit is None:
+            self.gathered, before = gather(self.settings, self.gathered, X, weight)
+            X, weight = X[before:], weight[before:]
+            if len(X) == 0:
+                self.lines.append(_line(n_rows))
+        if len(X):
+            check_size(X)
+            self.queue.append(Batch(np.array(X), np.array(weight), before))
+        self.go_on(n_rows, quota)
+
+    def go_on(self, n_rows: int, quota: float) -> None:
+        """Go on with the fit, then with the queue, after `n_rows` rows have come."""
+        if self.gathered is not None and self.gathered.fit is not None:
+            waiting = sum(batch.rows.nbytes for batch in self.queue)
+            cut = waiting > QUEUE_BYTES
+            found, spent = advance(self.settings, self.gathered, quota, cut=cut)
+            if isinstance(found, Gathered):
+                self.gathered = found
+                return
+            self.gathered, self.state = None, found
+            quota -= spent
+        if self.state is not None:
+            self._catch_up(n_rows, quota)
+
+    def _catch_up(self, n_rows: int, quota: float) -> None:
+        """Learn about as many rows of the queue as have come, and more while the quota lasts."""
+        mine, spent = self._cost(n_rows), 0.0
+        while self.queue:
+            batch = self.queue[0]
+            cost = self._cost(len(batch.rows))
+            if spent > mine and spent + cost > mine + quota:
+                return
+            self.queue.popleft()
+            try:
+                self._step(*batch)
+            except SingularCovarianceError as error:
+                self._leave_out(batch, error)
+            spent += cost
+
+    def _cost(self, n_rows: int) -> float:
+        """Units of work that rows cost to learn."""
+        assert self.state is not None
+        settings, k = self.settings, len(self.state.running.weight)
+        costs = Costs(k, self.n_features, settings.covariance_type)
+        return costs.steps(n_rows, -(-n_rows // settings.step_rows))
+
+    def _leave_out(self, batch: Batch, error: SingularCovarianceError) -> None:
+        """Pass over rows that were accepted and cannot be learned, and say so."""
+        assert self.state is not None
+        n, first = len(batch.rows), self.state.n_rows
+        warnings.warn(
+            f"rows {first}:{first + n}, which waited for the warm-up's fit, are left out: {error}",
+            StreamGMMWarning,
+            stacklevel=6,
+        )
+        self.state = replace(self.state, n_rows=first + n)
+        self.lines.append(_line(n + batch.before))
+
+    def _step(self, X: NDArray[Any], weight: Floats, before: int) -> None:
+        """Learn a batch by stepwise EM, less the rows that are held out."""
+        assert self.state is not None
+        settings, state, adapter, n = self.settings, self.state, self.adapter, len(X)
+        if settings.adapt:
+            adapter, stay = hold(adapter or open_adapter(self.n_features), X, state.n_rows)
+            X, weight = np.ascontiguousarray(X[stay]), weight[stay] if len(weight) else weight
+        learned = Learned(0, 0.0, NAN)
+        if len(X):
+            state, learned = step(settings, state, X, weight)
+        state = replace(state, n_rows=self.state.n_rows + n)
+        changes: list[Change] = []
+        if adapter is not None:
+            state, adapter, changes = adapt(settings, state, adapter, now=bool(learned.alarms))
+        self.state, self.adapter = state, adapter
+        self.lines.append(_line(n + before, learned, state))
+        self.alarms += learned.alarms
+        self.changes += changes
+
+
+def _line(
+    n_rows: int, learned: Learned | None = None, state: OnlineState | None = None
+) -> list[float]:
+    """A line of the journal; without `learned`, of rows that no model has scored."""
+    line = [float(n_rows)] + [NAN] * (len(COLUMNS) - 1)
+    if learned is None or state is None:
+        return line
+    if learned.mass > 0:
+        line[1] = learned.log_likelihood / learned.mass
+    if state.monitor is not None:
+        line[2:] = state.monitor.statistics
+    for alarm in learned.alarms:
+        line[2 + KINDS.index(alarm.kind)] = alarm.statistic
+    return line

@@ -1,0 +1,354 @@
+"""The fit that ends a warm-up, in parts: it pauses whenever its quota of work is spent.
+
+The rules are those of `streamgmm.fitting`. Where rows are few, every start climbs to its top on
+all of them, and the highest is taken. Elsewhere a `Contest` compares starts on some of the rows,
+and its champion climbs on all. A last E-step under the result gives the statistics from which
+stepwise EM goes on.
+
+A part is at most one start that is drawn, one slice of the rows of an E-step, or one M-step. So
+a call of `WarmUp.advance` costs little more than its quota, however many rows, components and
+features there are. Where it pauses does not change what it finds: the same values are computed
+in the same order.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from streamgmm.errors import SingularCovarianceError
+from streamgmm.fitting.ascent import Ascent, Rules
+from streamgmm.fitting.contest import Contest, Standing, Trial
+from streamgmm.fitting.effort import Effort, is_small, plan_effort
+from streamgmm.fitting.initial import initial_mixture
+from streamgmm.fitting.settings import FitSettings
+from streamgmm.fitting.starts import champion
+from streamgmm.model.families.gaussian import gaussians
+from streamgmm.model.mixture import Mixture, Statistics, e_step
+from streamgmm.model.moments import Floats
+from streamgmm.online.settings import OnlineSettings
+from streamgmm.online.work import Costs
+from streamgmm.passes import one_blas_thread
+
+TOLERANCE = 1e-5  # nats a row still to be gained, at which the last climb ends
+MOST_ITERATIONS = 500
+
+
+@dataclass
+class Reading:
+    """An E-step of the first `n_rows` rows under a mixture, slice by slice.
+
+    `total` are the statistics of the rows before row `at`. Scatters are summed about `centres`;
+    None leaves the choice to the family.
+    """
+
+    mixture: Mixture
+    centres: Floats | None
+    n_rows: int
+    at: int = 0
+    total: Statistics | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether all rows have been read."""
+        return self.at >= self.n_rows
+
+
+class WarmUp:
+    """A fit of the rows of a warm-up, done part by part.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n, n_features)
+        float64, in the order in which they came. They are never changed.
+    weight : ndarray of shape (n,) or None
+        None where all rows weigh the same.
+    contest : Contest
+        Of the starts.
+    told : list of Standing
+        What the trials of this round have reached so far.
+    ascent : Ascent or None
+        The climb that is under way: of a trial, or of the champion.
+    reading : Reading or None
+        The E-step that is under way.
+    chosen : Mixture or None
+        The result, once it is known. The last E-step follows.
+    spent : int
+        Units of work of the latest `advance`.
+    """
+
+    def __init__(
+        self, settings: OnlineSettings, rows: NDArray[Any], weight: Floats | None
+    ) -> None:
+        self.rows, self.weight = rows, weight
+        self._settings, self.how = settings, fit_settings(settings)
+        self._seed = settings.seed
+        self._costs = Costs(settings.n_components, rows.shape[1], settings.covariance_type)
+        self._small, self._effort = plan_starts(self.how, *rows.shape)
+        self.contest = Contest(self.how, self._effort, settings.seed, len(rows))
+        self.told: list[Standing] = []
+        self.ascent: Ascent | None = None
+        self.reading: Reading | None = None
+        self.chosen: Mixture | None = None
+        self.spent = 0
+        self._sample: tuple[int, NDArray[Any], Floats | None] | None = None
+
+    def advance(self, quota: float) -> Statistics | None:
+        """Go on until the result is known, or another part would exceed the quota.
+
+        At least one part is done. When all is done, it gives the statistics of the rows under
+        `apart_of` the mixture that it has `chosen`.
+
+        Raises
+        ------
+        SingularCovarianceError
+            If no start leads to covariances that are positive definite.
+        """
+        self.spent = 0
+        with one_blas_thread():
+            while not self.over:
+                cost = self._next_cost()
+                if self.spent and self.spent + cost > quota:
+                    break
+                self._do_next()
+                self.spent += max(1, cost)
+        self._sample = None
+        return self.reading.total if self.over and self.reading is not None else None
+
+    @property
+    def over(self) -> bool:
+        """Whether all is done."""
+        return self.chosen is not None and self.reading is not None and self.reading.over
+
+    def cut(self) -> None:
+        """Take the best start so far for the result; raises SingularCovarianceError."""
+        if self.chosen is None:
+            self._choose(self.best())
+
+    def best(self) -> Mixture:
+        """The best mixture so far; raises SingularCovarianceError if every start has failed."""
+        if self.chosen is not None:
+            return self.chosen
+        if self.contest.why and self.ascent is not None:
+            return self.ascent.mixture
+        known = (*self.contest.champions, *self.contest.standings, *self.told)
+        found = max(known, key=lambda s: (s.reached, s.mixture is not None))
+        if found.mixture is not None:
+            return found.mixture
+        if self.ascent is not None:
+            return self.ascent.mixture
+        raise SingularCovarianceError(next(s.error for s in known if s.error))
+
+    def _next_cost(self) -> int:
+        """Units of the next part."""
+        reading = self.reading
+        if reading is None:
+            trial = self._trial()
+            if trial.mixture is not None:
+                return 0
+            return self._costs.draw(*self._how_drawn(trial))
+        if reading.over:
+            return self._costs.m_step
+        return min(self._costs.slice_rows, reading.n_rows - reading.at) * self._costs.row
+
+    def _do_next(self) -> None:
+        """Do the next part."""
+        if self.reading is None:
+            self._begin(self._trial())
+        elif self.reading.over:
+            self._climb(self.reading)
+        else:
+            self._read(self.reading)
+
+    def _trial(self) -> Trial:
+        """The trial whose turn it is."""
+        return self.contest.trials()[len(self.told)]
+
+    def _how_drawn(self, trial: Trial) -> tuple[str, int, int]:
+        """How a start is drawn, with how many iterations, from how many rows.
+
+        As in `Trial.draw`, every third start of a contest is from the rows nearest to random rows.
+        """
+        near = trial.number % 3 == 2 and not self._small
+        how = "nearest" if near else self.how.init_params
+        return self._costs.plan_draw(how, trial.n_rows)
+
+    def _begin(self, trial: Trial) -> None:
+        """Draw a start, where that is to be done, and let it climb."""
+        try:
+            mixture = trial.mixture or self._draw(trial)
+        except SingularCovarianceError as error:
+            self._tell(Standing(trial.number, None, error=str(error)))
+        else:
+            self._send_up(mixture, trial.n_rows)
+
+    def _draw(self, trial: Trial) -> Mixture:
+        """A start; raises SingularCovarianceError."""
+        how, iterations, n_rows = self._how_drawn(trial)
+        rows, weight = self._first(trial.n_rows)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct rows
+            return initial_mixture(
+                rows[:n_rows],
+                None if weight is None else weight[:n_rows],
+                self.how.family,
+                self.how.n_components,
+                how,
+                np.random.RandomState([self._seed, trial.number]),
+                kmeans_iter=iterations,
+            )
+
+    def _send_up(self, mixture: Mixture, n_rows: int) -> None:
+        """Let a mixture climb on the first rows."""
+        self.ascent = Ascent(mixture, self._rules())
+        self._ask(n_rows)
+
+    def _rules(self) -> Rules:
+        """How whatever is under way climbs: a few iterations in a contest, else to the top."""
+        if self._small or self.contest.why:
+            return Rules(TOLERANCE, MOST_ITERATIONS, accelerate=True)
+        iterations = self.contest.trials()[0].iterations
+        return Rules(1e-6, iterations, accelerate=True, statistical=True)
+
+    def _ask(self, n_rows: int) -> None:
+        """Begin the E-step that the climb asks for."""
+        assert self.ascent is not None
+        request = self.ascent.request
+        assert request is not None
+        self.reading = Reading(request.mixture, request.centres, n_rows)
+
+    def _read(self, reading: Reading) -> None:
+        """The E-step of the next slice."""
+        rows, weight = self._first(reading.n_rows)
+        stop = min(reading.at + self._costs.slice_rows, reading.n_rows)
+        part = slice(reading.at, stop)
+        found = e_step(
+            reading.mixture,
+            rows[part],
+            None if weight is None else weight[part],
+            centres=reading.centres,
+        )
+        reading.total = found if reading.total is None else reading.total.merge(found)
+        reading.at = stop
+
+    def _climb(self, reading: Reading) -> None:
+        """The M-step, and what follows where it was the last one of a climb."""
+        ascent, statistics = self.ascent, reading.total
+        assert ascent is not None
+        assert statistics is not None
+        self.reading = None
+        standings = self.contest.standings  # none of them where the contest is over
+        number = standings[len(self.told)].number if standings else -1
+        try:
+            ascent.advance(statistics, 1.0)
+        except SingularCovarianceError as error:
+            if not standings:
+                raise
+            self._tell(Standing(number, None, error=str(error)))
+            return
+        if ascent.request is not None:
+            self._ask(reading.n_rows)
+        elif standings:
+            reached = float(ascent.free_energy / statistics.weight)
+            self._tell(Standing(number, ascent.mixture, reached))
+        else:
+            self._choose(ascent.mixture)
+
+    def _tell(self, standing: Standing) -> None:
+        """Take what a trial has reached; after the last trial, go on with the champion."""
+        self.ascent = None
+        self.told.append(standing)
+        if len(self.told) < len(self.contest.standings):
+            return
+        self.contest.tell(self.told)
+        self.told = []
+        if self.contest.why and self._small:
+            self._choose(champion(self.contest))
+        elif self.contest.why:
+            self._send_up(champion(self.contest), len(self.rows))
+
+    def _choose(self, mixture: Mixture) -> None:
+        """Begin the last E-step."""
+        self.ascent, self.chosen = None, mixture
+        self.reading = Reading(apart_of(self._settings, mixture), None, len(self.rows))
+
+    def _first(self, n_rows: int) -> tuple[NDArray[Any], Floats | None]:
+        """So many rows, drawn at random where they are not all."""
+        if n_rows == len(self.rows):
+            return self.rows, self.weight
+        if self._sample is None or self._sample[0] != n_rows:
+            order = np.random.RandomState([self._seed, 1]).permutation(len(self.rows))[:n_rows]
+            weight = None if self.weight is None else self.weight[order]
+            self._sample = n_rows, self.rows[order], weight
+        return self._sample[1:]
+
+    def state(self) -> dict[str, Any]:
+        """What another process needs to go on, but for rows and settings.
+
+        These values do not change when this goes on.
+        """
+        return {
+            "contest": self.contest.state(),
+            "told": [tuple(standing) for standing in self.told],
+            "ascent": None if self.ascent is None else self.ascent.state(),
+            "reading": None if self.reading is None else list(vars(self.reading).values()),
+            "chosen": self.chosen,
+        }
+
+    @classmethod
+    def restored(
+        cls,
+        settings: OnlineSettings,
+        rows: NDArray[Any],
+        weight: Floats | None,
+        state: Mapping[str, Any],
+    ) -> WarmUp:
+        """Take up what `state` put down."""
+        found = cls(settings, rows, weight)
+        found.contest = Contest.restored(dict(state["contest"]), found.how, found._effort)
+        found.told = [Standing(*standing) for standing in state["told"]]
+        if state["ascent"] is not None:
+            found.ascent = Ascent.restored(dict(state["ascent"]), found._rules())
+        if state["reading"] is not None:
+            found.reading = Reading(*state["reading"])
+        found.chosen = state["chosen"]
+        return found
+
+
+def fit_settings(settings: OnlineSettings) -> FitSettings:
+    """What the fit of a warm-up is to be."""
+    return FitSettings(
+        settings.n_components,
+        settings.family,
+        n_init=settings.n_init,
+        init_params=settings.init_params,
+    )
+
+
+def plan_starts(how: FitSettings, n_rows: int, n_features: int) -> tuple[bool, Effort]:
+    """Whether every start climbs to its top on all rows, and how many starts there are.
+
+    >>> plan_starts(FitSettings(4, n_init=16), 2_000, 3)
+    (True, Effort(n_rows=2000, wave=1, waves=16, least=16))
+    >>> plan_starts(FitSettings(16, n_init=16), 24_470, 16)
+    (False, Effort(n_rows=3200, wave=8, waves=2, least=16))
+    """
+    if not is_small(how, n_rows, n_features):
+        return False, plan_effort(how, n_rows, n_features, n_rows)
+    n_starts = 1 if how.n_components == 1 else how.n_init
+    return True, Effort(n_rows, 1, n_starts, n_starts)
+
+
+def apart_of(settings: OnlineSettings, mixture: Mixture) -> Mixture:
+    """The same mixture with a covariance of its own for each component: full, or diagonal."""
+    if settings.apart.name == mixture.family.name:
+        return mixture
+    components = gaussians(mixture.components)
+    covariances = components.full_covariances if settings.wide else components.variances
+    return Mixture.of(settings.apart, mixture.weights, components.means, np.array(covariances))

@@ -1,0 +1,98 @@
+"""What the parts of a warm-up's fit cost, counted in work.
+
+A unit is about 0.4 ns of one processor. Work is counted and never timed, so that a state depends
+on the rows alone. The constants are upper bounds of what was measured with 1 to 256 components of
+2 to 128 features; a smaller machine takes longer, and reaches the same states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamgmm.fitting.effort import count_parameters
+from streamgmm.fitting.settings import FitSettings
+from streamgmm.model.covariances import COVARIANCES
+from streamgmm.model.families.gaussian import Gaussian
+
+QUOTA = 900_000_000
+"""Units that one batch may add for the warm-up: less than half a second."""
+
+SLICE = 1 << 26  # units of an E-step that are done at a time
+KMEANS_ITERATIONS = 25  # of a start; the climb that follows makes up for the rest
+LEAST_ITERATIONS = 12  # of a start that is drawn from fewer rows, to be within the quota
+LEAST_ROWS = 50  # a component, with fewer k-means is not worth its work
+_ALWAYS = 1 << 20  # units of an M-step, or of a step, whatever its size
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Units of everything that is done for one kind of mixture."""
+
+    n_components: int
+    n_features: int
+    covariance_type: str
+
+    @property
+    def row(self) -> int:
+        """Units of the E-step of one row."""
+        k, d = self.n_components, self.n_features
+        settings = FitSettings(k, Gaussian(self.covariance_type))
+        return k * (d + 8) + count_parameters(settings, d) // 6
+
+    @property
+    def slice_rows(self) -> int:
+        """Rows of an E-step that are done at a time."""
+        return max(1, SLICE // self.row)
+
+    @property
+    def m_step(self) -> int:
+        """Units of an M-step with the jump of an accelerated climb."""
+        k, d = self.n_components, self.n_features
+        if COVARIANCES[self.covariance_type].matrices:
+            return _ALWAYS + k * d * d * (100 + 6 * d)
+        return _ALWAYS + 100 * k * d
+
+    def draw(self, how: str, iterations: int, n_rows: int) -> int:
+        """Units of a start that is drawn from so many rows, k-means with so many iterations."""
+        return 4 * _ALWAYS + n_rows * (self._drawn_row(how) + iterations * self._assigned_row(how))
+
+    def plan_draw(self, how: str, n_rows: int) -> tuple[str, int, int]:
+        """How a start is drawn, with iterations of k-means and rows: never dearer than the quota.
+
+        Where rows are too many for k-means, it takes a part of them. Where that would be too few,
+        each row goes to the nearest of K rows instead.
+
+        >>> Costs(16, 16, "full").plan_draw("kmeans", 3_200)
+        ('kmeans', 25, 3200)
+        >>> Costs(64, 64, "full").plan_draw("kmeans", 33_472)
+        ('kmeans', 12, 22467)
+        >>> Costs(500, 64, "full").plan_draw("kmeans", 192_000)
+        ('nearest', 1, 69962)
+        """
+        units = QUOTA - 4 * _ALWAYS
+        least = LEAST_ITERATIONS if how == "kmeans" else 0
+        drawn, assigned = self._drawn_row(how), self._assigned_row(how)
+        n = min(n_rows, units // (drawn + least * assigned))
+        if how == "kmeans" and n >= min(n_rows, LEAST_ROWS * self.n_components):
+            return how, min(KMEANS_ITERATIONS, (units - n * drawn) // (n * assigned)), n
+        if how == "kmeans":
+            return self.plan_draw("nearest", n_rows)
+        return how, 1, min(n_rows, units // (drawn + assigned))
+
+    def _drawn_row(self, how: str) -> int:
+        """Units of a row, but for assignments: its part of the seeding, and of the moments."""
+        k, d = self.n_components, self.n_features
+        moments = k + 20 * d + d * d // 4
+        if how == "random":
+            return moments + self.row
+        return moments + (k * (40 + 4 * d) + 50 * d) * (how in ("kmeans", "k-means++"))
+
+    def _assigned_row(self, how: str) -> int:
+        """Units that it takes to find the nearest of K centres."""
+        return self.n_components * (4 + self.n_features // 4) * (how in ("kmeans", "nearest"))
+
+    def steps(self, n_rows: int, n_steps: int) -> int:
+        """Units of stepwise EM over so many rows, watched for drift."""
+        k, d = self.n_components, self.n_features
+        each = k * d * d * (4 + d) if self.covariance_type in ("full", "tied") else 20 * k * d
+        return 2 * n_rows * self.row + n_steps * each + _ALWAYS
