@@ -88,7 +88,7 @@ def main(seeds: int, only: tuple[str, ...], factors: tuple[float, ...]) -> None:
         a_pass = time.process_time() - began
         print(
             f"\n{case.name}: {len(X):,} × {X.shape[1]}, {case.settings.n_components} "
-            f"{case.settings.covariance_type}; below {best:.4f} nats a row: median, "
+            f"{case.settings.family.name}; below {best:.4f} nats a row: median, "
             "lower quartile (cost in passes)"
         )
         print("rows of a start " + "".join(f"{n:>26}" for n in STARTS))
