@@ -19,6 +19,7 @@ from streamgmm.clustering import (
 from streamgmm.clustering import rows as rows_module
 from streamgmm.clustering import seeds as seeds_module
 from streamgmm.errors import DataError, ParameterError
+from streamgmm.kernels import centres as moving
 from streamgmm.kernels import kmeans
 
 SHAPES = [(300, 1, 3), (500, 2, 7), (700, 7, 5), (1000, 8, 16), (999, 17, 30), (4800, 16, 16),
@@ -277,7 +278,7 @@ def test_a_row_that_had_nearly_all_the_weight_leaves_no_rounding_behind():
 
     def assign():
         none = tuple(np.empty(0) for _ in sums)
-        kmeans.finish(model, none, merged, 0.0, True)  # prepares the model
+        moving.finish(model, none, merged, 0.0, True)  # prepares the model
         known[1][:] = -1
         scratch = rows.scratch(2)
         kmeans.assign(rows.arrays, model, known, sums, scratch, 64, False, 0, 1)

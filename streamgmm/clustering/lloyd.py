@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from streamgmm.clustering.rows import Model, Rows, Team, parse_rows, sums_of
 from streamgmm.clustering.seeds import kmeans_plusplus
 from streamgmm.errors import DataError, ParameterError
+from streamgmm.kernels import centres as moving
 from streamgmm.kernels import kmeans
 from streamgmm.moments import Floats
 
@@ -130,22 +131,22 @@ def _climb(rows: Rows, start: Floats, max_iter: int, limit: float, n_threads: in
             n_blocks,
         )
 
-    kmeans.finish(model, _NO_BLOCKS, merged, 0.0, True)  # moves nothing, and prepares the model
+    moving.finish(model, _NO_BLOCKS, merged, 0.0, True)  # moves nothing, and prepares the model
     with Team(min(n_threads, n_blocks), lambda: rows.scratch(k)) as team:
         n_iter, stands = 0, False
         while n_iter < max_iter and not stands:
             n_iter += 1
             assign(exact=False)
-            end = kmeans.finish(model, sums, merged, limit, False)
-            if end == kmeans.EMPTY:
+            end = moving.finish(model, sums, merged, limit, False)
+            if end == moving.EMPTY:
                 _relocate(rows, centres, labels, merged)
-                end = kmeans.finish(model, _NO_BLOCKS, merged, limit, False)
-                end = kmeans.SETTLED if end == kmeans.STANDS else end  # labels may yet change
-            if end == kmeans.SETTLED:
+                end = moving.finish(model, _NO_BLOCKS, merged, limit, False)
+                end = moving.SETTLED if end == moving.STANDS else end  # labels may yet change
+            if end == moving.SETTLED:
                 break
-            if end == kmeans.STANDS:
+            if end == moving.STANDS:
                 assign(exact=True)
-                stands = kmeans.finish(model, sums, merged, limit, True) == kmeans.STANDS
+                stands = moving.finish(model, sums, merged, limit, True) == moving.STANDS
                 sums[3][:] = np.inf
         if stands:
             inertia = merged[3][0]
