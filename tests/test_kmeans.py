@@ -13,6 +13,7 @@ from streamgmm.clustering import (
     kmeans_plusplus,
     label_moments,
     lloyd,
+    nearest,
     parse_rows,
     resp_moments,
 )
@@ -128,30 +129,19 @@ def test_clusters_so_far_apart_that_float32_sees_points():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("d", [1, 2, 9])
-def test_ties_go_to_the_first_centre(dtype, d):
+@pytest.mark.parametrize("offset", [0, 12345])
+def test_ties_go_to_the_first_centre(dtype, d, offset):
+    """Whole numbers, many of them as far from one centre as from another."""
     rng = np.random.default_rng(d)
-    X = rng.integers(-3, 4, size=(4000, d)).astype(dtype)
-    X -= X.mean(axis=0).round()
-    centres = rng.integers(-3, 4, size=(12, d)).astype(float)
-    ours = lloyd(X, centres, max_iter=1, tol=0)
-    first = ((X[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
-    means = [X[first == k].mean(axis=0) for k in range(12) if (first == k).any()]
-    if len(means) == 12:
-        assert_allclose(ours.centres, means, atol=1e-6)
-    labels, squares = exact_labels(X, ours.centres)
-    sure = squares[:, 1] - squares[:, 0] > 1e-9
-    assert_array_equal(ours.labels[sure], labels[sure])
-
-
-def test_exact_ties_of_symmetric_rows():
-    """Mean zero and whole numbers, so that nothing is rounded and half of the rows are tied."""
-    half = np.random.default_rng(0).integers(1, 5, size=(500, 3)).astype(float)
-    X = np.concatenate([half, -half, half * [0, 1, 1], -half * [0, 1, 1]])
-    pair = np.array([[2.0, 0, 0], [-2.0, 0, 0]])
-    moved = lloyd(X, pair, max_iter=1)
-    first = ((X[:, None] - pair) ** 2).sum(axis=2).argmin(axis=1)
-    assert (first[1000:] == 0).all()
-    assert_allclose(moved.centres, [X[first == k].mean(axis=0) for k in (0, 1)], rtol=1e-14)
+    X = rng.integers(-3, 4, size=(4000, d)) + offset
+    centres = np.unique(rng.integers(-3, 4, size=(12, d)), axis=0) + offset
+    squares = ((X[:, None] - centres) ** 2).sum(axis=2)
+    two = np.sort(squares, axis=1)
+    assert np.mean(two[:, 0] == two[:, 1]) > 0.03
+    labels = nearest(X.astype(dtype), centres)
+    assert labels.dtype == np.int32
+    assert_array_equal(labels, squares.argmin(axis=1))
+    assert_array_equal(labels, nearest(X.astype(dtype), centres, n_threads=2))
 
 
 @settings(max_examples=40, deadline=None)
@@ -461,7 +451,7 @@ def test_what_the_rows_have_in_common():
     weight = np.random.default_rng(0).random(5000)
     rows = parse_rows(X, weight)
     mean = np.average(X, axis=0, weights=weight)
-    assert_allclose(rows.ref, mean, rtol=1e-14)
+    assert (np.abs(rows.ref - mean) < 0.02 * np.ptp(X, axis=0)).all()
     assert_allclose(rows.variance, np.average((X - mean) ** 2, axis=0, weights=weight).mean())
     assert parse_rows(rows) is rows
     outlier = np.concatenate([[np.full(6, 1e12)], X])
@@ -540,6 +530,7 @@ def test_moments_of_no_rows_at_all():
     [
         (lambda: lloyd(np.zeros(3), [[0.0]]), DataError, "rows of features"),
         (lambda: lloyd(np.zeros((3, 2)), [[0.0]]), DataError, r"\(K, 2\)"),
+        (lambda: nearest(np.zeros((3, 2)), [0.0]), DataError, r"\(K, 2\)"),
         (lambda: lloyd(np.zeros((3, 1)), [[0.0]], [1, 1]), DataError, r"shape \(3,\)"),
         (lambda: lloyd(np.zeros((3, 1)), [[0.0]], [1, 1, -1]), DataError, "negative"),
         (lambda: lloyd(np.zeros((3, 1)), [[0.0]], [0, 0, 0]), DataError, "zero for all"),
