@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from streamgmm.clustering.rows import Floats, Model, Rows, Team, parse_rows, sums_of
 from streamgmm.clustering.seeds import kmeans_plusplus
 from streamgmm.errors import DataError, ParameterError
+from streamgmm.kernels import centres as moving
 from streamgmm.kernels import kmeans
 
 _NO_BLOCKS: tuple[Floats, ...] = (np.empty(0), np.empty(0), np.empty(0), np.empty(0))
@@ -76,17 +77,33 @@ def lloyd(
     array([0.5, 9.5])
     """
     rows = parse_rows(X, sample_weight)
-    start = np.asarray(centres, np.float64)
-    if start.ndim != 2 or len(start) == 0 or start.shape[1] != rows.X.shape[1]:
-        raise DataError(
-            f"centres must be of shape (K, {rows.X.shape[1]}), as X has features, "
-            f"and are {start.shape}"
-        )
+    start = _parse_centres(rows, centres)
     if max_iter < 1:
         raise ParameterError(f"max_iter must be at least 1, and is {max_iter}")
     if not tol >= 0:
         raise ParameterError(f"tol must be at least 0, and is {tol}")
     return _climb(rows, start, max_iter, tol * rows.variance, n_threads)
+
+
+def nearest(X: ArrayLike | Rows, centres: ArrayLike, n_threads: int = 1) -> NDArray[np.int32]:
+    """Label (n,) of the nearest of the centres (K, D) for each row; ties go to the lowest.
+
+    By Σ (x - c)² in float64, whatever the dtype of X.
+
+    Raises
+    ------
+    DataError
+        If `X` and `centres` do not fit together.
+
+    Examples
+    --------
+    >>> nearest([[0.0], [1.0], [9.0]], [[0.0], [2.0], [10.0]])
+    array([0, 0, 2], dtype=int32)
+    """
+    rows = parse_rows(X)
+    with _Run(rows, _parse_centres(rows, centres), n_threads) as run:
+        run.assign(exact=True)
+    return run.labels
 
 
 def k_means(
@@ -110,48 +127,78 @@ def k_means(
     return lloyd(rows, centres, max_iter=max_iter, tol=tol, n_threads=n_threads)
 
 
-def _climb(rows: Rows, start: Floats, max_iter: int, limit: float, n_threads: int) -> Clusters:
-    """Iterate until centres move by at most `limit`, the sum of their squared shifts."""
-    n, (k, d) = len(rows.X), start.shape
-    n_blocks, block = rows.blocks(k)
-    model = Model.of(start - rows.ref).arrays
-    labels = np.full(n, -1, np.int32)
-    known = labels, np.empty(n, np.float32)
-    sums = sums_of(n_blocks, k, d)
-    merged = np.ones(k), np.ones(k), np.zeros(model[0].size), np.zeros(4)
-    centres = model[0].reshape(k, -1)[:, :d]  # less the reference, as they move
+def _parse_centres(rows: Rows, centres: ArrayLike) -> Floats:
+    given = np.asarray(centres, np.float64)
+    d = rows.X.shape[1]
+    if given.ndim != 2 or len(given) == 0 or given.shape[1] != d:
+        raise DataError(
+            f"centres must be of shape (K, {d}), as X has features, and are {given.shape}"
+        )
+    return given
 
-    def assign(exact: bool) -> None:
-        team.run(
+
+class _Run:
+    """Rows, centres, and what the kernels know of both (see `kernels.kmeans`)."""
+
+    def __init__(self, rows: Rows, start: Floats, n_threads: int) -> None:
+        n, (k, d) = len(rows.X), start.shape
+        self.n_blocks, self._block = rows.blocks(k)
+        self._rows = rows
+        self._model = Model.of(start - rows.ref).arrays
+        self.centres = self._model[0].reshape(k, -1)[:, :d]  # less the reference, as they move
+        self.labels = np.full(n, -1, np.int32)
+        self._until = np.empty(n, np.float32)
+        self.sums = sums_of(self.n_blocks, k, d)
+        self.merged = np.ones(k), np.ones(k), np.zeros(self._model[0].size), np.zeros(4)
+        self._team = Team(min(n_threads, self.n_blocks), lambda: rows.scratch(k))
+        self.move(0.0, exact=True, blocks=False)  # nowhere: this prepares the model
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._team.__exit__(*error)
+
+    def assign(self, *, exact: bool) -> None:
+        """Find the nearest centres, and the sums of the blocks."""
+        known = self.labels, self._until
+        self._team.run(
             lambda own, i, j: kmeans.assign(
-                rows.arrays, model, known, sums, own, block, exact, i, j
+                self._rows.arrays, self._model, known, self.sums, own, self._block, exact, i, j
             ),
-            n_blocks,
+            self.n_blocks,
         )
 
-    kmeans.finish(model, _NO_BLOCKS, merged, 0.0, True)  # moves nothing, and prepares the model
-    with Team(min(n_threads, n_blocks), lambda: rows.scratch(k)) as team:
+    def move(self, limit: float, *, exact: bool = False, blocks: bool = True) -> int:
+        """Move the centres as the sums say, or as those that are merged already do."""
+        sums = self.sums if blocks else _NO_BLOCKS
+        return int(moving.finish(self._model, sums, self.merged, limit, exact))
+
+
+def _climb(rows: Rows, start: Floats, max_iter: int, limit: float, n_threads: int) -> Clusters:
+    """Iterate until centres move by at most `limit`, the sum of their squared shifts."""
+    with _Run(rows, start, n_threads) as run:
         n_iter, stands = 0, False
         while n_iter < max_iter and not stands:
             n_iter += 1
-            assign(exact=False)
-            end = kmeans.finish(model, sums, merged, limit, False)
-            if end == kmeans.EMPTY:
-                _relocate(rows, centres, labels, merged)
-                end = kmeans.finish(model, _NO_BLOCKS, merged, limit, False)
-                end = kmeans.SETTLED if end == kmeans.STANDS else end  # labels may yet change
-            if end == kmeans.SETTLED:
+            run.assign(exact=False)
+            end = run.move(limit)
+            if end == moving.EMPTY:
+                _relocate(rows, run.centres, run.labels, run.merged)
+                end = run.move(limit, blocks=False)
+                end = moving.SETTLED if end == moving.STANDS else end  # labels may yet change
+            if end == moving.SETTLED:
                 break
-            if end == kmeans.STANDS:
-                assign(exact=True)
-                stands = kmeans.finish(model, sums, merged, limit, True) == kmeans.STANDS
-                sums[3][:] = np.inf
+            if end == moving.STANDS:
+                run.assign(exact=True)
+                stands = run.move(limit, exact=True) == moving.STANDS
+                run.sums[3][:] = np.inf  # are about the centres: the next ones are taken afresh
         if stands:
-            inertia = merged[3][0]
+            inertia = run.merged[3][0]
         else:
-            assign(exact=True)
-            inertia = sums[3][::4].sum()
-    return Clusters(centres + rows.ref, labels, float(inertia), n_iter)
+            run.assign(exact=True)
+            inertia = run.sums[3][::4].sum()
+    return Clusters(run.centres + rows.ref, run.labels, float(inertia), n_iter)
 
 
 def _relocate(

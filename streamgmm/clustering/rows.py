@@ -21,6 +21,7 @@ BLOCK_ROWS = 8192  # at least so many rows are summed before blocks are merged
 MOST_BLOCKS = 64
 SUMS_BYTES = 64 << 20  # that the sums of all blocks may take
 CHUNK_BYTES = 256 << 10  # of rows, that stay in the second cache from ranking to summing
+_SOME = 256  # rows that tell the range of a feature
 _FAR = 1e8  # squared standard deviations from the mean at which a variance loses half its digits
 
 S = TypeVar("S")
@@ -38,7 +39,11 @@ class Rows:
 
     @property
     def ref(self) -> Floats:
-        """Mean of the rows (D,), from which the kernels measure them."""
+        """What the kernels subtract (D,): the mean, in steps of about a percent of the range.
+
+        It has so few digits that the difference from rows on a grid, such as whole numbers, is
+        exact: rows that are equally far from two centres stay so.
+        """
         return self._centre[0]
 
     @cached_property
@@ -60,7 +65,11 @@ class Rows:
         if not float(shift @ shift) < _FAR * variance:
             shift_again, square = self._about(ref + shift)
             variance = square - float(shift_again @ shift_again)
-        return ref + shift, max(0.0, variance) / len(ref)
+        some = self.X[:: -(-len(self.X) // _SOME)].astype(np.float64)
+        exponents = np.frexp(np.ptp(some, axis=0))[1]
+        mean, step = ref + shift, np.ldexp(1.0, exponents - 7)
+        ref = np.where(np.ptp(some, axis=0) > 0, np.rint(mean / step) * step, mean)
+        return ref, max(0.0, variance) / len(ref)
 
     def _about(self, ref: Floats) -> tuple[Floats, float]:
         """Means of x - ref and of |x - ref|²: sums of one cluster in which all rows are."""

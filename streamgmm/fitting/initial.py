@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import pairwise_distances_argmin
 
-from streamgmm.clustering import k_means, kmeans_plusplus
+from streamgmm.clustering import k_means, kmeans_plusplus, nearest
 from streamgmm.model.components import Family
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
-from streamgmm.passes import one_openmp_thread
 
 
 def initial_mixture(
@@ -73,8 +71,7 @@ def _responsibilities(
         p = None if weight is None else weight / weight.sum()
         chosen = random_state.choice(n, size=k, replace=False, p=p)
         if how == "nearest":
-            with one_openmp_thread():  # in a process that was forked, more would wait for ever
-                return np.asarray(pairwise_distances_argmin(X, X[chosen]), dtype=np.intp)
+            return nearest(X, X[chosen]).astype(np.intp)
     else:
         _, chosen = kmeans_plusplus(X, k, random_state, weight)
     labels = np.full(n, -1, np.intp)

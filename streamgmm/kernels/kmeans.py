@@ -68,8 +68,6 @@ RUN = 64  # features that are summed by themselves, or the bound would grow with
 FEATURES = 3 * STRIP
 FEW = 8  # one label in so many may change before sums are taken afresh
 SPOILT = 1e-3  # of the weight of a cluster, which is left where one row had the rest
-SAME = 1e-24  # squared shifts that rounding brings about, in parts of squared distances
-GOES_ON, SETTLED, STANDS, EMPTY = 0, 1, 2, 3
 
 inner = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 
@@ -203,6 +201,47 @@ def tally(
     return total(squares) + rest, spoilt
 
 
+@inner
+def rank_rows(rows: Any, model: Any, known: Any, scratch: Any, begin: int, end: int) -> Any:
+    """Nearest centres of those rows ``begin:end`` that may have changed theirs.
+
+    How many were ranked, and compared again; and twice the number of those that changed, whose
+    moves (see `tally`) are in the scratch.
+    """
+    X, _, ref = rows
+    _, packed, norms, across, bound, drift, _ = model
+    labels, until = known
+    tile, listed, moves, distances = scratch
+    D = X.shape[1]
+    m, n_moves, compared = 0, 0, 0
+    for i in range(begin, end):
+        listed[m] = i
+        k = labels[i]
+        m += k < 0 or not until[i] > drift[k]
+    for i in range(m, (m + STRIP - 1) // STRIP * STRIP):
+        listed[i] = listed[m - 1]
+    for at in range(0, m, STRIP):
+        gather(X, listed, at, ref, tile, FEATURES)
+        rank(tile, D, packed, norms, bound)
+        for j in range(min(STRIP, m - at)):
+            i = listed[at + j]
+            if tile[STRIP + j] > 0.0:
+                k = int(tile[j])
+                lead = float(tile[2 * STRIP + j])
+            else:
+                k, lead = compare(X, i, ref, across, drift.shape[0], distances)
+                compared += 1
+            until[i] = (lead + drift[k]) * (1 - 1e-7) if lead > 0.0 else -1.0
+            if k != labels[i]:
+                moves[2 * n_moves] = i
+                moves[2 * n_moves + 1] = -1 - labels[i]
+                moves[2 * n_moves + 2] = i
+                moves[2 * n_moves + 3] = k
+                n_moves += 2
+                labels[i] = k
+    return m, compared, n_moves
+
+
 @compiled
 def assign(
     rows: Any, model: Any, known: Any, sums: Any, scratch: Any, block: int, exact: bool,
@@ -216,22 +255,20 @@ def assign(
     leaves a cluster so little of its weight that rounding would show: then the block is gone
     over again. `exact` sums are afresh and about the centres, and bring the inertia.
     """
-    X, _, ref = rows
-    centres, packed, norms, across, bound, drift, origin = model
-    labels, until = known
+    centres, origin = model[0], model[6]
     mass, n_rows, first, counts = sums
-    tile, listed, moves, distances = scratch
-    D = X.shape[1]
-    K = drift.shape[0]
-    chunk = listed.shape[0]
+    n = rows[0].shape[0]
+    K = model[5].shape[0]
+    chunk = scratch[1].shape[0]
     about = centres if exact else origin
     D8 = origin.shape[0]
     stride = D8 if exact else 0
     for b in range(start, stop):
-        end = min(X.shape[0], (b + 1) * block)
+        end = min(n, (b + 1) * block)
         to = b * K
         afresh = exact or counts[4 * b + 1] * FEW > end - b * block
-        inertia, changed, compared, ranked = 0.0, 0, 0, 0
+        for i in range(4):
+            counts[4 * b + i] = 0.0
         spoilt = False
         for turn in range(2):
             if turn == 1 and not spoilt:
@@ -241,155 +278,14 @@ def assign(
                 n_rows[k] = 0.0
             for begin in range(b * block, end, chunk):
                 close = min(end, begin + chunk)
-                m, n_moves = 0, 0
-                for i in range(begin, close):
-                    listed[m] = i
-                    k = labels[i]
-                    m += k < 0 or not until[i] > drift[k]
-                ranked += m
-                for i in range(m, (m + STRIP - 1) // STRIP * STRIP):
-                    listed[i] = listed[m - 1]
-                for at in range(0, m, STRIP):
-                    gather(X, listed, at, ref, tile, FEATURES)
-                    rank(tile, D, packed, norms, bound)
-                    for j in range(min(STRIP, m - at)):
-                        i = listed[at + j]
-                        if tile[STRIP + j] > 0.0:
-                            k = int(tile[j])
-                            lead = float(tile[2 * STRIP + j])
-                        else:
-                            k, lead = compare(X, i, ref, across, K, distances)
-                            compared += 1
-                        until[i] = (lead + drift[k]) * (1 - 1e-7) if lead > 0.0 else -1.0
-                        if k != labels[i]:
-                            moves[2 * n_moves] = i
-                            moves[2 * n_moves + 1] = -1 - labels[i]
-                            moves[2 * n_moves + 2] = i
-                            moves[2 * n_moves + 3] = k
-                            n_moves += 2
-                            labels[i] = k
-                changed += n_moves // 2
-                start_at = begin if afresh else 0
-                stop_at = close if afresh else n_moves
-                more, spoils = tally(
-                    rows, about, stride, D8, labels, moves, start_at, stop_at, afresh,
+                ranked, compared, n_moves = rank_rows(rows, model, known, scratch, begin, close)
+                square, spoils = tally(
+                    rows, about, stride, D8, known[0], scratch[2],
+                    begin if afresh else 0, close if afresh else n_moves, afresh,
                     mass, n_rows, first, to,
                 )  # fmt: skip
-                inertia += more
                 spoilt = spoilt or spoils
-        counts[4 * b] = inertia
-        counts[4 * b + 1] = changed
-        counts[4 * b + 2] = compared
-        counts[4 * b + 3] = ranked
-
-
-@inner
-def prepare(model: Any) -> None:
-    """What ranking needs of the centres, and the bound on its rounding.
-
-    With u the rounding unit of float32, |c|² - 2 x·c, summed in D / 64 runs of m features and
-    then run by run, errs by at most u (m + D/64 + 4) (|c|² + 2 |x| |c|), inputs that are rounded
-    included (Higham 2002, "Accuracy and stability of numerical algorithms", §4.2), which is at
-    most u (m + D/64 + 4) (2 |c|² + |x|²); two of them err by twice that. As much again is for
-    the few operations with the results.
-    """
-    centres, packed, norms, across, bound, drift, origin = model
-    K = drift.shape[0]
-    D8 = origin.shape[0]
-    D = packed.shape[0] // norms.shape[0]
-    K8 = across.shape[0] // D
-    most = 0.0
-    for k in range(norms.shape[0]):
-        square = 0.0
-        for d in range(D):
-            c = centres[k * D8 + d] if k < K else 0.0
-            square += c * c
-            packed[(k // 4 * D + d) * 4 + k % 4] = -2.0 * c
-            across[d * K8 + k] = c
-        norms[k] = square if k < K else math.inf
-        most = max(most, square)
-    unit = 4 * (min(D, RUN) + D // RUN + 6) * 2.0**-24
-    bound[0] = unit
-    bound[1] = (unit * 2.0 * most + D * 2.0**-120) * (1 + 1e-6)  # and where products underflow
-    bound[2] = unit + 2 * D * 2.0**-24  # of |x|² itself
-
-
-@inner
-def move(model: Any, mass: Any, first: Any, totals: Any, tol: float, exact: bool) -> Any:
-    """Move each centre to the mean of its rows, and say whether that was the last time.
-
-    A centre without rows goes where the heaviest is. `exact` sums are about the centres: then
-    the inertia in ``totals[0]`` becomes that about the new ones, and the centres stand only
-    where all they did was to be rounded otherwise.
-    """
-    centres, _, _, _, _, drift, origin = model
-    K = drift.shape[0]
-    D8 = origin.shape[0]
-    heaviest, weight = 0, 0.0
-    for k in range(K):
-        weight += mass[k]
-        heaviest = k if mass[k] > mass[heaviest] else heaviest
-    moved, norms, fastest, other = 0.0, 0.0, 0.0, 0.0
-    for turn in range(2):
-        for k in range(K):
-            if (mass[k] > 0.0) != (turn == 0):
-                continue
-            square = 0.0
-            for d in range(D8):
-                at = k * D8 + d
-                old = centres[at]
-                new = first[at] / mass[k] if turn == 0 else centres[heaviest * D8 + d]
-                if exact:
-                    totals[0] -= new * first[at]
-                    new += old
-                centres[at] = new
-                square += (new - old) ** 2
-                norms += new * new
-            moved += square
-            shift = math.sqrt(square)
-            first[k * D8] = shift  # the sums have been used
-            other = max(other, min(shift, fastest))
-            fastest = max(fastest, shift)
-    totals[0] = max(totals[0], 0.0)
-    for k in range(K):
-        shift = first[k * D8]
-        drift[k] += (shift + (other if shift == fastest else fastest)) * (1 + 1e-9)
-    prepare(model)
-    if exact:
-        return STANDS if moved <= (norms + totals[0] / weight) * SAME else GOES_ON
-    if totals[1] == 0.0:
-        return STANDS
-    return SETTLED if moved <= tol else GOES_ON
-
-
-@compiled
-def finish(model: Any, sums: Any, merged: Any, tol: float, exact: bool) -> Any:
-    """Merge the blocks' sums in their order and move the centres, unless one has no rows.
-
-    Without blocks, centres move as `merged` says.
-    """
-    mass, n_rows, first, totals = merged
-    if sums[0].shape[0] > 0:
-        K = mass.shape[0]
-        D8 = first.shape[0] // K
-        for i in range(4):
-            totals[i] = 0.0
-        for k in range(K):
-            mass[k] = 0.0
-            n_rows[k] = 0.0
-        for i in range(K * D8):
-            first[i] = 0.0
-        for b in range(sums[3].shape[0] // 4):
-            for i in range(4):
-                totals[i] += sums[3][4 * b + i]
-            for k in range(K):
-                at = b * K + k
-                if sums[1][at] > 0.0:  # what others hold is left from before
-                    mass[k] += sums[0][at]
-                    n_rows[k] += sums[1][at]
-                    for d in range(D8):
-                        first[k * D8 + d] += sums[2][at * D8 + d]
-        for k in range(mass.shape[0]):
-            if n_rows[k] == 0.0:
-                return EMPTY
-    return move(model, mass, first, totals, tol, exact)
+                counts[4 * b] += square if exact else 0.0
+                counts[4 * b + 1] += n_moves // 2
+                counts[4 * b + 2] += compared
+                counts[4 * b + 3] += ranked
