@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from streamgmm.errors import ParameterError
+from streamgmm.fitting.effort import plan_effort
 from streamgmm.fitting.memory import (
     RESULTS_HELD,
     Demand,
@@ -18,6 +19,7 @@ from streamgmm.fitting.memory import (
     pieces_held,
     result_bytes,
 )
+from streamgmm.fitting.sample import plan_sample
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.components import Family
 from streamgmm.model.families import parse_family
@@ -62,6 +64,8 @@ class Plan:
     advice : tuple of str
     lighter : str
         What to ask for instead where memory is short; empty if there is nothing.
+    starts : float
+        Seconds that the starts take at the most.
     """
 
     name: str
@@ -86,6 +90,7 @@ class Plan:
     advice: tuple[str, ...] = ()
     kept_bytes: int = 0
     lighter: str = ""
+    starts: float = 0.0
 
     @property
     def demand(self) -> Demand:
@@ -128,6 +133,9 @@ class Plan:
             f"a pass     {_seconds(p.seconds)}: {', '.join(parts)}",
             f"limit      {p.limit}",
         ]
+        lines.insert(
+            -1, f"starts     {_seconds(self.starts)} at the most, on the sample in memory"
+        )
         if self.kept_bytes:
             lines.insert(
                 -1,
@@ -150,7 +158,7 @@ def plan(
     worker_memory: int | str | None = None,
     processors: float | None = None,
     block_size: int | str = "auto",
-    n_candidates: int = 2,
+    n_candidates: int = 1,
     algorithm: str = "auto",
     store_bandwidth: int | str | None = None,
     rates: Rates | None = None,
@@ -176,8 +184,9 @@ def plan(
     processors : float, optional
         Of the whole cluster, where workers share fewer processors than one each, or have more.
     block_size : "auto", int or str, default="auto"
-    n_candidates : int, default=2
-        Starts that share the passes over the full data: at most two unless asked for.
+    n_candidates : int, default=1
+        Mixtures that share the passes over the full data: more than one only in selections, and
+        where starts are scikit-learn's own.
     algorithm : str, default="auto"
         As for the estimator.
     store_bandwidth : int or str, optional
@@ -257,11 +266,19 @@ def plan(
         max(block.n_rows for block in blocks) * row_bytes, load.n_tasks if workers else 0,
         result, workers or 0, memory or 0, peak + held, client, rates, projection, later,
         tuple(_advise(load, rates, workers or 0, projection, row_bytes)), kept,
-        family.lighter,
+        family.lighter, _starts(each, source, rates, processors or workers or 1),
     )  # fmt: skip
     if check and memory:  # the cache does not count: it is small, and Dask can spill it to disk
         check_memory(replace(found, worker_peak=peak).demand)
     return found
+
+
+def _starts(settings: FitSettings, source: Source, rates: Rates, processors: float) -> float:
+    """Seconds that the starts take at the most, by the rows that they climb on."""
+    sample = plan_sample(source, settings, whole=True, seed=0)
+    effort = plan_effort(settings, source.n_samples, source.n_features, sample.size)
+    rows = effort.waves * 15 * effort.wave * effort.n_rows + 10 * sample.size
+    return rows * rates.compute / processors
 
 
 def _share_held(source: Source, blocks: Any, workers: int) -> int:

@@ -116,7 +116,7 @@ def test_bad_settings(settings: dict[str, Any]) -> None:
 def test_a_fit_that_cannot_fit_is_refused() -> None:
     wide = open_source(np.zeros((5000, 200)))
     with pytest.raises(PlanError, match=r"a worker would need .*covariance_type='diag'") as caught:
-        plan(wide, 1000, workers=4, worker_memory="2GiB", rates=RATES)
+        plan(wide, 1000, workers=4, worker_memory="2GiB", rates=RATES, n_candidates=2)
     assert isinstance(caught.value, MemoryError)
     assert isinstance(caught.value, StreamGMMError)
     assert "fewer candidates" in str(caught.value)
