@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import zarr
 
-from streamgmm.sources import Piece, WrappedBlock, capable, open_source, unreadable
+from streamgmm.sources import Piece, WrappedBlock, capable, open_source, unreadable, without_rows
 from streamgmm.sources.array import ArrayBlock, ArraySource
 from streamgmm.testing import SourceTests
 
@@ -126,3 +126,5 @@ def test_a_wrapped_block_can_what_the_block_can(tmp_path):
     assert wrapped.fetch(0, 90) == block.fetch(0, 90) > 0
     assert sum(len(piece.rows) for piece in wrapped.part(20, 60).pieces()) == 40
     assert wrapped.check_seen() is None
+    rest = without_rows(wrapped, [(0, 90)])
+    assert (rest.n_rows, rest.n_features, rest.dtype) == (0, 2, np.float64)
