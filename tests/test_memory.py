@@ -22,7 +22,7 @@ FIT = """
 import json, sys, warnings
 from pathlib import Path
 from streamgmm import GaussianMixture
-from streamgmm.simulate import Rates
+from streamgmm.planning.simulate import Rates
 
 warnings.simplefilter("ignore")
 model = GaussianMixture(
@@ -31,7 +31,7 @@ model = GaussianMixture(
 model.fit(sys.argv[1])
 status = Path("/proc/self/status").read_text()
 peak = 1024 * int(status.split("VmHWM:")[1].split()[0])
-planned = model.plan(sys.argv[1], rates=Rates(1e-8, 1e-8, 1e-8, 1e-8), n_candidates=2)
+planned = model.plan(sys.argv[1], rates=Rates(1e-8, 1e-8, 1e-8, 1e-8))
 print(json.dumps({"peak": peak, "planned": planned.worker_peak, "bytes": planned.n_bytes}))
 """
 

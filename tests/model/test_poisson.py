@@ -206,7 +206,7 @@ def test_a_count_that_the_sample_has_not_is_unlikely_and_not_impossible():
 def test_a_plan(X):
     found = plan(open_source(X), 3, "poisson", workers=4, worker_memory="1GiB")
     assert found.covariance_type == "poisson"
-    assert found.result_bytes == 2 * 8 * (3 + 3 * 4 + 3 + 4)
+    assert found.result_bytes == 8 * (3 + 3 * 4 + 3 + 4)
 
 
 def test_lost_components_are_started_again(X):
