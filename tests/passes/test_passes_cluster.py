@@ -117,7 +117,9 @@ def test_branches_of_many_blocks(client: Any, tmp_path: Path) -> None:
             executor.run(die_once, str(flag)), LocalExecutor(blocks).run(weighted_sum, 1.0)
         )
         assert flag.exists()
-        with pytest.raises(WorkerLostError, match=r"one of 8 blocks of rows 40:80 ended its wor"):
+        # Dask blames whatever was sent to the worker that died: a merge may wait there too.
+        blamed = r"(one of 8 blocks of rows 40:80|a merge) ended its wor"
+        with pytest.raises(WorkerLostError, match=blamed):
             executor.run(die_always, 41)
 
 
