@@ -13,9 +13,9 @@ from streamgmm._version import __version__
 if TYPE_CHECKING:
     from streamgmm import errors
     from streamgmm.estimators import GaussianMixture, Selection, select
+    from streamgmm.estimators.following import follow
     from streamgmm.estimators.loading import load
     from streamgmm.estimators.online import OnlineGaussianMixture
-    from streamgmm.online.following import follow
     from streamgmm.progress import ProgressBar
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
 _HOMES = {
     "GaussianMixture": "streamgmm.estimators",
     "OnlineGaussianMixture": "streamgmm.estimators.online",
-    "follow": "streamgmm.online.following",
+    "follow": "streamgmm.estimators.following",
     "ProgressBar": "streamgmm.progress",
     "Selection": "streamgmm.estimators",
     "select": "streamgmm.estimators",

@@ -49,8 +49,6 @@ ONLY = {
     "kernels": {"progress"},
     "progress": set(),
 }
-# Imports that break the order: a follower learns with the estimator.
-EXCEPTIONS = {"online/following": {"estimators"}}
 RUN_DASK = ("passes/", "sources/dask.py")
 
 
@@ -103,9 +101,6 @@ def test_every_room_has_its_place():
 def test_no_room_imports_upwards(path):
     room = room_of(path)
     allowed = ONLY.get(room, set(ROOMS[: ROOMS.index(room)]))
-    for where, rooms in EXCEPTIONS.items():
-        if (PACKAGE / where) in path.parents:
-            allowed = allowed | rooms
     assert rooms_used(path) <= allowed
 
 
@@ -115,12 +110,6 @@ def test_files_of_a_room_do_not_import_in_a_circle(room):
     own = {name_of(path) for path in paths}
     graph = {name_of(path): modules_used(path) & own for path in paths}
     TopologicalSorter(graph).prepare()  # raises CycleError
-
-
-def test_exceptions_are_still_needed():
-    for where, rooms in EXCEPTIONS.items():
-        used = {room for path in (PACKAGE / where).rglob("*.py") for room in rooms_used(path)}
-        assert rooms <= used
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))

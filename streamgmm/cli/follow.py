@@ -77,8 +77,8 @@ def follow_command(
     DATA is a Zarr array that grows by rows, a folder to which Zarr, npy or Parquet files are
     added, - for standard input, or icechunk:PATH. Start it again with the same STATE to go on.
     """
+    from streamgmm.estimators.following import follow
     from streamgmm.estimators.online import OnlineGaussianMixture
-    from streamgmm.online.following import follow
 
     model = None
     if n_components is not None:

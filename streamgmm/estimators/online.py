@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from streamgmm.errors import DataError, ParameterError, StreamGMMError
-from streamgmm.estimators.fitted import FittedMixture, squared
+from streamgmm.errors import DataError, ParameterError
 from streamgmm.estimators.gaussian import GaussianMixture
+from streamgmm.estimators.learned import LearnedMixture
 from streamgmm.estimators.rows import in_memory, open_rows
 from streamgmm.model.components import NO_WEIGHT
 from streamgmm.model.covariances import COVARIANCES
-from streamgmm.model.families.gaussian import gaussians
-from streamgmm.model.mixture import Mixture
-from streamgmm.model.moments import Floats
-from streamgmm.online.batches import BATCH_ROWS, batches_of, cut
+from streamgmm.online.batches import batches_of, cut
 from streamgmm.online.learner import Learner
 from streamgmm.online.merging import from_mixture, merge
-from streamgmm.online.settings import OnlineSettings, parse_settings
-from streamgmm.online.values import from_values, to_values
-from streamgmm.online.work import QUOTA
-from streamgmm.places import Place
 from streamgmm.sources import Piece, Source, check_finite
-from streamgmm.storage import Packed, save_model
 
 
-class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
+class OnlineGaussianMixture(LearnedMixture):
     """Gaussian mixture learned batch by batch from data that never stops, in constant memory.
 
     Stepwise EM (Cappé & Moulines 2009): the first rows, the warm-up, are kept until there are
@@ -126,9 +115,6 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         "block_size": [Interval(Integral, 1, None, closed="left"), str],
         "n_jobs": [Integral, None],
     }
-
-    n_features_in_: int
-    learner_: Learner
 
     def __init__(
         self,
@@ -226,7 +212,7 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         SingularCovarianceError
             If a component collapses on a point and `reg_covar` is too small.
         """
-        self._learn(X, sample_weight, QUOTA)
+        self._learn(X, sample_weight)
         return self
 
     @classmethod
@@ -258,21 +244,6 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         model.learner_ = from_mixture(model._settings(held.n_features), held, rows)
         return model
 
-    def to_mixture(self) -> GaussianMixture:
-        """Give the model as it is now as a `GaussianMixture`, of its own."""
-        learner, mixture = self._known(), self._mixture()
-        model = GaussianMixture(
-            mixture.n_components,
-            covariance_type=self.covariance_type,
-            reg_covar=self.reg_covar,
-            random_state=self.random_state,
-        )
-        model._set_parameters(mixture)
-        model.n_features_in_ = mixture.n_features
-        model.converged_, model.n_iter_ = True, 0
-        model.lower_bound_, model.lower_bounds_ = learner.level, [learner.level]
-        return model
-
     def merge(self, other: OnlineGaussianMixture) -> OnlineGaussianMixture:
         """Give the model that would have seen the rows of both; components are matched.
 
@@ -291,114 +262,12 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
                     "have been learned alike"
                 )
         one, two = self._known(), other._known()
+        one.settings = self._settings(one.n_features)
         model = type(self)(**self.get_params(deep=False))
         model.learner_, model.n_features_in_ = merge(one, two), self.n_features_in_
         return model
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Save the whole state as a Zarr group, without pickle, in one atomic step.
-
-        `streamgmm.load` reads it back; learning then goes on as if it had never stopped.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If nothing has been learned.
-        OutputExistsError, OutputError, ParameterError
-            As `GaussianMixture.save`; ParameterError also if `step_size` is a function.
-        """
-        self.save_with(path, {}, overwrite)
-
-    def save_with(
-        self, path: str | os.PathLike[str] | Place, more: dict[str, Any], overwrite: bool = False
-    ) -> None:
-        """As `save`, with more values in the same atomic step."""
-        fitted: dict[str, Any] = {
-            "n_features_in_": self._known().n_features,
-            "online_": Packed(to_values(self._known())),
-        } | more
-        params = self.get_params(deep=False)
-        save_model(path, type(self).__name__, params, {}, fitted, overwrite)
-
-    @property
-    def n_samples_seen_(self) -> int:
-        """Rows learned, held out, or waiting to be learned."""
-        return self._known().n_rows
-
-    @property
-    def monitor_(self) -> dict[str, Any]:
-        """What was noticed, batch by batch."""
-        return self._known().table()
-
-    def __sklearn_is_fitted__(self) -> bool:
-        """Whether there are rows; whether they are enough for a model shows when it is used."""
-        return self._started()
-
-    @property
-    def weights_(self) -> Floats:  # type: ignore[override]
-        """Weights (K,)."""
-        return self._known_mixture().weights
-
-    @property
-    def means_(self) -> Floats:  # type: ignore[override]
-        """Means (K, D)."""
-        return gaussians(self._known_mixture().components).means
-
-    @property
-    def covariances_(self) -> Floats:  # type: ignore[override]
-        """Covariances, of the shape of the covariance type."""
-        return gaussians(self._known_mixture().components).covariances
-
-    @property
-    def precisions_cholesky_(self) -> Floats:  # type: ignore[override]
-        """Cholesky factors of the precisions."""
-        return gaussians(self._known_mixture().components).precisions_cholesky
-
-    @property
-    def precisions_(self) -> Floats:  # type: ignore[override]
-        """Precisions, of the shape of the covariance type."""
-        return squared(self.covariance_type, self.precisions_cholesky_)
-
-    def _known_mixture(self) -> Mixture:
-        """The model, for an attribute; raises AttributeError where there is none."""
-        try:
-            return self._mixture()
-        except StreamGMMError as error:  # hasattr(), dir() and tab completion ask in vain
-            raise AttributeError(str(error)) from error
-
-    def _mixture(self) -> Mixture:
-        """The model as it is now, made when it is first asked for."""
-        learner = self._known()
-        learner.settings = self._settings(learner.n_features)
-        return learner.mixture()
-
-    def _started(self) -> bool:
-        return "learner_" in vars(self)
-
-    def _known(self) -> Learner:
-        """What is known; raises NotFittedError before any rows have been seen."""
-        if not self._started():
-            raise NotFittedError(
-                f"This {type(self).__name__} has not seen any rows yet; call 'partial_fit' or "
-                "'fit' first."
-            )
-        return self.learner_
-
-    def _settings(self, n_features: int) -> OnlineSettings:
-        """Parse what the constructor was given; again only when a parameter is another."""
-        key = (n_features, *(vars(self)[name] for name in _PARAMETERS))
-        held: tuple[Any, OnlineSettings] | None = vars(self).get("_parsed")
-        if held is None or held[0] != key:
-            self._validate_params()
-            settings = parse_settings(self.get_params(deep=False), n_features)
-            held = self._parsed = (key, settings)
-        return held[1]
-
-    def _restore(self, values: dict[str, Any]) -> None:
-        """Take up what `save` wrote."""
-        self.learner_ = from_values(values, self._settings(self.n_features_in_))
-
-    def _learn(self, X: Any, sample_weight: Any, quota: float) -> None:
+    def _learn(self, X: Any, sample_weight: Any, quota: float | None = None) -> None:
         """Learn rows: all of them, or none."""
         if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[0] == 0:
             self._check_width(X.shape[1], "X")
@@ -409,13 +278,14 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
                 self._check_width(X.shape[1], "X")
                 rows = np.ascontiguousarray(X)
                 check_finite(Piece(0, rows, None), "X")
-                learner, most = self._begun(X.shape[1])
-                learner.learn(cut(rows, NO_WEIGHT, most), quota)
+                learner = self._learner(X.shape[1])
+                learner.learn(cut(rows, NO_WEIGHT, learner.most_rows), quota)
             else:
                 source = self._open(X, sample_weight)
-                learner, most = self._begun(source.n_features)
-                size: int | str = 1 << 62 if in_memory(source) else self.block_size
-                learner.learn(batches_of(source, most, size, in_memory(source)), quota)
+                learner = self._learner(source.n_features)
+                here = in_memory(source)
+                size: int | str = 1 << 62 if here else self.block_size
+                learner.learn(batches_of(source, learner.most_rows, size, here), quota)
         except BaseException:
             if not started:
                 for name in _LEARNED:
@@ -423,12 +293,12 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
             raise
         self.learner_, self.n_features_in_ = learner, learner.n_features
 
-    def _begun(self, n_features: int) -> tuple[Learner, int]:
-        """What learns the next rows, and of how many at most a batch is."""
+    def _learner(self, n_features: int) -> Learner:
+        """What learns the next rows, with the settings as they are now."""
         settings = self._settings(n_features)
         learner = self.learner_ if self._started() else Learner(settings, n_features)
         learner.settings = settings
-        return learner, max(BATCH_ROWS, settings.step_rows)
+        return learner
 
     def _open(self, X: Any, sample_weight: Any) -> Source:
         """Open what is no plain array, its width and names checked."""
@@ -453,7 +323,6 @@ class OnlineGaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
             )
 
 
-_PARAMETERS = tuple(OnlineGaussianMixture._get_param_names())
 _LEARNED = ("learner_", "n_features_in_", "feature_names_in_")
 
 

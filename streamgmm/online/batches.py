@@ -17,9 +17,8 @@ from streamgmm.errors import DataError
 from streamgmm.model.components import NO_WEIGHT
 from streamgmm.model.moments import Floats
 from streamgmm.passes import active_client, open_executor
-from streamgmm.sources import Block, Source, check_finite, parse_block_size
+from streamgmm.sources import Block, Piece, Source, check_finite, parse_block_size
 
-BATCH_ROWS = 10_000  # most rows of a batch, unless a step has more
 BLOCK_BYTES = 16 << 20  # that a task of a cluster reads
 WINDOW_BYTES = 128 << 20  # that tasks read before their rows are learned
 
@@ -30,6 +29,26 @@ def cut(rows: NDArray[Any], weight: Floats, most: int) -> Iterator[Rows]:
     """Runs of at most `most` rows, and their weights or none."""
     for first in range(0, len(rows), most):
         yield rows[first : first + most], weight[first : first + most]
+
+
+def checked(rows: NDArray[Any], n_features: int, most: int, name: str) -> Iterator[Rows]:
+    """Rows in memory in batches of `most`, once they are known to be finite and of this width.
+
+    Raises
+    ------
+    DataError
+        Names the width.
+    NonFiniteError
+        Names the rows.
+    """
+    if rows.shape[1] != n_features:
+        raise DataError(
+            f"{name} has rows of {rows.shape[1]} features where {n_features} were learned; give "
+            "the same columns"
+        )
+    rows = np.ascontiguousarray(rows)
+    check_finite(Piece(0, rows, None), "X")
+    return cut(rows, NO_WEIGHT, most)
 
 
 def batches_of(

@@ -29,6 +29,7 @@ from streamgmm.online.work import QUOTA, Costs
 
 JOURNAL = 20_000  # batches that `monitor_` remembers, the latest; as many alarms and changes
 QUEUE_BYTES = 64 << 20  # rows that may wait for the fit to end; then it is cut short
+BATCH_ROWS = 10_000  # most rows of a batch, unless a step has more
 COLUMNS = ("rows", "log_likelihood", *KINDS)
 NAN = float("nan")
 
@@ -95,6 +96,11 @@ class Learner:
         return [*gathered, *(batch.rows for batch in self.queue)]
 
     @property
+    def most_rows(self) -> int:
+        """Rows of a batch at most; whoever has more learns them as several."""
+        return max(BATCH_ROWS, self.settings.step_rows)
+
+    @property
     def level(self) -> float:
         """Log-density of a row in nats: of the latest batch, or of the rows of the warm-up."""
         if self.state is not None:
@@ -105,11 +111,12 @@ class Learner:
         return float(np.average(density, weights=weight))
 
     def learn(
-        self, batches: Iterable[tuple[NDArray[Any], Floats]], quota: float = QUOTA
+        self, batches: Iterable[tuple[NDArray[Any], Floats]], quota: float | None = None
     ) -> list[Alarm]:
         """Learn batches (rows, weights or none) in order: all of them, or none; give the alarms.
 
-        Rows are C-contiguous and finite. The fit of a warm-up takes a quota of work a batch.
+        Rows are C-contiguous and finite. The fit of a warm-up takes a quota of work a
+        batch.
 
         Raises
         ------
@@ -121,7 +128,7 @@ class Learner:
         turn = _Turn(self)
         for X, weight in batches:
             if len(X):
-                turn.take(X, weight, quota)
+                turn.take(X, weight, QUOTA if quota is None else quota)
         turn.keep(self)
         return turn.alarms
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streamgmm import OnlineGaussianMixture
-from streamgmm.online.batches import BATCH_ROWS
+from streamgmm.online.learner import BATCH_ROWS
 from streamgmm.online.drift import limits_of
 
 MEANS = np.array([[0.0, 0.0], [2.5, 0.0], [0.0, 6.0]])

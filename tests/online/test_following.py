@@ -26,7 +26,7 @@ from streamgmm.errors import (
     ParameterError,
     SourceError,
 )
-from streamgmm.estimators import online as face
+from streamgmm.online import learner as learner_module
 from streamgmm.online.following import StateInUseError
 
 WARM = 300
@@ -282,7 +282,7 @@ def test_a_warm_up_that_is_spread_over_restarts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Labels come in the order of the rows, each once, whenever the follower ended."""
-    monkeypatch.setattr(face, "QUOTA", 1_500_000)
+    monkeypatch.setattr(learner_module, "QUOTA", 1_500_000)
     rows = make_rows(6_000)
     batches = [rows[i : i + 50] for i in range(0, 6_000, 50)]
 

@@ -15,7 +15,6 @@ import pytest
 import streamgmm
 from streamgmm import GaussianMixture, OnlineGaussianMixture
 from streamgmm.errors import DataError, StreamGMMWarning
-from streamgmm.estimators import online as face
 from streamgmm.online import learner as learner_module
 from streamgmm.online.learner import Learner
 from streamgmm.online.settings import OnlineSettings
@@ -247,7 +246,7 @@ def test_other_settings_begin_the_fit_anew() -> None:
 
 @pytest.fixture
 def small_quota(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(face, "QUOTA", 1_500_000)
+    monkeypatch.setattr(learner_module, "QUOTA", 1_500_000)
 
 
 def test_the_estimator_goes_on_from_a_file(small_quota: None, tmp_path: Path) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import NonFiniteError, OutputExistsError, ParameterError
-from streamgmm.estimators.online import OnlineGaussianMixture
 from streamgmm.model.mixture import Mixture
+from streamgmm.online.batches import checked
+from streamgmm.online.drift import KINDS
 from streamgmm.online.following.appending import Appender, open_appender
 from streamgmm.online.following.base import Unit
 from streamgmm.online.following.state import Followed
@@ -23,11 +23,17 @@ FORMS = {
     "log_density": ("float64", ("log_density",)),
     "alarms": ("float64", ("row", "kind", "statistic")),
 }
-ALARM_KINDS = ("likelihood", "occupancy", "means", "covariances", "cusum", "refused")
+ALARM_KINDS = (*KINDS, "refused")
 
 
 class Session:
-    """What a follower does with units: it changes `followed`, and writes outputs."""
+    """What a follower does with units: it changes `followed`, and writes outputs.
+
+    Attributes
+    ----------
+    followed : Followed
+        Where it is.
+    """
 
     def __init__(
         self,
@@ -35,10 +41,10 @@ class Session:
         place: Place,
         outputs: dict[str, Place],
         save_rows: int,
-        skip_refused: bool,
-        on_batch: Callable[[OnlineGaussianMixture, int], None] | None,
+        skip_refused: bool = False,
+        on_batch: Callable[[int], None] = lambda n_rows: None,
     ) -> None:
-        self._followed, self._place, self._save_rows = followed, place, save_rows
+        self.followed, self._save_rows = followed, save_rows
         self._skip, self._on_batch = skip_refused, on_batch
         self._outputs: dict[str, Appender] = {}
         self._pending: dict[str, list[Any]] = {name: [] for name in outputs}
@@ -63,40 +69,34 @@ class Session:
 
     def learn(self, unit: Unit, name: str) -> None:
         """Learn a unit: the model and the position change together."""
-        followed = self._followed
-        model = followed.model
-        if not model._started():
-            self._begin(unit.rows.shape[1])
-        rows, learner = unit.rows, model.learner_
-        ready = learner.state is not None
-        before = model._mixture() if self._labelling and ready else None
+        followed, rows = self.followed, unit.rows
+        learner = followed.learner or self._begin(rows.shape[1])
+        before = learner.mixture() if self._labelling and learner.state is not None else None
         waiting = learner.waiting if self._labelling else []
-        last = learner.alarms[-1] if learner.alarms else None
         try:
-            model.partial_fit(rows)
+            batches = checked(rows, learner.n_features, learner.most_rows, name)
+            alarms = learner.learn(batches)
         except NonFiniteError as error:
-            if not self._skip or (self._labelling and waiting):
+            if not self._skip or waiting:
                 raise NonFiniteError(f"{name}, after {followed.position}: {error}") from error
             followed.refused += len(rows)
-            self._note("alarms", [[learner.n_rows, "refused", float(len(rows))]])
+            self._note([[learner.n_rows, "refused", float(len(rows))]])
             self._label(None, rows)
         else:
-            new = list(takewhile(lambda alarm: alarm is not last, reversed(learner.alarms)))
-            self._note("alarms", [[a.row, a.kind, a.statistic] for a in reversed(new)])
+            self._note([[alarm.row, alarm.kind, alarm.statistic] for alarm in alarms])
             if self._labelling and learner.state is not None:
-                come = np.concatenate([*waiting, rows])
-                still = sum(len(part) for part in learner.waiting)
-                self._label(before or model._mixture(), come[: len(come) - still])
+                there = np.concatenate([*waiting, rows])
+                n_waiting = sum(len(part) for part in learner.waiting)
+                self._label(before or learner.mixture(), there[: len(there) - n_waiting])
         followed.position = unit.position
         self._behind += len(rows)
-        if self._on_batch is not None:
-            self._on_batch(model, len(rows))
+        self._on_batch(len(rows))
         if self._behind >= self._save_rows:
             self.save()
 
     def save(self) -> None:
         """Write what waits to be written, then the state: only then is it counted."""
-        followed = self._followed
+        followed = self.followed
         if followed.position is None or followed.position == self._saved:
             return
         for name, output in self._outputs.items():
@@ -105,26 +105,27 @@ class Session:
                 output.append(pending if name == "alarms" else np.concatenate(pending))
                 self._pending[name] = []
             followed.written[name] = output.size()
-        followed.save(self._place)
+        followed.save()
         self._saved, self._behind = followed.position, 0
 
     @property
     def _labelling(self) -> bool:
         return "labels" in self._outputs or "log_density" in self._outputs
 
-    def _begin(self, n_features: int) -> None:
+    def _begin(self, n_features: int) -> Learner:
         """Save a state without rows, so that outputs belong to one from their first byte."""
-        model = self._followed.model
-        model.learner_ = Learner(model._settings(n_features), n_features)
-        model.n_features_in_ = n_features
-        self._followed.written = dict.fromkeys(self._outputs, 0)
-        self._followed.save(self._place)
+        followed = self.followed
+        followed.learner = followed.begin(n_features)
+        followed.written = dict.fromkeys(self._outputs, 0)
+        followed.save()
+        return followed.learner
 
-    def _note(self, name: str, entries: list[list[Any]]) -> None:
-        if name in self._outputs:
-            if not self._outputs[name].text:
+    def _note(self, entries: list[list[Any]]) -> None:
+        """Have alarms written: row, kind and statistic."""
+        if "alarms" in self._outputs:
+            if not self._outputs["alarms"].text:
                 entries = [[row, ALARM_KINDS.index(kind), value] for row, kind, value in entries]
-            self._pending[name] += entries
+            self._pending["alarms"] += entries
 
     def _label(self, mixture: Mixture | None, rows: NDArray[Any]) -> None:
         if not self._labelling:

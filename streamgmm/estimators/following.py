@@ -1,0 +1,196 @@
+"""`follow`: a model that is kept current with a source that grows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from streamgmm.errors import ModelFileError, ModelNotFoundError, ParameterError
+from streamgmm.estimators.loading import load
+from streamgmm.estimators.online import OnlineGaussianMixture
+from streamgmm.online.following import Followed, Session, open_feed, run
+from streamgmm.online.following.lock import only_follower
+from streamgmm.online.following.stop import stoppable
+from streamgmm.places import Place
+from streamgmm.storage.model import is_unfinished
+
+BATCH_ROWS = 1_000
+SAVE_ROWS = 100_000
+
+
+def follow(
+    source: Any,
+    state: str | os.PathLike[str] = "state.zarr",
+    model: OnlineGaussianMixture | None = None,
+    *,
+    once: bool = False,
+    interval: float = 5.0,
+    batch_rows: int = BATCH_ROWS,
+    save_rows: int = SAVE_ROWS,
+    labels: str | os.PathLike[str] | None = None,
+    log_density: str | os.PathLike[str] | None = None,
+    alarms: str | os.PathLike[str] | None = None,
+    partial_chunks: bool = False,
+    skip_refused: bool = False,
+    columns: Sequence[str] | None = None,
+    format: str = "csv",
+    replay: bool = True,
+    branch: str = "main",
+    array: str = "",
+    storage_options: dict[str, Any] | None = None,
+    on_batch: Callable[[OnlineGaussianMixture, int], None] | None = None,
+) -> OnlineGaussianMixture:
+    """Learn what a source has, and what is added to it, each row exactly once.
+
+    The model and the position are saved in one atomic step. Killed at any moment and started
+    again, the follower goes on from what was saved last, and the model comes out the same to
+    the last bit as if it had never been killed. On SIGTERM it saves and returns.
+
+    Parameters
+    ----------
+    source : str, path-like, zarr.Array, icechunk.Repository, file or iterable
+        A Zarr array that grows by rows (only whole, finished chunks are read); a folder to which
+        Zarr, npy or Parquet files are added whose names sort in that order; ``"-"`` for standard
+        input, or an open binary file; an Icechunk repository, or ``"icechunk:PATH"``; or an
+        iterable of arrays.
+    state : str or path-like, default="state.zarr"
+        A local path. `streamgmm.load` reads the model in it, at any time.
+    model : OnlineGaussianMixture, optional
+        What to learn, where there is no state yet. Where there is one, it must be alike.
+    once : bool, default=False
+        Return when all that is there has been learned, instead of waiting for more.
+    interval : float, default=5.0
+        Seconds from one look to the next.
+    batch_rows : int, default=1000
+        Rows that are learned together. Batches begin anew with each chunk, file, commit or item.
+    save_rows : int, default=100000
+        Rows from one save to the next while there is more to read.
+    labels, log_density, alarms : str or path-like, optional
+        Where to append each row's label, its log-density in nats, and the alarms, exactly once:
+        lines of JSON for a name that ends in .ndjson or .jsonl, else a Zarr array. A row's are
+        those of the model before it learned the row; the rows of the warm-up come when it ends.
+    partial_chunks : bool, default=False
+        Whether rows of a chunk that is not whole are read. What a batch is then depends on when
+        the array was looked at.
+    skip_refused : bool, default=False
+        Whether a batch with NaN or infinity is passed over, instead of ending with an error. Its
+        rows are labelled -1, of log-density NaN.
+    columns : sequence of str, optional
+        Columns of Parquet files.
+    format : {"csv", "ndjson", "arrow"}, default="csv"
+        Of standard input, or an open file.
+    replay : bool, default=True
+        Whether standard input or an iterable starts from its first row again when the follower
+        does; the rows that were learned are then skipped.
+    branch, array : str
+        Of an Icechunk repository.
+    storage_options : dict, optional
+        For the file system of a URL.
+    on_batch : callable, optional
+        Called with the model and the rows of a batch after each.
+
+    Returns
+    -------
+    OnlineGaussianMixture
+
+    Raises
+    ------
+    StateInUseError
+        If another follower has this state.
+    SourceError
+        If the source shrank, or was rewritten behind the position.
+    ParameterError, ModelFileError
+        If the state is of another model or source, or damaged.
+    NonFiniteError
+        If a batch has NaN or infinity; all before it is saved.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> batches = [np.random.default_rng(i).normal(size=(500, 2)) for i in range(4)]
+    >>> path = tempfile.mkdtemp() + "/state.zarr"
+    >>> model = follow(batches, path, OnlineGaussianMixture(1, warm_up=100))
+    >>> int(model.monitor_["rows"].sum())
+    2000
+    """
+    if not interval > 0 or batch_rows < 1 or save_rows < 1:
+        raise ParameterError("interval, batch_rows and save_rows must be positive")
+    place = Place.parse(state)
+    feed = open_feed(
+        source, batch_rows=batch_rows, partial_chunks=partial_chunks, columns=columns,
+        format=format, replay=replay, branch=branch, array=array, storage_options=storage_options,
+    )  # fmt: skip
+    paths = {"labels": labels, "log_density": log_density, "alarms": alarms}
+    outputs = {name: Place.parse(path) for name, path in paths.items() if path is not None}
+    with only_follower(place), stoppable() as stop:
+        followed_model, followed = open_state(place, model, type(feed).__name__)
+
+        def tell(n_rows: int) -> None:
+            if on_batch is not None:
+                on_batch(followed_model, n_rows)
+
+        session = Session(followed, place, outputs, save_rows, skip_refused, tell)
+        run(feed, session, stop, once=once, interval=interval)
+    return followed_model
+
+
+def open_state(
+    place: Place, model: OnlineGaussianMixture | None, kind: str
+) -> tuple[OnlineGaussianMixture, Followed]:
+    """Read what was saved, or start with `model`; give the model, and what follows for it.
+
+    Raises
+    ------
+    ParameterError
+        If the state is of a model with other parameters, or of another kind of source; or if
+        there is no state and no model.
+    ModelFileError
+        If it is no state of a follower, or damaged.
+    """
+    try:
+        unfinished = is_unfinished(place)
+    except ModelNotFoundError:
+        unfinished = True
+    except ModelFileError:
+        folder = place.directory
+        if folder is None or not folder.is_dir() or any(folder.iterdir()):
+            raise
+        unfinished = True
+    if unfinished:
+        if model is None:
+            raise ParameterError(
+                f"there is no state at '{place}' yet; pass model=OnlineGaussianMixture(…)"
+            )
+        return model, _followed(place, model, kind)
+    stored = load(place)
+    follow = stored.__dict__.get("follow_")
+    if not isinstance(stored, OnlineGaussianMixture) or follow is None:
+        raise ModelFileError(
+            f"'{place}' holds a {type(stored).__name__} that follows nothing; give another path "
+            "for the state"
+        )
+    if model is not None:
+        mine, theirs = model.get_params(deep=False), stored.get_params(deep=False)
+        for name, value in theirs.items():
+            if repr(mine[name]) != repr(value):
+                raise ParameterError(
+                    f"state '{place}' is of another model: {name}={value!r} there, "
+                    f"{mine[name]!r} here; give its parameters, or another state"
+                )
+    if follow["kind"] != kind:
+        raise ParameterError(
+            f"state '{place}' follows {follow['kind']}, not {kind}; give another state"
+        )
+    followed = _followed(place, stored, kind)
+    followed.take_up(follow, stored.learner_)
+    return stored, followed
+
+
+def _followed(place: Place, model: OnlineGaussianMixture, kind: str) -> Followed:
+    """What follows for a model, and is saved with it."""
+
+    def write(values: dict[str, Any]) -> None:
+        model.save_with(place, {"follow_": values}, overwrite=True)
+
+    return Followed(model.begin, write, kind, getattr(model, "learner_", None))
