@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from streamgmm import OnlineGaussianMixture
-from streamgmm.online.learner import BATCH_ROWS
 from streamgmm.online.drift import limits_of
+from streamgmm.online.learner import BATCH_ROWS
 
 MEANS = np.array([[0.0, 0.0], [2.5, 0.0], [0.0, 6.0]])
 BEFORE = 20_000

@@ -19,6 +19,7 @@ import streamgmm
 from streamgmm import GaussianMixture, OnlineGaussianMixture
 from streamgmm.errors import DataError, NonFiniteError, ParameterError, StreamGMMWarning
 from streamgmm.model.mixture import Statistics, blend_step, e_step, m_step
+from streamgmm.online.learner import JOURNAL
 from streamgmm.online.settings import effective_rows
 from streamgmm.passes import active_client
 
@@ -119,6 +120,18 @@ def test_to_a_mixture_and_back(kind: str) -> None:
     np.testing.assert_array_equal(back.predict(X), online.predict(X))
     before = online.score(X)
     assert learn(online, make_rows(4_000, seed=1)).score(X) == pytest.approx(before, abs=0.02)
+
+
+def test_the_monitor_remembers_the_latest_batches() -> None:
+    assert JOURNAL == 20_000
+    X = make_rows(1_000)
+    model = learn(new_model(monitor=False), X, 100)
+    for n in (60, 20_000, 7):
+        model.learner_.learn([(row[None], np.empty(0)) for row in np.resize(X, (n, 3))])
+        assert len(model.monitor_["rows"]) == min(model.n_samples_seen_ - 990, JOURNAL)
+    scored = model.monitor_["log_likelihood"]
+    model.partial_fit(X[:100])
+    np.testing.assert_array_equal(model.monitor_["log_likelihood"][:-1], scored[1:])
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
