@@ -13,14 +13,22 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from streamgmm.errors import ParameterError
-from streamgmm.estimators.rows import in_memory, open_rows
+from streamgmm.estimators.rows import few_rows, in_memory, open_rows
 from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.families.gaussian import Gaussian, GaussianComponents, gaussians
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 from streamgmm.passes import default_threads
 from streamgmm.passes.base import OnBlock
-from streamgmm.predict import Score, predict_lazily, predict_rows, predict_to, score_rows
+from streamgmm.predict import (
+    Score,
+    predict_few,
+    predict_lazily,
+    predict_rows,
+    predict_to,
+    score_few,
+    score_rows,
+)
 from streamgmm.progress import listener
 
 
@@ -289,6 +297,9 @@ class FittedMixture:
     def _predict(self, X: Any, what: str, out: Any, overwrite: bool) -> Any:
         check_is_fitted(self)
         mixture = self._mixture()
+        rows = None if out is not None else few_rows(self, X, mixture.n_features)
+        if rows is not None:
+            return predict_few(rows, mixture, what)
         source = open_rows(self, X, n_features=mixture.n_features)
         if out is not None:
             array, _ = predict_to(
@@ -312,6 +323,9 @@ class FittedMixture:
     def _score(self, X: Any, sample_weight: Any = None) -> Score:
         check_is_fitted(self)
         mixture = self._mixture()
+        rows = None if sample_weight is not None else few_rows(self, X, mixture.n_features)
+        if rows is not None:
+            return score_few(rows, mixture)
         source = open_rows(self, X, sample_weight, n_features=mixture.n_features)
         return score_rows(
             source,

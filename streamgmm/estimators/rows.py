@@ -5,13 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.validation import _check_feature_names, check_array
 
 from streamgmm.errors import DataError
-from streamgmm.sources import Source, open_source
+from streamgmm.sources import Piece, Source, check_finite, open_source
 from streamgmm.sources.array import ArraySource
 from streamgmm.sources.dask import is_dask_array
 from streamgmm.sources.zarr_open import is_zarr
+
+FEW_ROWS = 256  # up to which a call costs less than opening a source, and threads, would
+
+
+def few_rows(estimator: Any, X: object, n_features: int) -> NDArray[Any] | None:
+    """Give the rows of a small NumPy array, checked; None for whatever is to be opened.
+
+    One row at a time is how services ask. Raises NonFiniteError.
+    """
+    if (
+        type(X) is not np.ndarray
+        or X.ndim != 2
+        or X.dtype.char not in "fd"
+        or not X.dtype.isnative
+        or not 0 < X.shape[0] <= FEW_ROWS
+        or X.shape[1] != n_features
+        or hasattr(estimator, "feature_names_in_")
+    ):
+        return None
+    rows = np.ascontiguousarray(X)
+    check_finite(Piece(0, rows, None), "X")
+    return rows
 
 
 def in_memory(source: Source) -> bool:

@@ -112,6 +112,19 @@ def predict_rows(
     return out
 
 
+def predict_few(rows: NDArray[Any], mixture: Mixture, what: str) -> NDArray[Any]:
+    """As `predict_rows`, of few rows in memory that have been checked, in this thread."""
+    wide = WHAT[what].wide
+    posterior = mixture.posterior(rows, labels=what == "labels", resp=wide)
+    return values_of(posterior, what).astype(WHAT[what].dtype, copy=False)
+
+
+def score_few(rows: NDArray[Any], mixture: Mixture) -> Score:
+    """As `score_rows`, of few rows in memory that have been checked, in this thread."""
+    density = mixture.posterior(rows).log_density
+    return Score(len(density), float(len(density)), float(density.sum()))
+
+
 def check_features(source: Source, mixture: Mixture) -> None:
     """Check that the rows are as wide as the model; raises DataError, which names both."""
     if source.n_features != mixture.n_features:
