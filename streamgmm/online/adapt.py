@@ -1,4 +1,4 @@
-"""Components that come and go: retirement, merges and births, each paid for on held rows.
+"""Adapting the number of components: retirement, merges and births, judged on held-out rows.
 
 One row in sixteen is held out: it is scored but never learned from. A change is accepted only
 if it raises the log-likelihood of held rows by more than what its parameters cost to estimate,
@@ -21,8 +21,8 @@ from streamgmm.online.settings import OnlineSettings
 from streamgmm.online.stepwise import OnlineState, from_moments, in_effect, mixture_of
 
 HOLD = 16  # one row in so many is held out
-HELD = 2_048  # rows held, the latest
-EVERY = 8_192  # rows from one look to the next
+HELD = 2_048  # held-out rows that are kept, the latest
+EVERY = 8_192  # rows from one search to the next
 NEW_ROWS = 5.0  # a birth is proposed from at least so many times D + 1 rows
 SHARE = 0.05  # of the rows held, those of lowest density, from which a birth is proposed
 ROUNDS = 10  # EM steps that a birth is given to find its place
@@ -50,12 +50,12 @@ class Adapter:
 
 
 def open_adapter(d: int) -> Adapter:
-    """Nothing held yet."""
+    """An adapter without held-out rows."""
     return Adapter(np.empty((0, d)), EVERY)
 
 
 def hold(adapter: Adapter, X: NDArray[Any], row: int) -> tuple[Adapter, NDArray[np.bool_]]:
-    """Take the held rows out of a batch that starts at number `row`: which rows stay."""
+    """Hold out rows of a batch whose first row is number `row`; returns which rows stay."""
     stay = (row + np.arange(len(X))) % HOLD != HOLD - 1
     held = np.concatenate([adapter.held, X[~stay]])[-HELD:]
     return replace(adapter, held=held), stay
@@ -64,7 +64,7 @@ def hold(adapter: Adapter, X: NDArray[Any], row: int) -> tuple[Adapter, NDArray[
 def adapt(
     settings: OnlineSettings, state: OnlineState, adapter: Adapter, *, now: bool = False
 ) -> tuple[OnlineState, Adapter, list[Change]]:
-    """Look for changes that pay, when one is due or `now`; best first, until none does."""
+    """Search for changes that pay, when a search is due or `now`, and apply them one by one."""
     if not (now or state.n_rows >= adapter.due):
         return state, adapter, []
     adapter = replace(adapter, due=state.n_rows + EVERY)
@@ -106,7 +106,7 @@ def _rebuilt(settings: OnlineSettings, state: OnlineState, moments: Moments) -> 
 
 
 def _gain(settings: OnlineSettings, old: OnlineState, new: OnlineState, X: Floats) -> Floats:
-    """By how much each held row is likelier."""
+    """The gain in log-density of each held-out row."""
     before, after = mixture_of(settings, old), mixture_of(settings, new)
     return np.asarray(after.posterior(X).log_density - before.posterior(X).log_density)
 
@@ -119,7 +119,7 @@ def _price(settings: OnlineSettings, state: OnlineState) -> float:
 
 
 def _retire(settings: OnlineSettings, state: OnlineState, X: Floats) -> Found | None:
-    """A component of fewer rows than D + 2 goes, unless held rows need it."""
+    """Remove a component of fewer rows than D + 2, unless held-out rows need it."""
     weight, mean, scatter = _parts(state)
     k = int(np.argmin(weight))
     if len(weight) < 2 or weight[k] * in_effect(settings, state) >= state.n_features + 2:
@@ -134,7 +134,7 @@ def _retire(settings: OnlineSettings, state: OnlineState, X: Floats) -> Found | 
 
 
 def _merge(settings: OnlineSettings, state: OnlineState, X: Floats) -> Found | None:
-    """The two components whose merge costs least by Runnalls' bound (2007), if it pays."""
+    """Merge the two components that cost least by Runnalls' bound (2007), if that pays."""
     weight, mean, scatter = _parts(state)
     n = len(weight)
     if n < 2:
@@ -174,7 +174,7 @@ def _merge(settings: OnlineSettings, state: OnlineState, X: Floats) -> Found | N
 
 
 def _birth(settings: OnlineSettings, state: OnlineState, rows: Floats, X: Floats) -> Found | None:
-    """A component where held rows are least likely, if others of them say that it pays."""
+    """Add a component where held-out rows are least likely, if other held-out rows gain by it."""
     d = state.n_features
     mixture = mixture_of(settings, state)
     log_density = mixture.posterior(rows).log_density

@@ -1,4 +1,4 @@
-"""Rows of any source as the batches that a learner takes, whoever reads them.
+"""Rows of any source as the batches of a learner, whoever reads them.
 
 Where a batch begins and ends depends on the rows alone: not on chunks, and not on whether this
 process reads them or the workers of a cluster do.
@@ -19,8 +19,8 @@ from streamgmm.model.moments import Floats
 from streamgmm.passes import active_client, open_executor
 from streamgmm.sources import Block, Piece, Source, check_finite, parse_block_size
 
-BLOCK_BYTES = 16 << 20  # that a task of a cluster reads
-WINDOW_BYTES = 128 << 20  # that tasks read before their rows are learned
+BLOCK_BYTES = 16 << 20  # bytes that one task of a cluster reads
+WINDOW_BYTES = 128 << 20  # bytes that are fetched from a cluster at a time
 
 Rows = tuple[NDArray[Any], Floats]
 
@@ -32,7 +32,7 @@ def cut(rows: NDArray[Any], weight: Floats, most: int) -> Iterator[Rows]:
 
 
 def checked(rows: NDArray[Any], n_features: int, most: int, name: str) -> Iterator[Rows]:
-    """Rows in memory in batches of `most`, once they are known to be finite and of this width.
+    """Rows in memory in batches of `most`, after checking their width and that they are finite.
 
     Raises
     ------
@@ -56,8 +56,8 @@ def batches_of(
 ) -> Iterator[Rows]:
     """All rows of a source in batches of `most`, the last of fewer.
 
-    Where a Dask cluster is active its workers read and decode, a bounded number of bytes ahead,
-    unless that is to be done `here`.
+    Where a Dask cluster is active, its workers read and decode, a bounded number of bytes at a
+    time. With `here`, this process does.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def _weighed(pieces: Iterator[Rows]) -> Iterator[Rows]:
 
 
 def pieces_of(name: str, blocks: Sequence[Block]) -> Iterator[Rows]:
-    """The pieces of blocks in order, looked at for values that are not finite."""
+    """The pieces of blocks in order, checked for values that are not finite."""
     for block in blocks:
         for piece in block.pieces():
             check_finite(piece, name)
@@ -110,7 +110,7 @@ def fetch(name: str, block: Block) -> Fetched:
 
 
 def _fetched(source: Source, client: Any) -> Iterator[Rows]:
-    """All rows, read by the workers of a cluster, some blocks at a time."""
+    """All rows in order, read by the workers of a cluster, some blocks at a time."""
     blocks = source.blocks(BLOCK_BYTES)
     row_bytes = source.n_features * source.dtype.itemsize
     with open_executor(blocks, client=client) as executor:

@@ -30,7 +30,7 @@ OUTLIER = 8.0  # standard deviations of log p, about √(D/2), below which a row
 
 @dataclass(frozen=True)
 class Alarm:
-    """A change that was noticed: at which row, of what kind, by which statistic.
+    """A change that was detected: the row, its kind, and the test statistic.
 
     Kinds are ``"likelihood"``, ``"occupancy"``, ``"means"`` and ``"covariances"``, whose statistic
     is a squared standard score, and ``"cusum"``, whose statistic is in standard deviations of the
@@ -44,7 +44,7 @@ class Alarm:
 
 @dataclass(frozen=True, eq=False)
 class Monitor:
-    """What has been seen since row `start`, through a mixture that is held fixed.
+    """Sums of features of the rows since row `start`, under a frozen mixture.
 
     `means`, `chol` and `const` are the mixture's as its kernels take them, `origin` about its
     log-density in nats, and `bound` (F,) how large each feature can be. `usual` (2, F) and `ring`
@@ -69,7 +69,7 @@ class Monitor:
     def open(
         cls, start: int, mixture: tuple[Floats, Floats, Floats], variances: Floats, origin: float
     ) -> Monitor:
-        """Start to watch at row `start`, knowing nothing of what is usual.
+        """A monitor that starts at row `start`, with an empty reference of usual rows.
 
         `mixture` is means, Cholesky factors and constants as kernels take them; `variances`
         (K, D).
@@ -97,7 +97,7 @@ class Monitor:
 
 
 def stride_of(n_means: int) -> int:
-    """One row in so many is watched: fewer where components and features are many.
+    """One row in so many is tested; fewer rows where components and features are many.
 
     >>> stride_of(8 * 8), stride_of(16 * 16)
     (1, 4)
@@ -115,9 +115,9 @@ def limits_of(k: int, d: int) -> Floats:
 def watch(
     monitor: Monitor, X: NDArray[Any], row: int, layout: Layout, limits: Floats
 ) -> tuple[Monitor, list[Alarm]]:
-    """Look at the rows X (n, D), the first of which is number `row`, and sound what was found.
+    """Test the rows X (n, D), the first of which is number `row`, and return the alarms.
 
-    After an alarm nothing is known any more of what is usual.
+    After an alarm the reference of usual rows is empty.
     """
     usual, ring = monitor.usual.copy(), monitor.ring.copy()
     block, tally = monitor.block.copy(), monitor.tally.copy()

@@ -1,4 +1,4 @@
-"""The rows before there is a model: they are gathered, then fitted part by part."""
+"""The warm-up: rows are buffered, then fitted in parts."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ MOST_PIECES = 64  # that are kept apart before they are copied into one
 class Gathered:
     """Rows of a warm-up: `n_rows` so far, of total weight `mass`.
 
-    `pieces` holds rows of positive weight, float64, with their weights. Once there are enough of
-    them they become the rows of `fit`, and `pieces` is empty.
+    `pieces` is the buffer: float64 rows of positive weight, and their weights. Once there are
+    enough of them they move to `fit`, and the buffer is empty.
     """
 
     n_features: int
@@ -57,9 +57,9 @@ class Gathered:
 def gather(
     settings: OnlineSettings, gathered: Gathered, X: NDArray[Any], weight: Floats
 ) -> tuple[Gathered, int]:
-    """Take as many of the first rows of X as the warm-up needs, and say how many these are.
+    """Buffer as many of the first rows of X as the warm-up needs, and return how many these are.
 
-    With the last of them the fit begins. Raises DataError if values are too large.
+    The fit begins with the last of them. Raises DataError if values are too large.
     """
     check_size(X)
     room = settings.warm_up - gathered.n_kept
@@ -88,9 +88,9 @@ def gather(
 def advance(
     settings: OnlineSettings, gathered: Gathered, quota: float, cut: bool = False
 ) -> tuple[Gathered | OnlineState, float]:
-    """Go on with the fit for a quota of work; with `cut`, take its best start so far.
+    """Continue the fit for a quota of work; with `cut`, end it at its best start so far.
 
-    Gives the model once that is there, and the work that was spent.
+    Returns the model once the fit is over, and the work that was spent.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def mixture_so_far(settings: OnlineSettings, gathered: Gathered) -> Mixture:
 def _model(
     settings: OnlineSettings, gathered: Gathered, mixture: Mixture, statistics: Statistics
 ) -> OnlineState:
-    """The state from which stepwise EM goes on."""
+    """The state from which stepwise EM continues."""
     _warn_empty(statistics)
     level = statistics.log_likelihood / statistics.weight
     apart = apart_of(settings, mixture)
@@ -151,7 +151,7 @@ def _model(
 
 
 def _warn_empty(statistics: Statistics) -> None:
-    """Name components that have no rows."""
+    """Warn of components without rows."""
     empty = np.flatnonzero(statistics.components.weight <= 0)
     if len(empty):
         warnings.warn(
@@ -163,7 +163,7 @@ def _warn_empty(statistics: Statistics) -> None:
 
 
 def _added(pieces: Pieces, X: NDArray[Any], weight: Floats) -> Pieces:
-    """Rows and weights put behind others, as copies; many small pieces become one."""
+    """The buffer with a copy of more rows at its end; many small pieces are joined to one."""
     if len(X) == 0:
         return pieces
     rows = np.array(X, dtype=np.float64)

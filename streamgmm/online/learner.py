@@ -1,9 +1,11 @@
-"""What a stream has taught so far, and what it takes to go on: the core of online learning.
+"""The learner: the state of online learning, shared by the estimator and a follower.
 
-Rows are gathered until there are enough for a fit. That fit is done part by part, a quota of
-work with each batch, so that no batch takes long. Rows that arrive meanwhile wait in a queue.
-When the fit is over, the queue is learned in the order in which it came, again a quota with each
-batch. So the model is the one that would have been reached had the fit taken no time at all.
+A stream has four phases. First, rows are buffered until there are enough for a fit. Second, the
+fit runs in parts, a quota of work with each batch, so that no batch takes long; rows that arrive
+meanwhile wait in a queue. Third, the queue is replayed in order of arrival, again a quota with
+each batch. Fourth, every batch is learned when it arrives.
+
+The model after the replay has the same bits as if the fit had taken no time.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ NAN = float("nan")
 
 
 class Batch(NamedTuple):
-    """Rows that wait, with weights or none; `before` of the same batch belong to the warm-up."""
+    """Rows in the queue. Their weights are empty where every row weighs 1.
+
+    The first `before` rows of the same batch went to the warm-up.
+    """
 
     rows: NDArray[Any]
     weight: Floats
@@ -43,21 +48,21 @@ class Batch(NamedTuple):
 
 
 class Learner:
-    """A model that is learned batch by batch, with all that belongs to it.
+    """A model that is learned batch by batch, and everything that is needed to go on.
 
     Attributes
     ----------
     settings : OnlineSettings
-        How to go on; they may be replaced between batches.
+        They may be replaced between batches.
     n_features : int
     gathered : Gathered or None
-        The rows before there is a model.
+        The warm-up: buffered rows, and their fit. None once it is over.
     queue : tuple of Batch
-        Rows that wait, in order.
+        Rows that wait for the end of the fit, in order of arrival.
     state : OnlineState or None
-        The model, once the warm-up's fit is over.
+        The model. None during the warm-up.
     adapter : Adapter or None
-        Rows held out, where components come and go.
+        Held-out rows, where components are adapted.
     journal : deque of list of float
         The latest batches: values named `COLUMNS`.
     alarms : deque of Alarm
@@ -91,13 +96,13 @@ class Learner:
 
     @property
     def waiting(self) -> list[NDArray[Any]]:
-        """Rows that no step has learned yet, and that no fit has finished with, in order."""
+        """Rows that are not part of the model yet, in order of arrival."""
         gathered = [] if self.gathered is None else self.gathered.rows
         return [*gathered, *(batch.rows for batch in self.queue)]
 
     @property
     def most_rows(self) -> int:
-        """Rows of a batch at most; whoever has more learns them as several."""
+        """Most rows of a batch. The caller cuts larger ones."""
         return max(BATCH_ROWS, self.settings.step_rows)
 
     @property
@@ -113,10 +118,10 @@ class Learner:
     def learn(
         self, batches: Iterable[tuple[NDArray[Any], Floats]], quota: float | None = None
     ) -> list[Alarm]:
-        """Learn batches (rows, weights or none) in order: all of them, or none; give the alarms.
+        """Learn batches in order, all of them or none, and return the alarms.
 
-        Rows are C-contiguous and finite. The fit of a warm-up takes a quota of work a
-        batch.
+        Rows are C-contiguous and finite. Weights are empty where every row weighs 1. In the
+        warm-up each batch may cost an additional `quota` units of work (`streamgmm.online.work`).
 
         Raises
         ------
@@ -129,20 +134,39 @@ class Learner:
         for X, weight in batches:
             if len(X):
                 turn.take(X, weight, QUOTA if quota is None else quota)
-        turn.keep(self)
+        turn.commit(self)
+        return turn.alarms
+
+    @property
+    def busy(self) -> bool:
+        """Whether the warm-up's fit is under way, or rows are in the queue."""
+        fitting = self.gathered is not None and self.gathered.fit is not None
+        return fitting or bool(self.queue)
+
+    def go_on(self, quota: float | None = None) -> list[Alarm]:
+        """Continue the warm-up's fit and the replay of the queue, and return the alarms.
+
+        The model that this leads to has the same bits, however often it is called.
+
+        Raises
+        ------
+        SingularCovarianceError
+            If no start leads to covariances that are positive definite.
+        """
+        turn = _Turn(self)
+        turn.go_on(0, QUOTA if quota is None else quota)
+        turn.commit(self)
         return turn.alarms
 
     def finish(self) -> None:
-        """Finish the warm-up's fit, if it has begun, and learn all that waits for it."""
-        turn = _Turn(self)
-        turn.go_on(0, np.inf)
-        turn.keep(self)
+        """Run the warm-up's fit to its end, if it has begun, and replay the queue."""
+        self.go_on(np.inf)
 
     def mixture(self) -> Mixture:
-        """The model as it is now; asking changes nothing that is learned.
+        """The current model. Asking for it changes nothing that is learned.
 
-        While the warm-up's fit is under way, that is its best start so far. While rows are
-        gathered, it is a fit of those.
+        During the warm-up's fit it is the best start so far. Before that fit has begun, it is a
+        separate fit of the rows so far.
 
         Raises
         ------
@@ -162,7 +186,7 @@ class Learner:
         return self._held[1]
 
     def table(self) -> dict[str, Any]:
-        """The journal by columns, with batches that wait, alarms and changes."""
+        """The journal as columns, including batches in the queue, with alarms and changes."""
         waiting = [_line(len(batch.rows) + batch.before) for batch in self.queue]
         lines = [*self.journal, *waiting][-JOURNAL:]
         journal = np.array(lines, dtype=np.float64).reshape(-1, len(COLUMNS))
@@ -176,7 +200,7 @@ class Learner:
 
 
 class _Turn:
-    """Batches that are being learned; the learner is as it was until they are kept."""
+    """A transaction: the learner does not change until `commit`."""
 
     def __init__(self, learner: Learner) -> None:
         self.settings, self.n_features = learner.settings, learner.n_features
@@ -186,8 +210,8 @@ class _Turn:
         self.alarms: list[Alarm] = []
         self.changes: list[Change] = []
 
-    def keep(self, learner: Learner) -> None:
-        """Give the learner what it has become."""
+    def commit(self, learner: Learner) -> None:
+        """Write the new state to the learner."""
         learner.gathered, learner.state = self.gathered, self.state
         learner.queue, learner.adapter = tuple(self.queue), self.adapter
         learner.journal.extend(self.lines)
@@ -195,7 +219,7 @@ class _Turn:
         learner.changes.extend(self.changes)
 
     def take(self, X: NDArray[Any], weight: Floats, quota: float) -> None:
-        """Take a batch in."""
+        """Learn a batch, or queue it."""
         if self.state is not None and not self.queue:
             self._step(X, weight, 0)
             return
@@ -211,7 +235,7 @@ class _Turn:
         self.go_on(n_rows, quota)
 
     def go_on(self, n_rows: int, quota: float) -> None:
-        """Go on with the fit, then with the queue, after `n_rows` rows have come."""
+        """Continue the fit, then the replay of the queue; `n_rows` rows have just arrived."""
         if self.gathered is not None and self.gathered.fit is not None:
             waiting = sum(batch.rows.nbytes for batch in self.queue)
             cut = waiting > QUEUE_BYTES
@@ -225,7 +249,7 @@ class _Turn:
             self._catch_up(n_rows, quota)
 
     def _catch_up(self, n_rows: int, quota: float) -> None:
-        """Learn about as many rows of the queue as have come, and more while the quota lasts."""
+        """Replay the queue: work for the rows that have arrived, and a quota on top of it."""
         mine, spent = self._cost(n_rows), 0.0
         while self.queue:
             batch = self.queue[0]
@@ -240,14 +264,14 @@ class _Turn:
             spent += cost
 
     def _cost(self, n_rows: int) -> float:
-        """Units of work that rows cost to learn."""
+        """Units of work to learn so many rows."""
         assert self.state is not None
         settings, k = self.settings, len(self.state.running.weight)
         costs = Costs(k, self.n_features, settings.covariance_type)
         return costs.steps(n_rows, -(-n_rows // settings.step_rows))
 
     def _leave_out(self, batch: Batch, error: SingularCovarianceError) -> None:
-        """Pass over rows that were accepted and cannot be learned, and say so."""
+        """Skip rows that were queued and cannot be learned, with a warning."""
         assert self.state is not None
         n, first = len(batch.rows), self.state.n_rows
         warnings.warn(
@@ -259,7 +283,7 @@ class _Turn:
         self.lines.append(_line(n + batch.before))
 
     def _step(self, X: NDArray[Any], weight: Floats, before: int) -> None:
-        """Learn a batch by stepwise EM, less the rows that are held out."""
+        """Learn a batch by stepwise EM, without the rows that are held out."""
         assert self.state is not None
         settings, state, adapter, n = self.settings, self.state, self.adapter, len(X)
         if settings.adapt:
@@ -281,7 +305,7 @@ class _Turn:
 def _line(
     n_rows: int, learned: Learned | None = None, state: OnlineState | None = None
 ) -> list[float]:
-    """A line of the journal; without `learned`, of rows that no model has scored."""
+    """A line of the journal. Without `learned` no model has scored the rows, and it is NaN."""
     line = [float(n_rows)] + [NAN] * (len(COLUMNS) - 1)
     if learned is None or state is None:
         return line

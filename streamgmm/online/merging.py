@@ -1,4 +1,4 @@
-"""Two learners as one, and a learner from a mixture that has been fitted."""
+"""Merge two learners; make a learner of a fitted mixture."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Parts = tuple[Floats, Floats, Floats]
 
 
 def from_mixture(settings: OnlineSettings, mixture: Mixture, rows: float) -> Learner:
-    """Go on from a mixture, which counts as if it had been learned from so many rows."""
+    """A learner that continues from a mixture, as if that had been learned from so many rows."""
     apart = apart_of(settings, mixture)
     components = gaussians(apart.components)
     k, d = components.means.shape
@@ -50,7 +50,7 @@ def from_mixture(settings: OnlineSettings, mixture: Mixture, rows: float) -> Lea
 
 
 def merge(a: Learner, b: Learner) -> Learner:
-    """What would be known had one place seen the rows of both; components are matched.
+    """The learner that would have seen the rows of both; components are matched.
 
     Each counts by the rows in effect, by the settings of `a`. A warm-up's fit that is under way
     is finished first. Rows that are still gathered are learned by the other. Watching starts
@@ -79,7 +79,7 @@ def merge(a: Learner, b: Learner) -> Learner:
 
 
 def _finished(settings: OnlineSettings, learner: Learner) -> Learner:
-    """The same model without its journal, the warm-up's fit at its end if it has begun."""
+    """The same model without its journal; a fit of a warm-up that has begun is finished."""
     found = Learner(settings, learner.n_features)
     found.gathered, found.queue, found.state = learner.gathered, learner.queue, learner.state
     found.finish()
@@ -90,7 +90,7 @@ def _finished(settings: OnlineSettings, learner: Learner) -> Learner:
 
 
 def _take_gathered(learner: Learner, gathered: Gathered) -> None:
-    """Learn rows that another has gathered; those without weight are only counted."""
+    """Learn the buffered rows of another warm-up; rows without weight are only counted."""
     rows, weight = gathered.joined()
     learner.learn([(rows, NO_WEIGHT if weight is None else weight)], np.inf)
     more = gathered.n_rows - len(rows)

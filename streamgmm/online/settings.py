@@ -1,4 +1,4 @@
-"""What to learn from a stream, and how."""
+"""Settings of online learning."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WARM_UP_BYTES = 64 << 20  # of the rows of a warm-up, unless more are asked for
 
 @dataclass(frozen=True)
 class OnlineSettings:
-    """How to learn, validated by whoever builds it; `half_life`, `step_rows` in rows.
+    """Settings, validated by whoever builds them; `half_life` and `step_rows` are in rows.
 
-    `step_size` gives γ of the step that ends after so many steps' worth of rows.
+    `step_size` is a function of the number of steps so far, and gives the weight γ of a step.
     """
 
     n_components: int

@@ -30,7 +30,7 @@ AVERAGING = 3.0  # η of polynomial-decay averaging (Shamir & Zhang 2013): late 
 
 @dataclass(frozen=True, eq=False)
 class RunningState:
-    """Where the steps are: statistics whose weights sum to one, and the parameters they give.
+    """Running statistics, whose weights sum to one, and the parameters that they give.
 
     `scatter` (K, D, D) where covariances are matrices, else (K, D); `means`, `chol` and `const`
     are padded as the kernels take them.
@@ -63,10 +63,10 @@ RUNNING = ("weight", "mean", "scatter", "covariances", "means", "chol", "const")
 
 @dataclass(frozen=True, eq=False)
 class OnlineState:
-    """A model that is learned, after `n_rows` rows of total weight `mass`; a step gives the next.
+    """A model after `n_rows` rows of total weight `mass`. A step returns the next one.
 
-    `running` is where the steps are, and `average` the averaged statistics (weight, mean,
-    scatter). `level` is the log-density of a row in nats, in the mean over the latest batch.
+    `running` holds the running statistics, and `average` the averaged ones (weight, mean,
+    scatter). `level` is the mean log-density of a row of the latest batch, in nats.
     """
 
     n_features: int
@@ -80,7 +80,7 @@ class OnlineState:
 
 @dataclass(frozen=True)
 class Learned:
-    """What a batch said before it was learned: nats, summed by weight; NaN without a model."""
+    """The log-likelihood of a batch before it was learned, in nats summed by weight."""
 
     n_rows: int
     mass: float
@@ -96,7 +96,7 @@ def from_moments(
     moments: Moments,
     level: float,
 ) -> OnlineState:
-    """Go on from a mixture, and from moments under it that stand for rows of weight `mass`.
+    """The state that continues from a mixture and from moments of rows of weight `mass`.
 
     Both are of the full kind, or of the diagonal one. Raises SingularCovarianceError.
     """
@@ -121,7 +121,7 @@ def from_moments(
 
 
 def open_monitor(settings: OnlineSettings, state: OnlineState) -> Monitor | None:
-    """Start to watch what comes next, through the mixture as it is now."""
+    """A monitor of the rows to come, under the current mixture; None where none is wanted."""
     if not settings.monitor:
         return None
     seen = reported(settings, state)
@@ -155,7 +155,7 @@ def reported(settings: OnlineSettings, state: OnlineState) -> RunningState:
 
 
 def mixture_of(settings: OnlineSettings, state: OnlineState) -> Mixture:
-    """The model as it stands."""
+    """The current model."""
     running = reported(settings, state)
     d = state.n_features
     covariances: Any = running.covariances
@@ -169,7 +169,7 @@ def mixture_of(settings: OnlineSettings, state: OnlineState) -> Mixture:
 
 
 def in_effect(settings: OnlineSettings, state: OnlineState) -> float:
-    """Rows that the statistics stand for, by weight."""
+    """Effective number of rows of the statistics, by weight."""
     if settings.half_life is None:
         return state.mass
     return min(state.mass, effective_rows(settings.half_life))

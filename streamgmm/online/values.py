@@ -1,4 +1,4 @@
-"""What a learner knows as plain values, and back: for model files."""
+"""Serialization of a learner: plain values for model files, and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamgmm.online.warmup import WarmUp
 
 
 def to_values(learner: Learner) -> dict[str, Any]:
-    """Numbers, arrays, and lists and dicts of them, from which `from_values` makes the learner."""
+    """Serialize a learner as numbers, arrays, and lists and dicts of them."""
     adapter = learner.adapter
     return {
         "n_features": learner.n_features,
@@ -32,9 +32,9 @@ def to_values(learner: Learner) -> dict[str, Any]:
 
 
 def from_values(values: dict[str, Any], settings: OnlineSettings) -> Learner:
-    """The learner that `to_values` was given, also where an earlier release saved it.
+    """Deserialize a learner, which continues with these settings; inverse of `to_values`.
 
-    The fit of its warm-up goes on with these settings.
+    It also reads what an earlier release has saved.
     """
     if "held" in values:
         values = _of_format_1(values)

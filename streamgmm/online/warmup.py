@@ -1,14 +1,14 @@
-"""The fit that ends a warm-up, in parts: it pauses whenever its quota of work is spent.
+"""The fit that ends a warm-up. It pauses when its quota of work is spent, and can be resumed.
 
-The rules are those of `streamgmm.fitting`. Where rows are few, every start climbs to its top on
-all of them, and the highest is taken. Elsewhere a `Contest` compares starts on some of the rows,
-and its champion climbs on all. A last E-step under the result gives the statistics from which
-stepwise EM goes on.
+The rules are those of `streamgmm.fitting`. Where rows are few, every start runs EM on all of
+them until it converges, and the best one is taken. Elsewhere a `Contest` compares starts on a
+sample of the rows, and its champion runs EM on all rows. A last E-step under the result gives the
+statistics from which stepwise EM continues.
 
-A part is at most one start that is drawn, one slice of the rows of an E-step, or one M-step. So
-a call of `WarmUp.advance` costs little more than its quota, however many rows, components and
-features there are. Where it pauses does not change what it finds: the same values are computed
-in the same order.
+The work is done in small parts: a start that is drawn, one slice of the rows of an E-step, or an
+M-step. So a call of `WarmUp.advance` costs little more than its quota, however many rows,
+components and features there are. The result has the same bits wherever it pauses, because the
+same values are computed in the same order.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from streamgmm.online.settings import OnlineSettings
 from streamgmm.online.work import Costs
 from streamgmm.passes import one_blas_thread
 
-TOLERANCE = 1e-5  # nats a row still to be gained, at which the last climb ends
+TOLERANCE = 1e-5  # nats a row that are still to be gained when the last climb has converged
 MOST_ITERATIONS = 500
 
 
 @dataclass
 class Reading:
-    """An E-step of the first `n_rows` rows under a mixture, slice by slice.
+    """An E-step of the first `n_rows` rows under a mixture, which can pause after every slice.
 
-    `total` are the statistics of the rows before row `at`. Scatters are summed about `centres`;
+    `total` holds the statistics of the rows before row `at`. Scatters are summed about `centres`;
     None leaves the choice to the family.
     """
 
@@ -61,7 +61,7 @@ class Reading:
 
 
 class WarmUp:
-    """A fit of the rows of a warm-up, done part by part.
+    """A resumable fit of the rows of a warm-up.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class WarmUp:
     told : list of Standing
         What the trials of this round have reached so far.
     ascent : Ascent or None
-        The climb that is under way: of a trial, or of the champion.
+        EM that is under way, of a trial or of the champion.
     reading : Reading or None
         The E-step that is under way.
     chosen : Mixture or None
@@ -100,10 +100,10 @@ class WarmUp:
         self._sample: tuple[int, NDArray[Any], Floats | None] | None = None
 
     def advance(self, quota: float) -> Statistics | None:
-        """Go on until the result is known, or another part would exceed the quota.
+        """Work until the fit is over, or until the next part would exceed the quota.
 
-        At least one part is done. When all is done, it gives the statistics of the rows under
-        `apart_of` the mixture that it has `chosen`.
+        At least one part is done. Once the fit is over, it returns the statistics of the rows
+        under `apart_of` the mixture that it has `chosen`; before, None.
 
         Raises
         ------
@@ -127,7 +127,7 @@ class WarmUp:
         return self.chosen is not None and self.reading is not None and self.reading.over
 
     def cut(self) -> None:
-        """Take the best start so far for the result; raises SingularCovarianceError."""
+        """End the fit at the best start so far; raises SingularCovarianceError."""
         if self.chosen is None:
             self._choose(self.best())
 
@@ -171,7 +171,7 @@ class WarmUp:
         return self.contest.trials()[len(self.told)]
 
     def _how_drawn(self, trial: Trial) -> tuple[str, int, int]:
-        """How a start is drawn, with how many iterations, from how many rows.
+        """How a start is drawn, with how many iterations of k-means, and from how many rows.
 
         As in `Trial.draw`, every third start of a contest is from the rows nearest to random rows.
         """
@@ -180,7 +180,7 @@ class WarmUp:
         return self._costs.plan_draw(how, trial.n_rows)
 
     def _begin(self, trial: Trial) -> None:
-        """Draw a start, where that is to be done, and let it climb."""
+        """Draw a start, unless that has been done, and begin to run EM from it."""
         try:
             mixture = trial.mixture or self._draw(trial)
         except SingularCovarianceError as error:
@@ -205,19 +205,19 @@ class WarmUp:
             )
 
     def _send_up(self, mixture: Mixture, n_rows: int) -> None:
-        """Let a mixture climb on the first rows."""
+        """Begin EM from a mixture, on the first rows."""
         self.ascent = Ascent(mixture, self._rules())
         self._ask(n_rows)
 
     def _rules(self) -> Rules:
-        """How whatever is under way climbs: a few iterations in a contest, else to the top."""
+        """When EM stops: after a few iterations in a contest, else when it has converged."""
         if self._small or self.contest.why:
             return Rules(TOLERANCE, MOST_ITERATIONS, accelerate=True)
         iterations = self.contest.trials()[0].iterations
         return Rules(1e-6, iterations, accelerate=True, statistical=True)
 
     def _ask(self, n_rows: int) -> None:
-        """Begin the E-step that the climb asks for."""
+        """Begin the E-step that the ascent requests."""
         assert self.ascent is not None
         request = self.ascent.request
         assert request is not None
@@ -238,7 +238,7 @@ class WarmUp:
         reading.at = stop
 
     def _climb(self, reading: Reading) -> None:
-        """The M-step, and what follows where it was the last one of a climb."""
+        """The M-step, and what follows where it was the last one of an ascent."""
         ascent, statistics = self.ascent, reading.total
         assert ascent is not None
         assert statistics is not None
@@ -261,7 +261,7 @@ class WarmUp:
             self._choose(ascent.mixture)
 
     def _tell(self, standing: Standing) -> None:
-        """Take what a trial has reached; after the last trial, go on with the champion."""
+        """Note the result of a trial. After the last trial, continue with the champion."""
         self.ascent = None
         self.told.append(standing)
         if len(self.told) < len(self.contest.standings):
@@ -279,7 +279,7 @@ class WarmUp:
         self.reading = Reading(apart_of(self._settings, mixture), None, len(self.rows))
 
     def _first(self, n_rows: int) -> tuple[NDArray[Any], Floats | None]:
-        """So many rows, drawn at random where they are not all."""
+        """A sample of so many rows; all rows in their order where it is as large as that."""
         if n_rows == len(self.rows):
             return self.rows, self.weight
         if self._sample is None or self._sample[0] != n_rows:
@@ -289,9 +289,9 @@ class WarmUp:
         return self._sample[1:]
 
     def state(self) -> dict[str, Any]:
-        """What another process needs to go on, but for rows and settings.
+        """Everything that `restored` needs except rows and settings.
 
-        These values do not change when this goes on.
+        It is a snapshot: it does not change with later calls of `advance`.
         """
         return {
             "contest": self.contest.state(),
@@ -309,7 +309,7 @@ class WarmUp:
         weight: Floats | None,
         state: Mapping[str, Any],
     ) -> WarmUp:
-        """Take up what `state` put down."""
+        """Resume from what `state` has returned."""
         found = cls(settings, rows, weight)
         found.contest = Contest.restored(dict(state["contest"]), found.how, found._effort)
         found.told = [Standing(*standing) for standing in state["told"]]
@@ -322,7 +322,7 @@ class WarmUp:
 
 
 def fit_settings(settings: OnlineSettings) -> FitSettings:
-    """What the fit of a warm-up is to be."""
+    """Settings of the fit of a warm-up."""
     return FitSettings(
         settings.n_components,
         settings.family,
@@ -332,7 +332,7 @@ def fit_settings(settings: OnlineSettings) -> FitSettings:
 
 
 def plan_starts(how: FitSettings, n_rows: int, n_features: int) -> tuple[bool, Effort]:
-    """Whether every start climbs to its top on all rows, and how many starts there are.
+    """Whether every start runs EM to convergence on all rows, and how many starts there are.
 
     >>> plan_starts(FitSettings(4, n_init=16), 2_000, 3)
     (True, Effort(n_rows=2000, wave=1, waves=16, least=16))

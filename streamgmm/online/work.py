@@ -1,8 +1,8 @@
-"""What the parts of a warm-up's fit cost, counted in work.
+"""The cost of the parts of a warm-up's fit, counted in units of work.
 
-A unit is about 0.4 ns of one processor. Work is counted and never timed, so that a state depends
-on the rows alone. The constants are upper bounds of what was measured with 1 to 256 components of
-2 to 128 features; a smaller machine takes longer, and reaches the same states.
+A unit is about 0.4 ns of one processor of 2023. Work is counted and never timed, so that a state
+depends on the rows alone: a slower machine takes longer and reaches the same states. The
+constants are upper bounds of measurements with 3 to 256 components of 2 to 128 features.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.families.gaussian import Gaussian
 
 QUOTA = 900_000_000
-"""Units that one batch may add for the warm-up: less than half a second."""
+"""Units that a batch may cost additionally during the warm-up: less than half a second."""
 
-SLICE = 1 << 26  # units of an E-step that are done at a time
-KMEANS_ITERATIONS = 25  # of a start; the climb that follows makes up for the rest
-LEAST_ITERATIONS = 12  # of a start that is drawn from fewer rows, to be within the quota
-LEAST_ROWS = 50  # a component, with fewer k-means is not worth its work
-_ALWAYS = 1 << 20  # units of an M-step, or of a step, whatever its size
+SLICE = 1 << 26  # units of a slice of an E-step
+KMEANS_ITERATIONS = 25  # most iterations of k-means in a start; EM follows it
+LEAST_ITERATIONS = 12  # if there were fewer, k-means gets fewer rows instead
+LEAST_ROWS = 50  # rows a component below which k-means is not worth its cost
+_ALWAYS = 1 << 20  # fixed cost of an M-step or of a step
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Units of everything that is done for one kind of mixture."""
+    """Units of work of each kind of part, for one kind of mixture."""
 
     n_components: int
     n_features: int
@@ -41,12 +41,12 @@ class Costs:
 
     @property
     def slice_rows(self) -> int:
-        """Rows of an E-step that are done at a time."""
+        """Rows of a slice of an E-step."""
         return max(1, SLICE // self.row)
 
     @property
     def m_step(self) -> int:
-        """Units of an M-step with the jump of an accelerated climb."""
+        """Units of an M-step, with an Anderson jump."""
         k, d = self.n_components, self.n_features
         if COVARIANCES[self.covariance_type].matrices:
             return _ALWAYS + k * d * d * (100 + 6 * d)
@@ -57,10 +57,10 @@ class Costs:
         return 4 * _ALWAYS + n_rows * (self._drawn_row(how) + iterations * self._assigned_row(how))
 
     def plan_draw(self, how: str, n_rows: int) -> tuple[str, int, int]:
-        """How a start is drawn, with iterations of k-means and rows: never dearer than the quota.
+        """How to draw a start within the quota: the method, iterations of k-means, and rows.
 
-        Where rows are too many for k-means, it takes a part of them. Where that would be too few,
-        each row goes to the nearest of K rows instead.
+        Where the rows are too many for k-means, it gets some of them. Where these would be too
+        few, each row is assigned to the nearest of K random rows instead.
 
         >>> Costs(16, 16, "full").plan_draw("kmeans", 3_200)
         ('kmeans', 25, 3200)
@@ -80,7 +80,7 @@ class Costs:
         return how, 1, min(n_rows, units // (drawn + assigned))
 
     def _drawn_row(self, how: str) -> int:
-        """Units of a row, but for assignments: its part of the seeding, and of the moments."""
+        """Units a row of the seeding and of the moments, without assignments."""
         k, d = self.n_components, self.n_features
         moments = k + 20 * d + d * d // 4
         if how == "random":
@@ -88,7 +88,7 @@ class Costs:
         return moments + (k * (40 + 4 * d) + 50 * d) * (how in ("kmeans", "k-means++"))
 
     def _assigned_row(self, how: str) -> int:
-        """Units that it takes to find the nearest of K centres."""
+        """Units a row to find the nearest of K centres."""
         return self.n_components * (4 + self.n_features // 4) * (how in ("kmeans", "nearest"))
 
     def steps(self, n_rows: int, n_steps: int) -> int:

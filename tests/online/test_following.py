@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from streamgmm.errors import (
     ParameterError,
     SourceError,
 )
+from streamgmm.estimators import following as face
 from streamgmm.online import learner as learner_module
 from streamgmm.online.following import StateInUseError
+from streamgmm.online.following.stop import Stop
 
 WARM = 300
 
@@ -278,34 +281,56 @@ def test_outputs(tmp_path: Path, suffix: str) -> None:
         follow(array, tmp_path / "t", new_model(), once=True, labels=where["labels"])
 
 
+class StopAfter(Stop):
+    """Asked to end when it has been looked at so many times."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+        super().__init__()
+
+    @property
+    def asked(self) -> int:
+        self.left -= 1
+        return signal.SIGTERM if self.left < 0 else 0
+
+    @asked.setter
+    def asked(self, signum: int) -> None:
+        pass
+
+
 def test_a_warm_up_that_is_spread_over_restarts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Labels come in the order of the rows, each once, whenever the follower ended."""
-    monkeypatch.setattr(learner_module, "QUOTA", 1_500_000)
-    rows = make_rows(6_000)
-    batches = [rows[i : i + 50] for i in range(0, 6_000, 50)]
+    """Labels come in the order of the rows, each once, whenever the follower is stopped."""
+    rows = make_rows(2_000)
+    batches = [rows[i : i + 50] for i in range(0, 2_000, 50)]
 
-    def go(name: str, n: int) -> OnlineGaussianMixture:
+    def go(name: str) -> OnlineGaussianMixture:
         where = {what: tmp_path / f"{name}-{what}.zarr" for what in ("labels", "log_density")}
         model = OnlineGaussianMixture(2, warm_up=WARM, n_init=3)
-        return follow(batches[:n], tmp_path / name, model, save_rows=100, **where)  # type: ignore[arg-type]
+        return follow(batches, tmp_path / name, model, save_rows=100, **where)  # type: ignore[arg-type]
 
-    whole = go("whole", len(batches))
+    whole = go("whole")
+    monkeypatch.setattr(learner_module, "QUOTA", 1_500_000)
     phases = set()
-    for n in [*range(1, 70, 2), len(batches)]:
-        model = go("part", n)
+    for n in range(8, 1_000):
+        monkeypatch.setattr(face, "stoppable", lambda n=n: nullcontext(StopAfter(n)))
+        model = go("part")
         learner = model.learner_
-        phases.add((learner.gathered is None, bool(learner.queue)))
+        phases.add((learner.gathered is None, learner.busy))
         labels = zarr.open_array(str(tmp_path / "part-labels.zarr"))
-        assert labels.shape[0] == 50 * n - sum(len(part) for part in learner.waiting)
-    assert len(phases) == 4  # gathering, fitting, catching up, and current
+        waiting = sum(len(part) for part in learner.waiting)
+        assert labels.shape[0] + waiting == model.n_samples_seen_
+        if model.n_samples_seen_ == 2_000:
+            break
+    assert (False, True) in phases  # stopped while the fit was under way
     same(whole, model)
     for what in ("labels", "log_density"):
         one, two = (
-            zarr.open_array(str(tmp_path / f"{n}-{what}.zarr"))[:] for n in ("whole", "part")
+            zarr.open_array(str(tmp_path / f"{name}-{what}.zarr"))[:] for name in ("whole", "part")
         )
         np.testing.assert_array_equal(one, two)
+    assert len(one) == 2_000
     density = whole.score_samples(rows)
     assert np.corrcoef(one[:1_000], density[:1_000])[0, 1] > 0.8  # of their rows, in order
 

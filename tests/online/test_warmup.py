@@ -117,6 +117,21 @@ def test_asking_changes_nothing() -> None:
     assert levels[-1] > np.min(levels)
 
 
+def test_going_on_without_rows_leads_to_the_same_model() -> None:
+    X = make_rows(FEW + 500)
+    settings = settings_of(warm_up=FEW)
+    learner, once = Learner(settings, 2), Learner(settings, 2)
+    once.learn(batches(X, 90), np.inf)
+    for batch in batches(X, 90):
+        learner.learn([batch], quota=1)
+    n_calls = 0
+    while learner.busy:
+        learner.go_on(2_000_000)
+        n_calls += 1
+    assert n_calls > 5
+    assert numbers(learner) == numbers(once)
+
+
 def test_the_model_meanwhile_is_the_best_start_so_far() -> None:
     X = make_rows(FEW)
     fit = WarmUp(settings_of(warm_up=FEW, n_init=8), X, None)

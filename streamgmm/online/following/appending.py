@@ -1,7 +1,7 @@
 """What is written while following: one entry for each row, or each alarm, exactly once.
 
 Entries are appended before the state is saved. So after a crash an output may be longer than the
-state says, and never shorter. What is too much is cut off at the next start, and written again.
+state says, and never shorter. The rest is truncated at the next start, and is written again.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ CHUNK_ROWS = 65_536
 
 
 class Appender(Protocol):
-    """An output that grows at its end and can be cut back; `text` if it takes words."""
+    """An append-only output that can be truncated; `text` if it stores words."""
 
     text: bool
 
     def size(self) -> int:
-        """How long it is: rows, or bytes."""
+        """Its length, in rows or in bytes."""
 
     def cut(self, size: int) -> None:
-        """Make it as long as it was; raises OutputError where it is shorter."""
+        """Truncate it to this length; raises OutputError where it is shorter."""
 
     def append(self, values: Any) -> None:
-        """Put values behind the others."""
+        """Append values."""
 
 
 def open_appender(place: Place, dtype: str, columns: Sequence[str]) -> Appender:
@@ -68,7 +68,7 @@ class LinesAppender:
         return self._path.stat().st_size if self._path.exists() else 0
 
     def cut(self, size: int) -> None:
-        """Cut it back to so many bytes."""
+        """Truncate it to so many bytes."""
         if self.size() < size:
             raise OutputError(
                 f"output '{self._name}' has {self.size()} bytes but the state knows of {size}; "
@@ -136,7 +136,7 @@ class ZarrAppender:
         return int(self._array.shape[0])
 
     def cut(self, size: int) -> None:
-        """Cut it back to so many rows."""
+        """Truncate it to so many rows."""
         if self.size() < size:
             raise OutputError(
                 f"output '{self._name}' has {self.size()} rows but the state knows of {size}; "

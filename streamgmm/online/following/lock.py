@@ -1,4 +1,4 @@
-"""One follower a state: a lock beside it."""
+"""One follower per state: a lock beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamgmm.storage.lock import Lock, LockHeldError
 
 
 class StateInUseError(StreamGMMError, BlockingIOError):
-    """A state that another process is following into."""
+    """The state is locked by another follower."""
 
 
 @contextmanager

@@ -28,8 +28,10 @@ def run(feed: Feed, session: Session, stop: Stop, *, once: bool, interval: float
         feed.check(position)
     try:
         while not stop.asked:
+            _finish_fit(session, stop)  # that a stop has interrupted
             for unit in stop.each(feed.units(session.followed.position)):
                 session.learn(unit, feed.name)
+                _finish_fit(session, stop)
             session.save()
             if once or not feed.endless:
                 break
@@ -39,3 +41,12 @@ def run(feed: Feed, session: Session, stop: Stop, *, once: bool, interval: float
         raise
     if stop.asked == signal.SIGINT:
         raise KeyboardInterrupt
+
+
+def _finish_fit(session: Session, stop: Stop) -> None:
+    """Continue a warm-up's fit until it is over, or the follower is to stop.
+
+    No rows are read meanwhile. So which rows wait for the fit never depends on a stop.
+    """
+    while session.busy and not stop.asked:
+        session.go_on()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streamgmm.errors import NonFiniteError, OutputExistsError, ParameterError
 from streamgmm.model.mixture import Mixture
 from streamgmm.online.batches import checked
-from streamgmm.online.drift import KINDS
+from streamgmm.online.drift import KINDS, Alarm
 from streamgmm.online.following.appending import Appender, open_appender
 from streamgmm.online.following.base import Unit
 from streamgmm.online.following.state import Followed
@@ -27,12 +27,12 @@ ALARM_KINDS = (*KINDS, "refused")
 
 
 class Session:
-    """What a follower does with units: it changes `followed`, and writes outputs.
+    """What a follower does with each unit: teach the learner, write outputs, save.
 
     Attributes
     ----------
     followed : Followed
-        Where it is.
+        The learner and the position.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Session:
         self._outputs: dict[str, Appender] = {}
         self._pending: dict[str, list[Any]] = {name: [] for name in outputs}
         self._behind = 0
-        self._saved = followed.position
+        self._changed = False
         for name, where in outputs.items():
             output = self._outputs[name] = open_appender(where, *FORMS[name])
             known = followed.written.get(name)
@@ -71,33 +71,38 @@ class Session:
         """Learn a unit: the model and the position change together."""
         followed, rows = self.followed, unit.rows
         learner = followed.learner or self._begin(rows.shape[1])
-        before = learner.mixture() if self._labelling and learner.state is not None else None
-        waiting = learner.waiting if self._labelling else []
         try:
             batches = checked(rows, learner.n_features, learner.most_rows, name)
-            alarms = learner.learn(batches)
+            self._teach(learner, lambda: learner.learn(batches), rows)
         except NonFiniteError as error:
-            if not self._skip or waiting:
+            if not self._skip or (self._labelling and learner.waiting):
                 raise NonFiniteError(f"{name}, after {followed.position}: {error}") from error
             followed.refused += len(rows)
             self._note([[learner.n_rows, "refused", float(len(rows))]])
             self._label(None, rows)
-        else:
-            self._note([[alarm.row, alarm.kind, alarm.statistic] for alarm in alarms])
-            if self._labelling and learner.state is not None:
-                there = np.concatenate([*waiting, rows])
-                n_waiting = sum(len(part) for part in learner.waiting)
-                self._label(before or learner.mixture(), there[: len(there) - n_waiting])
         followed.position = unit.position
         self._behind += len(rows)
+        self._changed = True
         self._on_batch(len(rows))
         if self._behind >= self._save_rows:
             self.save()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a warm-up's fit is under way, which `go_on` continues."""
+        return self.followed.learner is not None and self.followed.learner.busy
+
+    def go_on(self) -> None:
+        """Continue the warm-up's fit for less than a second."""
+        learner = self.followed.learner
+        assert learner is not None
+        self._teach(learner, learner.go_on, np.empty((0, learner.n_features)))
+        self._changed = True
+
     def save(self) -> None:
-        """Write what waits to be written, then the state: only then is it counted."""
+        """Write pending outputs, then the state, which is what counts after a crash."""
         followed = self.followed
-        if followed.position is None or followed.position == self._saved:
+        if not self._changed:
             return
         for name, output in self._outputs.items():
             pending = self._pending[name]
@@ -106,14 +111,27 @@ class Session:
                 self._pending[name] = []
             followed.written[name] = output.size()
         followed.save()
-        self._saved, self._behind = followed.position, 0
+        self._changed, self._behind = False, 0
+
+    def _teach(
+        self, learner: Learner, teach: Callable[[], list[Alarm]], rows: NDArray[Any]
+    ) -> None:
+        """Teach the learner, and label the rows that are no longer waiting after that."""
+        before = learner.mixture() if self._labelling and learner.state is not None else None
+        waiting = learner.waiting if self._labelling else []
+        alarms = teach()
+        self._note([[alarm.row, alarm.kind, alarm.statistic] for alarm in alarms])
+        if self._labelling and learner.state is not None:
+            there = np.concatenate([*waiting, rows])
+            n_waiting = sum(len(part) for part in learner.waiting)
+            self._label(before or learner.mixture(), there[: len(there) - n_waiting])
 
     @property
     def _labelling(self) -> bool:
         return "labels" in self._outputs or "log_density" in self._outputs
 
     def _begin(self, n_features: int) -> Learner:
-        """Save a state without rows, so that outputs belong to one from their first byte."""
+        """Save a state without rows before the first output is written."""
         followed = self.followed
         followed.learner = followed.begin(n_features)
         followed.written = dict.fromkeys(self._outputs, 0)
@@ -121,7 +139,7 @@ class Session:
         return followed.learner
 
     def _note(self, entries: list[list[Any]]) -> None:
-        """Have alarms written: row, kind and statistic."""
+        """Queue alarms for writing: row, kind and statistic."""
         if "alarms" in self._outputs:
             if not self._outputs["alarms"].text:
                 entries = [[row, ALARM_KINDS.index(kind), value] for row, kind, value in entries]

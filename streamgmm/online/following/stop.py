@@ -13,11 +13,11 @@ from streamgmm.online.following.base import Unit
 
 
 class _Stopped(BaseException):
-    """A signal came while nothing was being learned."""
+    """A signal came during a wait."""
 
 
 class Stop:
-    """Whether to end: asked for by a signal, which ends a wait but never a batch."""
+    """Whether a signal has asked to end. A signal interrupts a wait, but never a batch."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -43,7 +43,7 @@ class Stop:
             yield unit
 
     def _end_if_asked(self) -> None:
-        """End now if the signal came just before it could end a wait."""
+        """End now if the signal came just before the wait."""
         if self.asked:
             raise _Stopped
 
@@ -61,7 +61,7 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Have SIGTERM and Ctrl-C end the follower between batches, in the main thread."""
+    """Handle SIGTERM and Ctrl-C between batches, in the main thread."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
