@@ -37,7 +37,7 @@ class Costs:
         """Units of the E-step of one row."""
         k, d = self.n_components, self.n_features
         settings = FitSettings(k, Gaussian(self.covariance_type))
-        return k * (d + 8) + count_parameters(settings, d) // 6
+        return k * (d + 8) + count_parameters(settings, d) // 5
 
     @property
     def slice_rows(self) -> int:
@@ -54,7 +54,7 @@ class Costs:
 
     def draw(self, how: str, iterations: int, n_rows: int) -> int:
         """Units of a start that is drawn from so many rows, k-means with so many iterations."""
-        return 4 * _ALWAYS + n_rows * (self._drawn_row(how) + iterations * self._assigned_row(how))
+        return 2 * _ALWAYS + n_rows * (self._drawn_row(how) + iterations * self._assigned_row(how))
 
     def plan_draw(self, how: str, n_rows: int) -> tuple[str, int, int]:
         """How to draw a start within the quota: the method, iterations of k-means, and rows.
@@ -65,11 +65,13 @@ class Costs:
         >>> Costs(16, 16, "full").plan_draw("kmeans", 3_200)
         ('kmeans', 25, 3200)
         >>> Costs(64, 64, "full").plan_draw("kmeans", 33_472)
-        ('kmeans', 12, 22467)
+        ('kmeans', 25, 33472)
+        >>> Costs(300, 64, "full").plan_draw("kmeans", 115_200)
+        ('kmeans', 12, 21155)
         >>> Costs(500, 64, "full").plan_draw("kmeans", 192_000)
-        ('nearest', 1, 69962)
+        ('nearest', 1, 192000)
         """
-        units = QUOTA - 4 * _ALWAYS
+        units = QUOTA - 2 * _ALWAYS
         least = LEAST_ITERATIONS if how == "kmeans" else 0
         drawn, assigned = self._drawn_row(how), self._assigned_row(how)
         n = min(n_rows, units // (drawn + least * assigned))
@@ -82,14 +84,14 @@ class Costs:
     def _drawn_row(self, how: str) -> int:
         """Units a row of the seeding and of the moments, without assignments."""
         k, d = self.n_components, self.n_features
-        moments = k + 20 * d + d * d // 4
+        moments = k + 5 * d + d * d // 16
         if how == "random":
             return moments + self.row
-        return moments + (k * (40 + 4 * d) + 50 * d) * (how in ("kmeans", "k-means++"))
+        return moments + (k * (12 + d) + 12 * d) * (how in ("kmeans", "k-means++"))
 
     def _assigned_row(self, how: str) -> int:
         """Units a row to find the nearest of K centres."""
-        return self.n_components * (4 + self.n_features // 4) * (how in ("kmeans", "nearest"))
+        return self.n_components * (1 + self.n_features // 16) * (how in ("kmeans", "nearest"))
 
     def steps(self, n_rows: int, n_steps: int) -> int:
         """Units of stepwise EM over so many rows, watched for drift."""
