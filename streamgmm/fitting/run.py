@@ -196,7 +196,7 @@ def depends(
             found["start"] += repr((seen.regions, seen.skipped)).encode()
     elif random_state is not GLOBAL:
         state: Any = random_state.get_state(legacy=False)
-        found["random_state"] = repr(state["state"]).encode() + _bytes(state["state"])
+        found["random_state"] = _bytes(state["state"])
     return found
 
 
@@ -205,6 +205,9 @@ def _named(family: Family) -> dict[str, Any]:
     return {"family": type(family).__name__, **settings_of(family)}
 
 
-def _bytes(state: Any) -> bytes:
-    key = state.get("key")
-    return b"" if key is None else key.tobytes()
+def _bytes(state: dict[str, Any]) -> bytes:
+    """The state of a generator of random numbers; as text, its array would be abridged."""
+    values = (
+        v.tobytes() if isinstance(v, np.ndarray) else repr(v).encode() for v in state.values()
+    )
+    return b",".join(values)

@@ -58,7 +58,7 @@ def compiled(function: Callable[..., Any]) -> Any:
     Where there is no place to write (a read-only installation without a home), every process
     compiles for itself.
     """
-    dispatcher = njit(nogil=True)(function)
+    dispatcher = njit(nogil=True, no_cfunc_wrapper=True, error_model="numpy")(function)
     with suppress(RuntimeError):
         dispatcher._cache = _Cache(function)
     return dispatcher

@@ -1,23 +1,22 @@
-"""Moments of rows in memory under given labels or responsibilities."""
+"""Moments of rows in memory under given labels or responsibilities.
+
+In NumPy: they are taken once of the few rows that a start is drawn from, and would take longer
+to compile than all starts take.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamgmm.clustering.rows import Rows, parse_rows
 from streamgmm.errors import DataError
-from streamgmm.kernels import groups
-from streamgmm.model.covariances.base import Layout
 from streamgmm.model.moments import Floats, Moments, Scatter
-
-_KINDS = {"full": groups.FULL, "tied": groups.TIED}  # others are sums of DIAG
-_NO_RESP = np.empty((0, 0))
 
 TINY = 10 * np.finfo(np.float64).eps
 """What the weight of each component is larger by, as scikit-learn has it: none is zero."""
+
+_PART_BYTES = 4 << 20  # of rows in float64 that are worked on at a time
 
 
 def label_moments(
@@ -57,13 +56,19 @@ def label_moments(
     (array([2., 1.]), array([1., 7.]), array([2., 0.]))
     """
     rows = parse_rows(X, sample_weight)
-    n = len(rows.X)
     given = np.asarray(labels)
-    if given.shape != (n,):
-        raise DataError(f"labels must be of shape ({n},), as X has rows, and are {given.shape}")
-    starts, listed = np.empty(k + 1, np.int64), np.empty(n, np.int64)
-    groups.sort_rows(np.ascontiguousarray(given, np.int32), starts, listed)
-    return _moments(kind, rows, _NO_RESP, starts, listed)
+    if given.shape != (len(rows.X),):
+        raise DataError(
+            f"labels must be of shape ({len(rows.X)},), as X has rows, and are {given.shape}"
+        )
+    order = np.argsort(given, kind="stable")  # so that sums are in the order of the rows
+    ends = np.searchsorted(given, np.arange(k + 1), sorter=order)
+    sums = _Sums(kind, rows, k)
+    for label in range(k):
+        members = order[ends[label] : ends[label + 1]]
+        if len(members):
+            sums.add(label, members, rows.weight[members] if rows.weight.size else None)
+    return sums.moments()
 
 
 def resp_moments(
@@ -85,32 +90,67 @@ def resp_moments(
     (array([1., 1.]), array([1., 0.]), array([1., 0.]))
     """
     rows = parse_rows(X, sample_weight)
-    n = len(rows.X)
-    given = np.ascontiguousarray(resp, np.float64)
-    if given.ndim != 2 or len(given) != n:
-        raise DataError(f"resp must be of shape ({n}, K), as X has rows, and is {given.shape}")
-    return _moments(kind, rows, given, np.zeros(given.shape[1] + 1, np.int64), np.arange(n))
+    given = np.asarray(resp, np.float64)
+    if given.ndim != 2 or len(given) != len(rows.X):
+        raise DataError(
+            f"resp must be of shape ({len(rows.X)}, K), as X has rows, and is {given.shape}"
+        )
+    sums = _Sums(kind, rows, given.shape[1])
+    everything = np.arange(len(rows.X))
+    for k in range(given.shape[1]):
+        r = given[:, k] * rows.weight if rows.weight.size else given[:, k]
+        if r.any():
+            sums.add(k, everything, r)
+    return sums.moments()
 
 
-def _moments(
-    kind: Scatter, rows: Rows, resp: Floats, starts: NDArray[Any], listed: NDArray[Any]
-) -> Moments:
-    k, d = len(starts) - 1, rows.X.shape[1]
-    layout = Layout(1, d, np.dtype(np.float64))
-    mass, means, first = np.zeros(k), np.zeros(k * layout.D), np.zeros(k * layout.D)
-    sizes = {"full": k * layout.D**2, "tied": layout.D**2}
-    second = np.zeros(sizes.get(kind, k * layout.D))
-    tile = np.empty(layout.D * layout.T), np.empty(layout.T), np.empty(4 * layout.T)
-    groups.moments_of_groups(
-        rows.X, rows.weight, resp, starts, listed, _KINDS.get(kind, groups.DIAG), layout.T,
-        (*tile, np.zeros(layout.D), np.zeros(layout.D)), mass, means, first, second,
-    )  # fmt: skip
-    centre, first = (v.reshape(k, -1)[:, :d] for v in (means, first))
-    if kind == "full":
-        exact = Moments.about_lower(centre, mass, first, second, layout.D)
-    elif kind == "tied":
-        exact = Moments.about("tied", centre, mass, first, layout.squares(second)[0])
-    else:
-        exact = Moments.about("diag", centre, mass, first, second.reshape(k, -1)[:, :d])
-    scatter = exact.scatter.sum(axis=1) if kind == "spherical" else exact.scatter
-    return Moments(kind, mass + TINY, exact.mean, scatter)
+class _Sums:
+    """Sums of K groups of rows, each about its own mean, which is found first.
+
+    The mean is found about the first row of the group. So nothing is lost to the offset of the
+    rows, nor to how far groups lie apart.
+    """
+
+    def __init__(self, kind: Scatter, rows: Rows, k: int) -> None:
+        d = rows.X.shape[1]
+        self._kind, self._rows = kind, rows
+        self._mass, self._mean, self._first = np.zeros(k), np.zeros((k, d)), np.zeros((k, d))
+        shapes = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
+        self._second = np.zeros(shapes[kind])
+
+    def add(self, k: int, members: NDArray[np.intp], r: Floats | None) -> None:
+        """Take the sums of group k: rows of these numbers, of weights r or all of weight 1."""
+        X = self._rows.X
+        mass = float(len(members) if r is None else r.sum())
+        origin = X[members[0]].astype(np.float64)
+        step = max(1, _PART_BYTES // (8 * X.shape[1]))
+        parts = [slice(at, at + step) for at in range(0, len(members), step)]
+        total = np.zeros(X.shape[1])
+        for part in parts:
+            off = X[members[part]] - origin
+            total += off.sum(axis=0) if r is None else r[part] @ off
+        mean = origin + total / mass
+        for part in parts:
+            off = X[members[part]] - mean
+            if r is None:
+                self._first[k] += off.sum(axis=0)
+            else:
+                self._first[k] += r[part] @ off
+                off *= np.sqrt(r[part])[:, None]
+            self._square(k, off)
+        self._mass[k], self._mean[k] = mass, mean
+
+    def _square(self, k: int, off: Floats) -> None:
+        if self._kind == "full":
+            self._second[k] += off.T @ off
+        elif self._kind == "tied":
+            self._second += off.T @ off
+        elif self._kind == "diag":
+            self._second[k] += np.einsum("nd,nd->d", off, off)
+        else:
+            self._second[k] += np.einsum("nd,nd->", off, off)
+
+    def moments(self) -> Moments:
+        """Moments about the means as they are once rounding is mended."""
+        exact = Moments.about(self._kind, self._mean, self._mass, self._first, self._second)
+        return Moments(self._kind, self._mass + TINY, exact.mean, exact.scatter)
