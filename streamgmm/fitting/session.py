@@ -25,7 +25,7 @@ from streamgmm.fitting.run import GLOBAL, Run
 from streamgmm.fitting.sample import Summary, summarize
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Moments
-from streamgmm.passes import open_executor
+from streamgmm.passes import one_blas_thread, open_executor
 from streamgmm.sources import kept_bytes
 from streamgmm.storage.checkpoint import Checkpoint, fingerprint
 
@@ -56,6 +56,7 @@ def open_session(
     source, first = job.source, job.candidates[0]
     keep = kept_bytes(source, job.blocks) if first.cache else 0
     with (
+        one_blas_thread(),  # once, and not for every pass
         open_executor(job.blocks, n_threads=n_threads, client=client, keep=keep) as executor,
         nullcontext() if checkpoint is None else Checkpoint(checkpoint) as book,
     ):

@@ -20,6 +20,7 @@ PIECE_BYTES = 8 * MIB
 AUTO_MIN_BYTES = 1 * MIB
 AUTO_MAX_BYTES = 128 * MIB
 AUTO_BLOCKS = 60
+FEW_BLOCKS = 4  # of a little data, if they have a quarter of the least size each
 
 
 class Piece(NamedTuple):
@@ -144,9 +145,9 @@ def parse_block_size(block_size: int | str, source: Source) -> int:
     """Parse a block size into bytes.
 
     ``"auto"`` depends on the data alone, never on the number of threads or workers. It is a 60th
-    of the data, but at least about 1 MiB and at most 128 MiB. So an array under 1 MiB is one
-    block. An array of 12 MiB to 7.5 GiB has 12, 24, 36, 48 or 60 blocks, numbers that most
-    numbers of threads divide evenly. A larger one has blocks of 128 MiB.
+    of the data, but at least about 1 MiB and at most 128 MiB. An array under 4 MiB has up to
+    four blocks of at least 256 KiB. One of 12 MiB to 7.5 GiB has 12, 24, 36, 48 or 60, numbers
+    that most numbers of threads divide evenly. A larger one has blocks of 128 MiB.
 
     Parameters
     ----------
@@ -170,14 +171,16 @@ def parse_block_size(block_size: int | str, source: Source) -> int:
     >>> from streamgmm.sources import open_source, parse_block_size
     >>> source = open_source(np.zeros((1000, 4)))
     >>> parse_block_size("auto", source), parse_block_size("64MiB", source)
-    (1048576, 67108864)
+    (262144, 67108864)
     """
     if isinstance(block_size, str):
         if block_size == "auto":
-            n = max(1, min(source.nbytes // AUTO_MIN_BYTES, AUTO_BLOCKS))
+            least = AUTO_MIN_BYTES // FEW_BLOCKS
+            few = min(source.nbytes // least, FEW_BLOCKS)
+            n = max(1, few, min(source.nbytes // AUTO_MIN_BYTES, AUTO_BLOCKS))
             n -= n % 12 if n > 12 else 0
             even = source.nbytes // n * 101 // 100  # rounding up to whole chunks adds no block
-            return min(max(even, AUTO_MIN_BYTES), AUTO_MAX_BYTES)
+            return min(max(even, least), AUTO_MAX_BYTES)
         from dask.utils import parse_bytes
 
         try:

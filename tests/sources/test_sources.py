@@ -401,7 +401,10 @@ def test_block_size() -> None:
         X = np.lib.stride_tricks.as_strided(np.zeros(1), (n_bytes // 8, 1), (0, 0))
         return parse_block_size("auto", open_source(X))
 
-    assert auto(MIB // 2) == MIB
+    assert auto(1000) == MIB // 4
+    for n, blocks in ((MIB // 8, 1), (MIB // 2, 2), (MIB, 4), (2 * MIB, 4), (6 * MIB, 6)):
+        source = open_source(np.zeros((n // 8, 1)))
+        assert len(source.blocks(auto(n))) == blocks
     assert len(open_source(np.zeros((25_000, 130))).blocks(auto(26_000_000))) == 24
     assert 4 * MIB < auto(256 * MIB) < 5 * MIB
     assert auto(1 << 40) == 128 * MIB

@@ -252,16 +252,16 @@ def aligned(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 def triangular_inverses(covariances: Floats) -> Floats:
     """A_k = L_k⁻ᵀ for each covariance Σ_k = L_k L_kᵀ of (K, D, D)."""
     out = np.zeros_like(covariances)
-    bad = []
+    bad = np.zeros(len(covariances), np.bool_)
     for k, covariance in enumerate(covariances):
         lower, failed = lapack.dpotrf(covariance, lower=1, clean=1)
         if failed == 0:
             inverse, failed = lapack.dtrtri(lower, lower=1)
             out[k] = inverse.T
-        if failed != 0 or not (np.isfinite(covariance).all() and np.isfinite(out[k]).all()):
-            bad.append(k)
-    if bad:
-        raise singular(bad)
+        bad[k] = failed != 0
+    bad |= ~(np.isfinite(covariances) & np.isfinite(out)).all(axis=(1, 2))
+    if bad.any():
+        raise singular(np.flatnonzero(bad).tolist())
     return out
 
 
