@@ -13,7 +13,7 @@ from typing import Any
 
 from streamgmm.errors import ParameterError
 from streamgmm.passes.base import Executor, Mergeable, blocks_in_task, tree_levels
-from streamgmm.passes.blas import one_blas_thread, one_openmp_thread
+from streamgmm.passes.blas import one_blas_thread
 from streamgmm.passes.local import LocalExecutor
 from streamgmm.passes.memory import may_keep, memory_here, worker_here
 from streamgmm.passes.watch import workers_there
@@ -30,7 +30,6 @@ __all__ = [
     "connect",
     "default_threads",
     "one_blas_thread",
-    "one_openmp_thread",
     "open_executor",
     "tree_levels",
     "workers_there",

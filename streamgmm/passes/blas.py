@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -47,28 +44,6 @@ class _BlasLimit:
 
 
 _BLAS = _BlasLimit()
-
-
-@contextmanager
-def one_openmp_thread() -> Iterator[None]:
-    """Limit OpenMP to one thread in the calling thread.
-
-    scikit-learn's k-means adds up the sums of its threads in the order in which they finish. On
-    one thread its result is the same to the last bit on any machine. The libraries are looked
-    for once.
-
-    Examples
-    --------
-    >>> with one_openmp_thread():
-    ...     pass
-    """
-    with _openmp().limit(limits=1):
-        yield
-
-
-@cache
-def _openmp() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="openmp")
 
 
 def one_blas_thread() -> _BlasLimit:
