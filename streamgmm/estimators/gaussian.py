@@ -112,8 +112,9 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         Of the latest `fit`, a value an iteration: ``iteration``; ``log_likelihood``,
         ``free_energy`` and ``kl`` (nats, NaN where no read was made at one model); ``rows`` and
         ``passes`` over the data so far, kept or not; ``bytes`` of rows that were really read for
-        them, decoded; ``seconds``. A fit that goes on from a checkpoint reads again what was
-        kept, which is in its ``bytes``.
+        them, decoded; ``seconds``; ``mended`` where components were retired or reseeded just
+        before, the only iterations whose free energy may be less than the one before. A fit that
+        goes on from a checkpoint reads again what was kept, which is in its ``bytes``.
     timings_ : dict
         Seconds that the parts of the latest `fit` took: ``sample`` (pass 0), ``starts``,
         ``passes``, ``last_read``, and ``total``, from the call; and ``n_starts``, how many starts

@@ -62,7 +62,8 @@ class Rules:
 class Step:
     """What is known after one iteration (one read of the data): nats summed over rows.
 
-    `passes` over the rows so far, and in `read` how often these were really read.
+    `passes` over the rows so far, and in `read` how often these were really read. Where
+    components were retired or reseeded just before, F may be less than the one before.
     """
 
     free_energy: float
@@ -70,6 +71,7 @@ class Step:
     seconds: float = 0.0
     log_likelihood: float = float("nan")
     read: float = 0.0
+    mended: bool = False
 
 
 @dataclass
@@ -97,6 +99,8 @@ class Ascent:
         Components that were ``"reseeded"`` or ``"retired"``.
     mends : int
         How often that was.
+    mended : bool
+        Whether it was just now.
     sweeping : bool
         Whether a sweep has begun that is not over.
     position : int
@@ -126,6 +130,7 @@ class Ascent:
     pool: NDArray[Any] | None = None
     lost: dict[str, list[int]] = field(default_factory=dict)
     mends: int = 0
+    mended: bool = False
     sweeping: bool = False
     position: int = 0
     centres: Floats | None = None
@@ -289,8 +294,9 @@ class Ascent:
         if len(self.steps) > 0 and rules.n_groups == 1 and self.memory is None:
             self.steps[-1].log_likelihood = total.log_likelihood
         self.bounds.append(bound)
-        self.steps.append(Step(energy, self.passes, read=self.read))
-        if self._mend(total):
+        self.steps.append(Step(energy, self.passes, read=self.read, mended=self.mended))
+        self.mended = self._mend(total)
+        if self.mended:
             self.memory = Memory() if rules.accelerate else None
             self.before = []
             self.previous_bound = -np.inf

@@ -296,7 +296,8 @@ def _warn(best: Ascent, skipped: Rows, final: Statistics, source: Source) -> Non
 def history(steps: Sequence[Step], source: Source) -> dict[str, NDArray[Any]]:
     """A value an iteration of what is known; nats are summed over rows.
 
-    ``rows`` are those that passes went over, ``bytes`` of those that were really read.
+    ``rows`` are those that passes went over, ``bytes`` of those that were really read. F never
+    falls, but where components were retired or reseeded just before: ``mended`` is true there.
     """
     log_likelihood = np.array([s.log_likelihood for s in steps])
     energy = np.array([s.free_energy for s in steps])
@@ -312,4 +313,5 @@ def history(steps: Sequence[Step], source: Source) -> dict[str, NDArray[Any]]:
         "rows": rows,
         "bytes": read * (source.nbytes // source.n_samples),
         "seconds": np.array([s.seconds for s in steps]),
+        "mended": np.array([s.mended for s in steps], np.bool_),
     }

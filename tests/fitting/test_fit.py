@@ -255,14 +255,24 @@ def test_components_without_rows(kind):
     with pytest.warns(errors.StreamGMMWarning, match="components 3 have no rows"):
         kept = model.fit(X)
     assert kept.weights_[3] == 0
+    assert not kept.history_["mended"].any()
     np.testing.assert_array_equal(kept.means_[3], [1e6, 1e6])
     with pytest.warns(errors.StreamGMMWarning, match="components 3 lost their rows and were ret"):
         retired = model.set_params(empty_components="retire").fit(X)
     assert retired.weights_.shape == (3,)
+    _only_falls_where_mended(retired.history_)
     with pytest.warns(errors.StreamGMMWarning, match="components 3 lost their rows and were res"):
         reseeded = model.set_params(empty_components="reseed").fit(X)
     assert reseeded.weights_.min() > 0
+    _only_falls_where_mended(reseeded.history_)
     assert reseeded.score(X) >= retired.score(X) - 1e-3
+
+
+def _only_falls_where_mended(history):
+    energy, mended = history["free_energy"], history["mended"]
+    assert mended.any()
+    falls = np.diff(energy) < -1e-12 * np.abs(energy[1:])
+    assert not (falls & ~mended[1:]).any()
 
 
 def _precisions(kind, k, d):
