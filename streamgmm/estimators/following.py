@@ -183,7 +183,7 @@ def open_state(
             f"state '{place}' follows {follow['kind']}, not {kind}; give another state"
         )
     followed = _followed(place, stored, kind)
-    followed.take_up(follow, stored.learner_)
+    followed.resume(follow, stored.learner_)
     return stored, followed
 
 

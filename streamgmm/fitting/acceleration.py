@@ -71,7 +71,7 @@ def merge_groups(groups: Sequence[Statistics]) -> Statistics:
 
 
 @dataclass
-class Memory:
+class AndersonHistory:
     """The last sweeps, and the safe state to return to from a jump.
 
     `inputs` and `outputs` are the statistics of all groups before and after each sweep. After

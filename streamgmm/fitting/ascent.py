@@ -7,7 +7,7 @@ statistics of one group are renewed at the current parameters, those of all grou
 in fixed order, and the parameters updated, so that the free energy F never falls and one read
 of the data makes as many steps as there are groups.
 
-All that a climb knows is in its fields, so it can be put down after any read and taken up again
+All that a climb knows is in its fields, so it can be saved after any read and resumed
 elsewhere (`state`, `restored`) without a bit's difference.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import SingularCovarianceError
-from streamgmm.fitting.acceleration import Memory, merge_groups
+from streamgmm.fitting.acceleration import AndersonHistory, merge_groups
 from streamgmm.model.mixture import Mixture, Statistics, free_energy, m_step
 from streamgmm.model.moments import Floats
 
@@ -109,7 +109,7 @@ class Ascent:
         What they are to be taken about, where the family asks for it (`Density.refine`).
     before : list of Statistics
         What `groups` were when the sweep began.
-    memory : Memory or None
+    memory : AndersonHistory or None
         Of earlier sweeps, where the climb is accelerated.
     entered : float
         The log-likelihood where the climb began, nats; minus infinity where that is not known.
@@ -135,14 +135,14 @@ class Ascent:
     position: int = 0
     centres: Floats | None = None
     before: list[Statistics] = field(default_factory=list)
-    memory: Memory | None = None
+    memory: AndersonHistory | None = None
     read: float = 0.0
     entered: float = -np.inf
 
     def __post_init__(self) -> None:
         """Begin the first sweep, or the one that comes next."""
         if self.memory is None and self.rules.accelerate:
-            self.memory = Memory()
+            self.memory = AndersonHistory()
         self._begin()
 
     @property
@@ -199,14 +199,14 @@ class Ascent:
 
     @classmethod
     def restored(cls, state: dict[str, Any], rules: Rules) -> Ascent:
-        """Take up what `state` put down."""
+        """Restore what `state` gave."""
         memory = state["memory"]
         return cls(
             rules=rules,
             **state
             | {
                 "steps": [Step(*step) for step in state["steps"]],
-                "memory": None if memory is None else Memory(*memory),
+                "memory": None if memory is None else AndersonHistory(*memory),
             },
         )
 
@@ -297,7 +297,7 @@ class Ascent:
         self.steps.append(Step(energy, self.passes, read=self.read, mended=self.mended))
         self.mended = self._mend(total)
         if self.mended:
-            self.memory = Memory() if rules.accelerate else None
+            self.memory = AndersonHistory() if rules.accelerate else None
             self.before = []
             self.previous_bound = -np.inf
             return
@@ -334,7 +334,7 @@ class Ascent:
         enough = 0.05 * self.mixture.n_parameters / total.weight if rules.statistical else 0.0
         return gap < max(rules.tol, enough)
 
-    def _jump(self, memory: Memory) -> None:
+    def _jump(self, memory: AndersonHistory) -> None:
         """Go on from statistics ahead of those reached, where they are statistics at all."""
         energies = [step.free_energy for step in self.steps[-4:]]
         jumped = memory.propose(self.mixture, self.before, self.groups, energies)
@@ -354,6 +354,6 @@ def _frozen(value: Any) -> Any:
         return [_frozen(item) for item in value]
     if isinstance(value, dict):
         return {key: _frozen(item) for key, item in value.items()}
-    if isinstance(value, (Step, Memory)):
+    if isinstance(value, (Step, AndersonHistory)):
         return tuple(_frozen(getattr(value, each.name)) for each in fields(value))
     return value

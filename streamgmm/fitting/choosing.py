@@ -25,7 +25,7 @@ from streamgmm.progress import describe, log_event
 class Chooser:
     """Finds the starts of a session, and notes in its `run` all that is known.
 
-    `put_down` is called whenever there is something new to write into a checkpoint; `n_threads`
+    `save` is called whenever there is something new to write into a checkpoint; `n_threads`
     and `client` say where the trials of starts run.
     """
 
@@ -33,7 +33,7 @@ class Chooser:
     run: Run
     reader: Reader
     random_state: np.random.RandomState
-    put_down: Callable[[], None]
+    save: Callable[[], None]
     n_threads: int | None
     client: Any
 
@@ -55,7 +55,7 @@ class Chooser:
                 run.starts.append(found)
             except SingularCovarianceError as error:
                 run.starts.append(str(error))
-            self.put_down()
+            self.save()
 
     def _compare(self, summary: Summary) -> None:
         """Run the contests of all candidates side by side."""
@@ -78,7 +78,7 @@ class Chooser:
         def after() -> None:
             run.contests = [contest.state() for contest in contests]
             self._tell(contests)
-            self.put_down()
+            self.save()
 
         most = max(contest.effort.most_rows for contest in contests)
         sample = Sample(*summary.first(most))

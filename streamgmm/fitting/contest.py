@@ -220,7 +220,7 @@ class Contest:
 
     @classmethod
     def restored(cls, state: dict[str, Any], settings: FitSettings, effort: Effort) -> Contest:
-        """Take up what `state` put down."""
+        """Restore what `state` gave."""
         lists = {
             name: [Standing(*each) for each in state[name]] for name in ("standings", "champions")
         }

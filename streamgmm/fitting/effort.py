@@ -75,7 +75,7 @@ def plan_effort(
 ) -> Effort:
     """What the starts may do: one wave, and up to three where the work of three passes allows.
 
-    Three in any case where incremental EM was asked for, by those to whom a read is dear.
+    Three in any case where incremental EM was asked for, by those to whom a read is costly.
 
     Where there is room for three waves on more rows, as in data that do not fit in memory, each
     start is drawn from more: twice and twice again, up to an eighth of the sample.

@@ -83,7 +83,7 @@ def fit(
     on_progress : callable, optional
         Told about every block and every iteration.
     checkpoint : str, path-like or URL, optional
-        Where to put down what is known, after every group of blocks, and to go on from. A fit
+        Where to save progress, after every group of blocks, and to resume from. A fit
         that has finished is given back without a read, unless `max_iter` has been raised and it
         had not converged; then it goes on. The result has the bits of one that nothing ended.
 

@@ -116,7 +116,7 @@ class Run:
 
     @classmethod
     def restored(cls, state: dict[str, Any] | None, rules: Rules, where: str) -> Run | None:
-        """Take up what `state` put down; raises CheckpointError if it is past `max_iter`."""
+        """Restore what `state` gave; raises CheckpointError if it is past `max_iter`."""
         if state is None:
             return None
         made = max((len(ascent["steps"]) for ascent in state["ascents"]), default=0)
@@ -141,7 +141,7 @@ class Run:
             run.final = None
         return run
 
-    def check_same(self, overall: Moments, name: str, book: Checkpoint | None) -> None:
+    def check_same(self, overall: Moments, name: str, checkpoint: Checkpoint | None) -> None:
         """Check that data of another name are the same; raises CheckpointError."""
         names = ("weight", "mean", "scatter")
         differ = [
@@ -149,9 +149,9 @@ class Run:
             for name in names
             if getattr(self.overall, name).tobytes() != getattr(overall, name).tobytes()
         ]
-        if differ and book is not None:
+        if differ and checkpoint is not None:
             raise CheckpointError(
-                f"the checkpoint '{book.name}' is of another fit: it is of {self.name}, whose "
+                f"the checkpoint '{checkpoint.name}' is of another fit: it is of {self.name}, whose "
                 f"values are not those of {name}; give another path, or remove it to begin anew"
             )
 

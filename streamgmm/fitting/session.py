@@ -58,7 +58,7 @@ def open_session(
     with (
         one_blas_thread(),  # once, and not for every pass
         open_executor(job.blocks, n_threads=n_threads, client=client, keep=keep) as executor,
-        nullcontext() if checkpoint is None else Checkpoint(checkpoint) as book,
+        nullcontext() if checkpoint is None else Checkpoint(checkpoint) as opened,
     ):
         cluster = getattr(executor, "client", None)
         n_starts = first.n_init if None in job.efforts and job.given is None else 1
@@ -67,10 +67,10 @@ def open_session(
             refuse_too_large(source, job.blocks, together, client=cluster)
         reader = Reader(executor, job.blocks, source.name, job.groups, on_progress, job.holdout)
         reader.began = began
-        session = Session(job, reader, book, random_state, n_threads, cluster)
-        if book is not None:
+        session = Session(job, reader, opened, random_state, n_threads, cluster)
+        if opened is not None:
             mark = fingerprint(source, job.blocks, len(job.groups), executor, job.needs)
-            session.take_up(Run.restored(book.load(mark), job.rules, book.name))
+            session.resume(Run.restored(opened.load(mark), job.rules, opened.name))
             executor.known.update(i for known in session.run.known for i in range(*known))
         session.known = executor.known
         yield session
@@ -89,7 +89,7 @@ class Session:
         self,
         job: Job,
         reader: Reader,
-        book: Checkpoint | None,
+        checkpoint: Checkpoint | None,
         random_state: np.random.RandomState,
         n_threads: int | None,
         client: Any,
@@ -97,15 +97,15 @@ class Session:
         self.job, self.run = job, Run(job.source.name)
         self.known: set[int] = set()
         self._part, self._since = "", 0.0
-        self._reader, self._book = reader, book
+        self._reader, self._checkpoint = reader, checkpoint
         self._random_state, self._n_threads, self._client = random_state, n_threads, client
 
-    def take_up(self, run: Run | None) -> None:
+    def resume(self, run: Run | None) -> None:
         """Go on from what a checkpoint knows."""
         if run is None:
             return
         if run.name != self.job.source.name:
-            run.check_same(self._overall(self._look()), self.job.source.name, self._book)
+            run.check_same(self._overall(self._look()), self.job.source.name, self._checkpoint)
         self.run = run
         if run.ascents:
             made = max(len(ascent.steps) for ascent in run.ascents)
@@ -117,8 +117,8 @@ class Session:
         self._reader.passes = run.passes
         self._reader.began -= sum(run.seconds.values())
         self._reader.skipped = run.skipped
-        if self._book is not None:
-            _log.info("going on from the checkpoint '%s' %s", self._book.name, where)
+        if self._checkpoint is not None:
+            _log.info("going on from the checkpoint '%s' %s", self._checkpoint.name, where)
 
     def sample(self) -> None:
         """Pass 0, unless it has been made."""
@@ -135,7 +135,7 @@ class Session:
         self._check_summary(summary)
         self._reader.skipped = run.skipped
         run.random = self._random_state.get_state(legacy=False)
-        self.put_down()
+        self.save()
 
     def start(self) -> None:
         """Find where every candidate starts, unless that is known.
@@ -157,7 +157,7 @@ class Session:
                     run,
                     self._reader,
                     self._random_state,
-                    lambda: self.put_down(whole=False),
+                    lambda: self.save(whole=False),
                     self._n_threads,
                     self._client,
                 ).choose()
@@ -179,12 +179,12 @@ class Session:
             for mixture in mixtures
         ]  # fmt: skip
         run.sample, run.contests = None, []
-        self.put_down(wait=False)
+        self.save(wait=False)
 
     def climb(self, ascents: Sequence[Ascent], leave: Callable[[], None] | None = None) -> None:
         """Take ascents up together, in shared reads."""
         with self._timed("passes"):
-            climb(ascents, self._reader, leave=leave, after=self.put_down)
+            climb(ascents, self._reader, leave=leave, after=self.save)
 
     def score(self, mixtures: Sequence[Mixture]) -> None:
         """The last read: of the data themselves, whatever is kept of them.
@@ -201,14 +201,14 @@ class Session:
                 reading = self._reader.reading(requests)
                 run.final = self._reader.run(score_block, reading, "score", afresh=True)
             self._check_unchanged()
-            self.put_down(wait=True)
+            self.save(wait=True)
 
-    def put_down(self, whole: bool = True, wait: bool = False) -> None:
+    def save(self, whole: bool = True, wait: bool = False) -> None:
         """Write the checkpoint, where there is one."""
-        if self._book is not None:
+        if self._checkpoint is not None:
             self._count()
             self.run.passes, self.run.known = self._reader.passes, _runs(self.known)
-            self._book.save(self.run.state(), whole=whole, wait=wait)
+            self._checkpoint.save(self.run.state(), whole=whole, wait=wait)
 
     @property
     def passes(self) -> float:

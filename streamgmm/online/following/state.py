@@ -52,7 +52,7 @@ class Followed:
             }
         )
 
-    def take_up(self, saved: dict[str, Any], learner: Learner) -> None:
+    def resume(self, saved: dict[str, Any], learner: Learner) -> None:
         """Go on from what was saved."""
         self.learner, self.position = learner, saved["position"]
         self.written = dict(zip(saved["outputs"], saved["sizes"], strict=True))
