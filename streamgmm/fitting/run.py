@@ -151,8 +151,9 @@ class Run:
         ]
         if differ and checkpoint is not None:
             raise CheckpointError(
-                f"the checkpoint '{checkpoint.name}' is of another fit: it is of {self.name}, whose "
-                f"values are not those of {name}; give another path, or remove it to begin anew"
+                f"the checkpoint '{checkpoint.name}' is of another fit: it is of {self.name}, "
+                f"whose values are not those of {name}; give another path, or remove it to begin "
+                "anew"
             )
 
 

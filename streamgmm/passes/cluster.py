@@ -171,17 +171,7 @@ class ClusterExecutor:
                 future, *loads = self.client.get(
                     graph.tasks, [graph.root, *graph.loads.values()], sync=False
                 )
-            future.add_done_callback(lambda _: finished.put(None))
-            watch = Watch(self.client, self._token, self._leaf)
-            while not future.done():
-                try:
-                    i = finished.get(timeout=LOOK_SECONDS)
-                except queue.Empty:
-                    watch.look()
-                    continue
-                watch.progress()
-                if i is not None and report is not None:
-                    report(i)
+            self._wait(future, finished, report)
             value, n_rows = future.result()
             self._sent.kept.update(zip(graph.loads, loads, strict=True))
             self.known.update(indices if keeps else ())
@@ -198,6 +188,25 @@ class ClusterExecutor:
             if progress is not None:
                 progress.queues.pop(token, None)
             self._forget_sent()
+
+    def _wait(
+        self,
+        future: Any,
+        finished: queue.SimpleQueue[int | None],
+        report: Callable[[int], None] | None,
+    ) -> None:
+        """Wait for the result of a pass; report blocks, and look after workers meanwhile."""
+        future.add_done_callback(lambda _: finished.put(None))
+        watch = Watch(self.client, self._token, self._leaf)
+        while not future.done():
+            try:
+                i = finished.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                watch.look()
+                continue
+            watch.progress()
+            if i is not None and report is not None:
+                report(i)
 
     def _forget_sent(self) -> None:
         """Drop the graphs that the client's connection keeps as a log for debugging.

@@ -153,6 +153,21 @@ def check_workers(client: Any, blocks: Sequence[Block] = ()) -> dict[str, dict[s
             f"the cluster at '{client.scheduler.address}' has no workers; start some, or wait "
             "for them with client.wait_for_workers(1)"
         )
+    _compare(found)
+    blind = {w: each["blind"] for w, each in found.items() if each["blind"]}
+    if blind:
+        from streamgmm.errors import SourceError
+
+        worker, said = min(blind.items())
+        raise SourceError(
+            f"{len(blind)} of {len(found)} workers cannot see the data though this process can; "
+            f"worker {worker}: {said}"
+        )
+    return {w: {k: v for k, v in each.items() if k != "blind"} for w, each in found.items()}
+
+
+def _compare(found: Mapping[str, Mapping[str, str]]) -> None:
+    """Compare what workers have with what this process has; raises WorkerError, or warns."""
     here = _versions()
     for name in _MUST_AGREE:
         differ = {w: each[name] for w, each in found.items() if each[name] != here[name]}
@@ -169,7 +184,7 @@ def check_workers(client: Any, blocks: Sequence[Block] = ()) -> dict[str, dict[s
                 "they agree on how values are sent, but its last bits may depend on which "
                 "worker read what",
                 StreamGMMWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
     kinds = sorted({each["processor"] for each in found.values()})
     if len(kinds) > 1:
@@ -177,18 +192,8 @@ def check_workers(client: Any, blocks: Sequence[Block] = ()) -> dict[str, dict[s
             f"the workers have different processors ({', '.join(kinds)}): the last bits of a "
             "result may depend on which worker read what",
             StreamGMMWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    blind = {w: each["blind"] for w, each in found.items() if each["blind"]}
-    if blind:
-        from streamgmm.errors import SourceError
-
-        worker, said = min(blind.items())
-        raise SourceError(
-            f"{len(blind)} of {len(found)} workers cannot see the data though this process can; "
-            f"worker {worker}: {said}"
-        )
-    return {w: {k: v for k, v in each.items() if k != "blind"} for w, each in found.items()}
 
 
 def make_ready(client: Any, blocks: Sequence[Block]) -> None:
