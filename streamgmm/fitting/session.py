@@ -217,10 +217,14 @@ class Session:
 
     @property
     def timings(self) -> dict[str, Any]:
-        """Seconds of each part and in all, and how many starts were tried, and why so many."""
+        """Seconds of each part and in all, and how many starts were tried, and why so many.
+
+        Of several candidates, starts of all together, and the reasons that there were.
+        """
         parts = {name: self.run.seconds.get(name, 0.0) for name in PARTS}
         total = time.perf_counter() - self._reader.began
-        tried, why = self.run.facts[0] if self.run.facts else (0, "")
+        tried = sum(each for each, _ in self.run.facts)
+        why = "; ".join(dict.fromkeys(reason for _, reason in self.run.facts))
         return parts | {"total": total, "n_starts": tried, "why": why}
 
     def _look(self) -> Summary:

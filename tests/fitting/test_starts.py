@@ -279,6 +279,12 @@ def test_a_selection_goes_on_where_a_candidate_cannot_be_fitted():
         select(np.ones((9000, 2)), [1, 2], reg_covar=0.0, random_state=0)
 
 
+def test_a_selection_tells_the_starts_of_all_candidates():
+    timings = select(blobs(20_000), [1, 2, 3], "diag", random_state=0).timings
+    assert timings["n_starts"] >= 1 + 2 * 2
+    assert timings["why"].startswith("one is enough; ")
+
+
 def test_a_selection_is_taken_up_with_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setattr("streamgmm.storage.checkpoint.QUIET_SECONDS", 0.0)
     monkeypatch.setattr("streamgmm.storage.checkpoint.RARE", 0.0)
