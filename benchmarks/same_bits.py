@@ -5,7 +5,9 @@
 runs the package of this checkout and that of PATH, each in a process of its own, on the same
 rows: four covariance types, fitted by batch EM, incrementally, resumed from a checkpoint, by
 selection, online, and by following an array. Every parameter, label, log-density and history
-(but seconds) is compared, and the state of what learns. Models that PATH has saved must load here.
+(but seconds) that PATH has is compared, and the state of what learns. Models that PATH has saved
+must load here. ``--given`` compares fits from given parameters only, for checkouts that find
+other starts.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +71,24 @@ class EndedError(Exception):
     """A fit is ended in the middle."""
 
 
-def fits(kind: str, X: np.ndarray, folder: Path) -> Iterator[tuple[str, Any]]:
+def given(kind: str, X: np.ndarray) -> dict[str, Any]:
+    """Parameters to start from, which no random number decides."""
+    d = X.shape[1]
+    precisions = {
+        "full": np.tile(np.eye(d), (4, 1, 1)),
+        "tied": np.eye(d),
+        "diag": np.ones((4, d)),
+    }
+    return {
+        "weights_init": np.full(4, 0.25),
+        "means_init": X[:4] + np.arange(4)[:, None] / 8,
+        "precisions_init": precisions.get(kind, np.ones(4)) / 4,
+    }
+
+
+def fits(
+    kind: str, X: np.ndarray, folder: Path, start: dict[str, Any]
+) -> Iterator[tuple[str, Any]]:
     """Batch and incremental fits of an array, with weights, and of float32 in Zarr; resumed."""
     import streamgmm
 
@@ -76,7 +96,7 @@ def fits(kind: str, X: np.ndarray, folder: Path) -> Iterator[tuple[str, Any]]:
     data: dict[str, tuple[Any, Any]] = {
         "array": (X, None), "weighted": (X, weight), "zarr": ("x.zarr", None),
     }  # fmt: skip
-    common: dict[str, Any] = {"covariance_type": kind, "random_state": 1, "max_iter": 15}
+    common: dict[str, Any] = {"covariance_type": kind, "random_state": 1, "max_iter": 15} | start
     for algorithm in ("em", "incremental"):
         settings = common | {"algorithm": algorithm, "block_size": 100_000}
         for name, (source, weights) in data.items():
@@ -87,7 +107,7 @@ def fits(kind: str, X: np.ndarray, folder: Path) -> Iterator[tuple[str, Any]]:
         with ended(after=8):
             model.fit(X)
         yield f"{kind} {algorithm} resumed", model.fit(X)
-    few = streamgmm.GaussianMixture(3, **common).fit(X[:2000])
+    few = streamgmm.GaussianMixture(4, **common).fit(X[:2000])
     few.set_params(warm_start=True, max_iter=5)
     yield f"{kind} warm start", few.fit(X[:2000])
 
@@ -135,12 +155,11 @@ def learned(kind: str, X: np.ndarray, folder: Path) -> Iterator[tuple[str, Any]]
     yield f"{kind} follow", streamgmm.follow("x.zarr", state, model, once=True)
 
 
-def run(folder: Path) -> dict[str, Any]:
+def run(folder: Path, how: str) -> dict[str, Any]:
     """Every result of this process's package, and models saved for the other to load."""
     import zarr
 
     import streamgmm
-    from streamgmm.storage import load_group
 
     warnings.simplefilter("ignore")
     os.chdir(folder)  # so that the name of the array is the same
@@ -148,14 +167,18 @@ def run(folder: Path) -> dict[str, Any]:
     zarr.create_array(str(folder / "x.zarr"), data=X.astype(np.float32), chunks=(1000, X.shape[1]))
     found: dict[str, Any] = {"package": str(Path(streamgmm.__file__).parent)}
     for kind in KINDS:
-        work: list[Callable[..., Iterator[tuple[str, Any]]]] = [fits, learned]
-        for make in work:
-            for name, model in make(kind, X, folder):
-                path = folder / f"{name.replace(' ', '-')}.model"
-                model.save(path)
-                stored = load_group(path)
-                found[name] = describe(model, X)
-                found[name]["saved"] = digest(stored.arrays | stored.attrs)
+        start = given(kind, X) if how == "given" else {}
+        work = [fits(kind, X, folder, start)]
+        if not start:
+            work.append(learned(kind, X, folder))
+        for name, model in chain(*work):
+            path = folder / f"{name.replace(' ', '-')}.model"
+            model.save(path)
+            found[name] = describe(model, X)
+            group = zarr.open_group(str(path), mode="r")
+            found[name]["saved"] = digest({n: array[...] for n, array in group.arrays()})
+    if how == "given":
+        return found
     chosen = streamgmm.select(X, [2, 3, 4], KINDS, random_state=0, max_iter=20)
     found["select"] = {"table": digest(chosen.table), "best": describe(chosen.best, X)}
     return found
@@ -173,9 +196,9 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def differences(a: Any, b: Any, where: str = "") -> Iterator[str]:
-    """Where two results differ."""
+    """Where a result differs from what it was before."""
     if isinstance(a, dict) and isinstance(b, dict):
-        for key in dict.fromkeys((*a, *b)):
+        for key in a:
             yield from differences(a.get(key), b.get(key), f"{where} / {key}" if where else key)
     elif a != b:
         yield where
@@ -183,12 +206,13 @@ def differences(a: Any, b: Any, where: str = "") -> Iterator[str]:
 
 @click.command()
 @click.argument("other", type=click.Path(exists=True, path_type=Path), required=False)
+@click.option("--given", "starts", is_flag=True, help="Only fits from given parameters.")
 @click.option("--run", "task", nargs=2, hidden=True)
-def main(other: Path | None, task: tuple[str, str] | None) -> None:
+def main(other: Path | None, starts: bool, task: tuple[str, str] | None) -> None:
     """Compare this checkout with the one at OTHER."""
     if task:
-        how, folder = task
-        print(json.dumps((run if how == "fit" else load)(Path(folder))))
+        how, folder = task[0], Path(task[1])
+        print(json.dumps(load(folder) if how == "load" else run(folder, how)))
         return
     if other is None:
         raise click.UsageError("give the path of the other checkout")
@@ -203,7 +227,8 @@ def main(other: Path | None, task: tuple[str, str] | None) -> None:
         return found
 
     with tempfile.TemporaryDirectory() as ours, tempfile.TemporaryDirectory() as theirs:
-        new, old = ask(here, "fit", ours), ask(other.resolve(), "fit", theirs)
+        how = "given" if starts else "found"
+        new, old = ask(here, how, ours), ask(other.resolve(), how, theirs)
         packages = new.pop("package"), old.pop("package")
         assert packages[0] != packages[1], f"both have run {packages[0]}"
         differ = list(differences(old, new))
