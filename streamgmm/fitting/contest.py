@@ -175,7 +175,7 @@ class Contest:
         """What it wants next, numbered from `first` on; nothing when it is over."""
         if self.why:
             return []
-        n_rows = min(self.most_rows, self.effort.n_rows << self.round)
+        n_rows = min(self.most_rows, self.effort.limit, self.effort.n_rows << self.round)
         iterations = ITERATIONS[min(self.round, len(ITERATIONS) - 1)]
         return [
             Trial(first + i, n_rows, self.settings, iterations, s.number, self.seed, s.mixture)

@@ -16,6 +16,7 @@ WAVE = 8  # starts that are drawn together
 ROWS_A_COMPONENT = 200  # that a start is drawn from, at least
 SMALL_ROWS = 8192  # up to which starts are scikit-learn's own
 MOST_WAVES = 3
+SHARE = 8  # of all rows, one in so many is the most that starts are compared on
 PASSES = 3  # over all rows, whose work the starts may cost beside that of one wave
 _OVERHEAD = 1 << 18  # units that an iteration costs whatever the rows
 _KMEANS = 10  # iterations of k-means, which cost a tenth of an M-step's products each
@@ -25,13 +26,14 @@ _KMEANS = 10  # iterations of k-means, which cost a tenth of an M-step's product
 class Effort:
     """How much a contest may do: rows of the first round, and waves of so many starts.
 
-    No fewer than `least` starts are tried.
+    No fewer than `least` starts are tried, and no round has more rows than `limit`.
     """
 
     n_rows: int
     wave: int = WAVE
     waves: int = 1
     least: int = 1
+    limit: int = 1 << 62
 
     @property
     def rounds(self) -> int:
@@ -41,7 +43,7 @@ class Effort:
     @property
     def most_rows(self) -> int:
         """Rows of the last round."""
-        return self.n_rows << (self.rounds - 1)
+        return min(self.limit, self.n_rows << (self.rounds - 1))
 
     @property
     def n_starts(self) -> int:
@@ -78,7 +80,8 @@ def plan_effort(
     Three in any case where incremental EM was asked for, by those to whom a read is costly.
 
     Where there is room for three waves on more rows, as in data that do not fit in memory, each
-    start is drawn from more: twice and twice again, up to an eighth of the sample.
+    start is drawn from more: twice and twice again, up to an eighth of the sample. Starts are
+    not compared on more than an eighth of all rows: the climb itself costs little more there.
 
     >>> effort = plan_effort(FitSettings(16), 500_000, 16, 125_000)
     >>> effort.n_rows, effort.n_starts
@@ -104,7 +107,8 @@ def plan_effort(
     waves = int(min(MOST_WAVES, max(1, budget // cost(n_rows))))
     if settings.algorithm == "incremental":
         waves = MOST_WAVES
-    return Effort(n_rows, most, max(waves, -(-settings.n_init // most)), settings.n_init)
+    limit = max(n_rows, n_samples // SHARE)
+    return Effort(n_rows, most, max(waves, -(-settings.n_init // most)), settings.n_init, limit)
 
 
 def count_parameters(settings: FitSettings, n_features: int) -> int:

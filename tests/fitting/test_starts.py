@@ -53,6 +53,10 @@ def test_half_of_a_wave_goes_on_on_twice_the_rows():
 def test_no_more_rows_than_the_sample_has():
     contest = Contest(SETTINGS, Effort(100, 8, 1), 0, 150)
     assert [each[0][1] for each in play(contest, lambda n, r: n)] == [100, 150, 150]
+    effort = plan_effort(SETTINGS, 20_000, 3, 20_000)
+    assert (effort.n_rows, effort.limit) == (800, 2500)
+    contest = Contest(SETTINGS, effort, 0, 20_000)
+    assert [each[0][1] for each in play(contest, lambda n, r: n)] == [800, 1600, 2500]
 
 
 def test_starts_that_agree_end_the_contest():

@@ -37,7 +37,7 @@ def test_a_plan_of_stored_data(stored: str) -> None:
     assert (p.n_rows, p.n_features, p.n_bytes) == (40_000, 4, X.nbytes)
     blocks = source.blocks(parse_block_size("auto", source))
     assert p.n_blocks == len(blocks)
-    assert p.n_tasks == 1 + len(blocks)
+    assert p.n_tasks == 1 + len(blocks) + 1  # the model, blocks, and what merges them
     size = sum(f.stat().st_size for f in Path(stored).glob("c/*/*"))
     assert p.stored_bytes == pytest.approx(size, rel=0.02)
     assert p.rates.compute > 0
