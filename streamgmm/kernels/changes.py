@@ -172,7 +172,9 @@ def judge(
     time = int(tally[TIME])
     recent = np.zeros(F)
     for b in range(1, WINDOW + 1):
-        recent += ring[(time - b) % WINDOW, 0]
+        place = (time - b) % WINDOW
+        for f in range(F):
+            recent[f] += ring[place, 0, f]
         if b != WINDOW // 4 and b != WINDOW:
             continue
         m = float(b * M)
@@ -268,7 +270,8 @@ def observe(
         if judge(K, P, M, bound, limits, sigma, usual, usual2, ring, tally, found):
             if n_alarms < alarms.shape[0]:
                 alarms[n_alarms, 0] = row + i + 1
-                alarms[n_alarms, 1:] = found
+                for kind in range(KINDS + 1):
+                    alarms[n_alarms, 1 + kind] = found[kind]
             n_alarms += 1
             usual[:] = 0.0
             usual2[:] = 0.0

@@ -5,7 +5,8 @@
 `s` is held as centred moments whose weights sum to one, so that the blend is a merge of two
 sets of rows (Chan, Golub & LeVeque 1983) and loses no digit to the offset of the data. Arrays
 of the state are (K,), (K, D) and (K, D, D), or (K, D) where features are independent; they are
-changed in place, on copies that the caller made. Tiles are float64.
+changed in place, on copies that the caller made. Tiles are float64. Loops, not slices: to
+assign one array to another costs Numba a second to compile, most of it for the error message.
 """
 
 from __future__ import annotations
@@ -134,11 +135,16 @@ def maximize_full(
     for k in range(K):
         if pooled and k > 0:
             log_det = shared
-            covariances[k] = covariances[0]
-            chol[k * P * P : (k + 1) * P * P] = chol[: P * P]
+            for i in range(D):
+                for j in range(D):
+                    covariances[k, i, j] = covariances[0, i, j]
+            for i in range(P * P):
+                chol[k * P * P + i] = chol[i]
         elif pooled or n[k] > EMPTY:
             if pooled:
-                C[:, :] = 0.0
+                for i in range(D):
+                    for j in range(D):
+                        C[i, j] = 0.0
                 for c in range(K):
                     for i in range(D):
                         for j in range(D):
@@ -153,7 +159,8 @@ def maximize_full(
                 for j in range(D):
                     C[i, j] *= inverse
                 C[i, i] += reg
-            covariances[k] = C
+                for j in range(D):
+                    covariances[k, i, j] = C[i, j]
             log_det = inverse_root(C, D, chol, k * P * P, P)
             if not math.isfinite(log_det):
                 return k
@@ -163,7 +170,8 @@ def maximize_full(
             for d in range(D):
                 log_det += math.log(chol[(k * P + d) * P + d])
         if n[k] > EMPTY:
-            means[k * P : k * P + D] = m[k]
+            for d in range(D):
+                means[k * P + d] = m[k, d]
         weight = n[k] / total
         log_weight = math.log(weight) if weight > 0.0 else -math.inf
         const[k] = log_weight - 0.5 * D * LOG_2PI + log_det
@@ -190,7 +198,8 @@ def maximize_diag(
                     return k
                 covariances[k, d] = variance
                 chol[k * P + d] = 1.0 / math.sqrt(variance)
-            means[k * P : k * P + D] = m[k]
+            for d in range(D):
+                means[k * P + d] = m[k, d]
         for d in range(D):
             log_det += math.log(chol[k * P + d])
         weight = n[k] / total
