@@ -137,7 +137,7 @@ def maximize_full(
             log_det = shared
             for i in range(D):
                 for j in range(D):
-                    covariances[k, i, j] = covariances[0, i, j]
+                    covariances[k].flat[i * D + j] = covariances[0].flat[i * D + j]
             for i in range(P * P):
                 chol[k * P * P + i] = chol[i]
         elif pooled or n[k] > EMPTY:
@@ -160,7 +160,7 @@ def maximize_full(
                     C[i, j] *= inverse
                 C[i, i] += reg
                 for j in range(D):
-                    covariances[k, i, j] = C[i, j]
+                    covariances[k].flat[i * D + j] = C[i, j]
             log_det = inverse_root(C, D, chol, k * P * P, P)
             if not math.isfinite(log_det):
                 return k
