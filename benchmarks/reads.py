@@ -99,9 +99,9 @@ def compare_select(n_samples: int) -> None:
     _, X, _ = draw_problem(PROBLEMS[2], 0, n_samples=n_samples)
     source = open_source(X)
     candidates = [Candidate(k, kind) for kind in ("full", "diag") for k in range(1, 13)]
-    rank(source, candidates[:2], np.random.RandomState(0))
+    rank(source, candidates[:2], np.random.RandomState(0), FitSettings(1))
     began = time.perf_counter()
-    ranking = rank(source, candidates, np.random.RandomState(0))
+    ranking = rank(source, candidates, np.random.RandomState(0), FitSettings(1))
     together = time.perf_counter() - began
     began = time.perf_counter()
     for c in candidates:
