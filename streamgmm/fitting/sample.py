@@ -19,7 +19,7 @@ from streamgmm.sources import Block, Piece, Source, check_finite, unreadable, wi
 WHOLE_BYTES = 16 << 20  # rows of up to this many bytes are kept whole
 RESERVOIR_BYTES = 256 << 20  # the reservoir never exceeds this
 LEAST_ROWS_PER_PARAMETER = 10
-MOST_ROWS_PER_PARAMETER = 200  # that the best start climbs on, up to a quarter of the data
+MOST_ROWS_PER_PARAMETER = 200  # that the best start climbs on, up to a third of the data
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def hash_rows(start: int, stop: int, seed: int) -> NDArray[np.uint64]:
 def plan_sample(source: Source, settings: FitSettings, *, whole: bool, seed: int) -> SamplePlan:
     """Up to 200 rows a parameter, the whole data where `whole` and it is small enough.
 
-    200 only up to a quarter of the data: the likelihood of the best model of m rows lies about
+    200 only up to a third of the data: the likelihood of the best model of m rows lies about
     p/2m nats a row short of that of all, which full reads have to make good. But never fewer
     than ten, nor than four times the rows that a start is drawn from. The whole data also where
     that is no more than the sample would be.
@@ -162,7 +162,7 @@ def plan_sample(source: Source, settings: FitSettings, *, whole: bool, seed: int
     n_parameters = count_parameters(settings, source.n_features)
     n_start = rows_of_start(settings, source.n_features)
     row_bytes = source.n_features * source.dtype.itemsize
-    size = min(MOST_ROWS_PER_PARAMETER * n_parameters, source.n_samples // 4)
+    size = min(MOST_ROWS_PER_PARAMETER * n_parameters, source.n_samples // 3)
     size = max(size, LEAST_ROWS_PER_PARAMETER * n_parameters, 4 * n_start)
     size = max(1, min(size, RESERVOIR_BYTES // row_bytes))
     n = source.n_samples
