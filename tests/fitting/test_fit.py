@@ -356,10 +356,10 @@ def test_a_mixture_on_its_own():
     np.testing.assert_allclose(again.weights[1], 1 / 3)
 
 
-def test_the_sample_is_a_quarter_at_most_unless_that_is_too_few():
+def test_the_sample_is_a_third_at_most_unless_that_is_too_few():
     """A full component of eight features has 44 parameters: 200 rows, of which four times."""
     sizes = {
         n: plan_sample(open_source(np.zeros((n, 8))), FitSettings(1), whole=False, seed=0).size
         for n in (400, 2000, 20_000, 100_000)
     }
-    assert sizes == {400: 400, 2000: 800, 20_000: 5000, 100_000: 8800}
+    assert sizes == {400: 400, 2000: 800, 20_000: 6666, 100_000: 8800}
