@@ -168,8 +168,8 @@ class Components(Protocol):
 class Family(Protocol):
     """A kind of components: a frozen dataclass whose fields are its settings, and no data.
 
-    Settings are numbers and strings: they are stored with a model, and compared when a fit
-    goes on from a checkpoint.
+    Settings are numbers, strings, None, other families, and tuples of these: they are stored
+    with a model, and compared when a fit goes on from a checkpoint.
     """
 
     @property
@@ -190,6 +190,36 @@ class Family(Protocol):
     @property
     def initial(self) -> tuple[str, ...]:
         """Names of parameters that a person may give to start from."""
+
+    @property
+    def surveys(self) -> bool:
+        """Whether settings are still to be taken from the rows, in pass 0: see `survey`."""
+
+    def measure(self, d: int) -> tuple[str, ...]:
+        """What the density is with respect to, for each of D columns.
+
+        ``"lebesgue"``, ``"counting"`` or ``"sphere"`` (the surface of the unit sphere).
+        Likelihoods of families are comparable where this is the same.
+        """
+
+    def survey(self, X: NDArray[Any]) -> Any:
+        """What settings depend on, of rows (n, D): a value with `merge`, as an E-step's.
+
+        Raises DataError where the rows cannot be of the family.
+        """
+
+    def informed(self, survey: Any) -> Family:
+        """The family with the settings that a survey of all rows gives."""
+
+    def clustered(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Rows (n, D) as the clustering at the start sees them: (n, anything).
+
+        Where distances between the rows themselves say little: counts of very different size,
+        skewed values, categories.
+        """
+
+    def n_clusters(self, k: int) -> int:
+        """How many clusters K components start from; the last ones may start without rows."""
 
     def n_parameters(self, k: int, d: int) -> int:
         """Free parameters of a mixture of K components of D features, weights included."""

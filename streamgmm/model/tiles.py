@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 
 from streamgmm.model.components import (
     NO_WEIGHT,
+    Accumulator,
     BlockSums,
     Components,
     ComponentStatistics,
     Posterior,
     Shapes,
 )
-from streamgmm.model.moments import Floats
+from streamgmm.model.moments import Floats, Moments
 
 TILE_BYTES = 256 * 1024  # of float64 rows, or responsibilities, that are worked on at a time
 _TINY = 10 * np.finfo(np.float64).eps  # scikit-learn adds it to the weight of each component
@@ -80,6 +81,50 @@ class Sums:
         return {"weight": self.weight, **self.sums}
 
 
+@dataclass(frozen=True, eq=False)
+class CentredSums:
+    """Moments (mean and scatter of rows) beside the weight Σ r (K,), and other sums (K, ...).
+
+    `moments` may be under other weights than the rows' own.
+    """
+
+    kind: str
+    weight: Floats
+    moments: Moments
+    sums: Mapping[str, Floats]
+
+    def __getitem__(self, name: str) -> Floats:
+        """One of the sums."""
+        return self.sums[name]
+
+    def merge(self, other: CentredSums) -> CentredSums:
+        """Of both sets of rows."""
+        sums = {name: value + other.sums[name] for name, value in self.sums.items()}
+        moments = self.moments.merge(other.moments)
+        return CentredSums(self.kind, self.weight + other.weight, moments, sums)
+
+    def scale(self, factor: float) -> CentredSums:
+        """The same rows with every weight multiplied by `factor`."""
+        sums = {name: value * factor for name, value in self.sums.items()}
+        moments = self.moments.scale(factor)
+        return CentredSums(self.kind, self.weight * factor, moments, sums)
+
+    def combine(self, parts: Sequence[CentredSums], alphas: Floats) -> CentredSums | None:
+        """Σ_i α_i parts_i; None where a component's weight is not positive."""
+        moments = self.moments.combine([part.moments for part in parts], alphas)
+        plain = [Sums(part.kind, part.weight, part.sums) for part in parts]
+        total = plain[-1].combine(plain, alphas)
+        if moments is None or total is None:
+            return None
+        return CentredSums(self.kind, total.weight, moments, total.sums)
+
+    def arrays(self) -> dict[str, Floats]:
+        """What is stored; ``mass`` is the weight of the moments."""
+        moments = self.moments.arrays()
+        moments = {"mass": moments.pop("weight"), **moments}
+        return {"weight": self.weight, **moments, **self.sums}
+
+
 class TiledFamily(ABC):
     """A family whose components are `TiledComponents`: see `Family`.
 
@@ -90,6 +135,8 @@ class TiledFamily(ABC):
     lighter = ""
     initial: tuple[str, ...] = ()
     tells_mean = False
+    surveys = False
+    base = "lebesgue"  # what densities of a column are with respect to: see `Family.measure`
 
     @abstractmethod
     def n_parameters(self, k: int, d: int) -> int:
@@ -137,6 +184,26 @@ class TiledFamily(ABC):
         weight = arrays.pop("weight")
         return Sums(self.name, weight, arrays)
 
+    def measure(self, d: int) -> tuple[str, ...]:
+        """The same for every column."""
+        return (self.base,) * d
+
+    def clustered(self, X: NDArray[Any]) -> NDArray[Any]:
+        """The rows as they are."""
+        return X
+
+    def n_clusters(self, k: int) -> int:
+        """All of them."""
+        return k
+
+    def survey(self, X: NDArray[Any]) -> Any:
+        """Nothing."""
+        return None
+
+    def informed(self, survey: Any) -> Any:
+        """This family."""
+        return self
+
     def unsuitable(self, X: NDArray[Any]) -> tuple[int, str] | None:
         """The first row that cannot be of this family, and why; None if all can."""
         return None
@@ -181,6 +248,10 @@ class TiledComponents(ABC):
 
         `average` are the parameters of the other components in the mean.
         """
+
+    def summarize(self, X: NDArray[Any], resp: Floats) -> Any:
+        """As the family has it; one with more latent variables asks these components."""
+        return self.family.summarize(X, resp)
 
     def coordinates(self, weights: Floats, statistics: Any) -> Floats | None:
         """Parameters that statistics stand for, in these ones' Fisher metric; None: no jumps."""
@@ -256,7 +327,7 @@ class TiledDensity:
 
     def accumulator(
         self, like: NDArray[Any], weighted: bool = False, centres: Floats | None = None
-    ) -> TiledAccumulator:
+    ) -> Accumulator:
         """An E-step, tile by tile."""
         return TiledAccumulator(self)
 
@@ -306,7 +377,7 @@ class TiledAccumulator:
 
     def add(self, X: NDArray[Any], sample_weight: Floats = NO_WEIGHT) -> None:
         """Add rows (n, D), and weights (n,) or none."""
-        family = self._density.components.family
+        components = self._density.components
         for a, b, rows in tiles(X, len(self._density.weights)):
             resp, log_density, entropy = normalized(self._density.joint(rows))
             if len(sample_weight):
@@ -316,7 +387,7 @@ class TiledAccumulator:
                 resp = np.where(used[:, None], resp * w[:, None], 0.0)
             else:
                 self._totals += log_density.sum(), entropy.sum()
-            own = family.summarize(rows, resp)
+            own = components.summarize(rows, resp)
             self._statistics = own if self._statistics is None else self._statistics.merge(own)
 
     def result(self) -> BlockSums:
@@ -327,7 +398,7 @@ class TiledAccumulator:
                 np.empty((0, components.n_features)),
                 np.empty((0, components.n_components)),
             )
-            self._statistics = components.family.summarize(rows, resp)
+            self._statistics = components.summarize(rows, resp)
         return BlockSums(float(self._totals[0]), float(self._totals[1]), self._statistics)
 
 
@@ -341,6 +412,18 @@ def tiles(X: NDArray[Any], k: int) -> Iterator[tuple[int, int, Floats]]:
     for a in range(0, max(len(X), 1), step):
         b = min(a + step, len(X))
         yield a, b, np.asarray(X[a:b], np.float64)
+
+
+def first_of(bad: NDArray[np.bool_]) -> tuple[int, int] | None:
+    """The first row with a value that is bad (n, D), and the column; None if there is none.
+
+    >>> first_of(np.array([[False, False], [False, True]]))
+    (1, 1)
+    """
+    if not bad.any():
+        return None
+    row, column = divmod(int(bad.argmax()), bad.shape[1])
+    return row, column
 
 
 def normalized(joint: Floats) -> tuple[Floats, Floats, Floats]:

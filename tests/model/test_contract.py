@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from streamgmm.model.families import Poisson
-from streamgmm.model.families.poisson import PoissonComponents
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.tiles import Sums
 from streamgmm.testing import ComponentsTests
 from tests.mixtures import random_mixture
+from tests.model.numpy_poisson import Poisson as NumpyPoisson
+from tests.model.numpy_poisson import PoissonComponents
 
 
 class GaussianTests(ComponentsTests):
@@ -48,6 +49,11 @@ class TestPoisson(ComponentsTests):
         return counts(Poisson(), rng, k, d)
 
 
+class TestPoissonInNumpy(ComponentsTests):
+    def mixture(self, rng, k, d):
+        return counts(NumpyPoisson(), rng, k, d)
+
+
 # Families that are wrong, each in one thing, and what is said of them.
 
 
@@ -76,7 +82,7 @@ class WrongSums(Sums):
 
 
 @dataclass(frozen=True)
-class Wrong(Poisson):
+class Wrong(NumpyPoisson):
     wrong: str = ""
 
     name = "wrong"

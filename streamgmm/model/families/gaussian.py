@@ -37,6 +37,7 @@ class Gaussian:
 
     initial = ("means", "precisions")
     tells_mean = True
+    surveys = False
 
     def __post_init__(self) -> None:
         """Check the type."""
@@ -86,6 +87,21 @@ class Gaussian:
 
     def unsuitable(self, X: NDArray[Any]) -> None:
         return None
+
+    def measure(self, d: int) -> tuple[str, ...]:
+        return ("lebesgue",) * d
+
+    def survey(self, X: NDArray[Any]) -> None:
+        return None
+
+    def informed(self, survey: Any) -> Gaussian:
+        return self
+
+    def clustered(self, X: NDArray[Any]) -> NDArray[Any]:
+        return X
+
+    def n_clusters(self, k: int) -> int:
+        return k
 
     def begin(self, X: NDArray[Any], weight: Floats | None, resp: NDArray[Any], k: int) -> Moments:
         """Two-pass moments of rows under given responsibilities or labels."""

@@ -11,21 +11,32 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from streamgmm.model.components import Shapes
+from streamgmm.model.families.linear import LinearComponents, LinearFamily
 from streamgmm.model.moments import Floats
-from streamgmm.model.tiles import Sums, TiledComponents, TiledFamily
+from streamgmm.model.tiles import Sums, first_of
 
 
 @dataclass(frozen=True)
-class Poisson(TiledFamily):
-    """Poisson components; no rate is estimated below `least_rate`.
+class Poisson(LinearFamily):
+    """Poisson components over rows of counts, or other numbers that are not negative.
 
-    So a count that a sample of the rows does not have is unlikely in all of them, and not
-    impossible. Rows are counts, or other numbers that are not negative.
+    Parameters
+    ----------
+    least_rate : float, default=1e-10
+        No rate is estimated below it. So a count that a sample of the rows does not have is
+        unlikely in all of them, and not impossible.
+
+    Examples
+    --------
+    >>> Poisson().n_parameters(3, 5)
+    17
     """
 
     least_rate: float = 1e-10
 
     name = "poisson"
+    plain = False
+    base = "counting"
 
     def n_parameters(self, k: int, d: int) -> int:
         return k * d + k - 1
@@ -33,43 +44,61 @@ class Poisson(TiledFamily):
     def parameter_shapes(self, k: int, d: int) -> Shapes:
         return {"rates": (k, d)}
 
-    def sum_shapes(self, k: int, d: int) -> Shapes:
-        return {"total": (k, d), "base": (k,)}
+    def n_statistics(self, d: int) -> int:
+        return d + 1
 
     def components(self, **arrays: Floats) -> PoissonComponents:
         return PoissonComponents(self, **arrays)
 
-    def summarize(self, X: NDArray[Any], resp: Floats) -> Sums:
-        """Σ r x, and Σ r log Π x!."""
-        base = resp.T @ gammaln(X + 1.0).sum(axis=1)
-        return Sums(self.name, resp.sum(axis=0), {"total": resp.T @ X, "base": base})
+    def features(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Counts x, and -Σ_d log x!, which is NaN where a count is negative."""
+        return with_base(X, -log_factorials(X))
 
     def estimate(self, statistics: Sums) -> PoissonComponents:
         """λ = Σ r x / Σ r."""
-        rates = statistics["total"] / statistics.weight[:, None]
+        rates = statistics["total"][:, :-1] / statistics.weight[:, None]
         return PoissonComponents(self, np.maximum(rates, self.least_rate))
 
+    def clustered(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Twice the square roots, whose variance is about one (Anscombe 1948)."""
+        return 2 * np.sqrt(X + 0.375)
+
     def unsuitable(self, X: NDArray[Any]) -> tuple[int, str] | None:
-        if X.min(initial=0) >= 0:
+        found = first_of(~(X >= 0))
+        if found is None:
             return None
-        rows, columns = np.nonzero(X < 0)
-        return int(rows[0]), f"a negative count, {X[rows[0], columns[0]]}, in column {columns[0]}"
+        return found[0], f"a negative count, {X[found]}, in column {found[1]}"
+
+
+def log_factorials(X: NDArray[Any]) -> Floats:
+    """Σ_d log x! of rows (n, D); NaN for those with a negative value."""
+    known = gammaln(np.asarray(X, np.float64) + 1.0).sum(axis=1)
+    return np.where((X < 0).any(axis=1), np.nan, known)
+
+
+def with_base(X: NDArray[Any], base: Floats) -> Floats:
+    """Rows (n, D) with one more column."""
+    out = np.empty((len(X), X.shape[1] + 1))
+    out[:, :-1] = X
+    out[:, -1] = base
+    return out
 
 
 @dataclass(frozen=True, eq=False)
-class PoissonComponents(TiledComponents):
+class PoissonComponents(LinearComponents):
     """Rates λ (K, D)."""
 
     rates: Floats
 
-    def log_density(self, X: NDArray[Any]) -> Floats:
-        """Σ_d x log λ - λ - log x!; NaN for a row with a negative count."""
-        base = np.where((X < 0).any(axis=1), np.nan, gammaln(X + 1.0).sum(axis=1))
-        return np.asarray(X @ np.log(self.rates).T - self.rates.sum(axis=1) - base[:, None])
+    @property
+    def natural(self) -> Floats:
+        """log λ."""
+        return with_base(np.log(self.rates), np.ones(len(self.rates)))
 
-    def expected_log_density(self, statistics: Sums) -> float:
-        linear = np.sum(statistics["total"] * np.log(self.rates)) - statistics["base"].sum()
-        return float(linear - statistics.weight @ self.rates.sum(axis=1))
+    @property
+    def log_partition(self) -> Floats:
+        """Σ_d λ."""
+        return np.asarray(self.rates.sum(axis=1))
 
     def coordinates(self, weights: Floats, statistics: Sums) -> Floats:
         """√(π/λ) times the shift of the rates: their Fisher information is π/λ."""

@@ -1,0 +1,75 @@
+"""The families that this installation knows, by name; settings out, and families back."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from streamgmm.errors import ParameterError
+from streamgmm.model.components import Family
+
+FAMILIES: dict[str, Family] = {}
+"""Every family that this installation knows, by the name in stored models."""
+
+
+def parse_family(family: Family | str, settings: Mapping[str, Any] | None = None) -> Family:
+    """The family of a name, with settings that are not its own; a family as it is.
+
+    Settings are as `settings_of` gives them: a family among them is a dict of its name and its
+    own settings.
+
+    Raises
+    ------
+    ParameterError
+        If none is known by that name, or it has no such setting.
+
+    Examples
+    --------
+    >>> parse_family("diag", {"reg_covar": 0.1})
+    Gaussian(covariance_type='diag', reg_covar=0.1)
+    """
+    if not isinstance(family, str):
+        return family
+    if family not in FAMILIES:
+        near = difflib.get_close_matches(family, FAMILIES, 1, 0.5)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise ParameterError(
+            f"family='{family}' is not known to this installation of streamgmm, which has "
+            f"{', '.join(FAMILIES)}; {hint}import what defines it and add it to "
+            "streamgmm.model.families.FAMILIES"
+        )
+    known: Any = FAMILIES[family]
+    unknown = set(settings or {}) - set(settings_of(known))
+    if unknown:
+        raise ParameterError(f"family='{family}' has no setting '{min(unknown)}'")
+    given = {name: _parsed(value) for name, value in (settings or {}).items()}
+    return replace(known, **given)  # type: ignore[no-any-return]
+
+
+def settings_of(family: Any) -> dict[str, Any]:
+    """The settings of a family, by name: numbers, strings, None, and lists and dicts of them.
+
+    >>> from streamgmm.model.families import Gaussian
+    >>> settings_of(Gaussian("diag"))
+    {'covariance_type': 'diag', 'reg_covar': 1e-06}
+    """
+    return {field.name: _plain(getattr(family, field.name)) for field in fields(family)}
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON has it: lists for tuples, which JSON does not tell from them."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "parameter_shapes"):
+        return {"family": value.name, "settings": settings_of(value)}
+    return value
+
+
+def _parsed(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(_parsed(item) for item in value)
+    if isinstance(value, dict) and set(value) == {"family", "settings"}:
+        return parse_family(value["family"], value["settings"])
+    return value

@@ -1,0 +1,60 @@
+"""Random mixtures of every family, by name: the table that laws and oracles run over."""
+
+import numpy as np
+
+from streamgmm.model.families import (
+    Bernoulli,
+    Exponential,
+    Gamma,
+    LogNormal,
+    Multinomial,
+    Poisson,
+)
+from streamgmm.model.mixture import Mixture
+
+
+def shares(rng, k):
+    return rng.dirichlet(np.full(k, 5.0))
+
+
+def bernoulli(rng, k, d, family=None):
+    family = family or Bernoulli()
+    return Mixture.of(family, shares(rng, k), rng.uniform(0.1, 0.9, (k, d)))
+
+
+def exponential(rng, k, d, family=None):
+    family = family or Exponential()
+    return Mixture.of(family, shares(rng, k), np.exp(rng.normal(0, 1.5, (k, d))))
+
+
+def poisson(rng, k, d, family=None):
+    family = family or Poisson()
+    return Mixture.of(family, shares(rng, k), rng.uniform(1, 12, (k, d)))
+
+
+def multinomial(rng, k, d, family=None):
+    family = family or Multinomial(trials=20)
+    p = rng.dirichlet(np.full(d, 2.0), k)
+    return Mixture.of(family, shares(rng, k), (p + 0.02) / (1 + 0.02 * d))
+
+
+def gamma(rng, k, d, family=None):
+    family = family or Gamma()
+    shapes, scales = rng.uniform(0.7, 12, (k, d)), np.exp(rng.normal(0, 0.7, (k, d)))
+    return Mixture.of(family, shares(rng, k), shapes, scales)
+
+
+def lognormal(rng, k, d, family=None):
+    family = family or LogNormal()
+    means, scales = rng.normal(2, 1, (k, d)), rng.uniform(0.2, 1, (k, d))
+    return Mixture.of(family, shares(rng, k), means, scales)
+
+
+MIXTURES = {
+    "bernoulli": bernoulli,
+    "exponential": exponential,
+    "poisson": poisson,
+    "multinomial": multinomial,
+    "gamma": gamma,
+    "lognormal": lognormal,
+}
