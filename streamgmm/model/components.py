@@ -110,7 +110,11 @@ class Density(Protocol):
         """Log-densities of rows (n, D), with labels and responsibilities where asked for."""
 
     def expected_log_likelihood(self, statistics: Any) -> float:
-        """Σ r log(π_k p(x | θ_k)) in nats, over the rows of statistics of any E-step."""
+        """Σ r log(π_k p(x | θ_k)) in nats, over the rows of statistics of any E-step.
+
+        Where components have latent variables u of their own, E[log π_k p(x, u | θ_k)] and the
+        entropy of q(u): a lower bound that is tight at the parameters of the E-step.
+        """
 
     def coordinates(self, statistics: Any) -> Floats | None:
         """The components that statistics stand for, as a vector in these ones' Fisher metric.

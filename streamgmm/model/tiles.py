@@ -201,7 +201,7 @@ class TiledFamily(ABC):
         return None
 
     def informed(self, survey: Any) -> Any:
-        """This family."""
+        """The same."""
         return self
 
     def unsuitable(self, X: NDArray[Any]) -> tuple[int, str] | None:

@@ -102,6 +102,14 @@ class Laws:
         except SingularCovarianceError:
             return None
 
+    def latent_kl(self, case: Case, updated: Mixture) -> float:
+        """Σ r KL of the components' own latent variables, between two mixtures, in nats.
+
+        From their posterior under ``case.mixture`` to that under `updated`. Zero where
+        components have none.
+        """
+        return 0.0
+
     def cases(self, least: int = 0) -> Iterator[Case]:
         """Rows of one random mixture under another, the smallest first; `least` rows or more."""
         for seed, (k, d, n) in enumerate(self.sizes):

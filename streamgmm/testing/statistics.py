@@ -75,6 +75,7 @@ class StatisticsLaws(Laws):
             log_q = joint(case.mixture, case.rows) - sample.log_density[:, None]
             log_p = joint(updated, case.rows) - new.log_density[:, None]
             kl = float(np.sum(np.exp(log_q) * (log_q - log_p)))
+            kl += self.latent_kl(case, updated)
             after = free_energy(updated, statistics)
             if not close(after + kl, new.log_density.sum(), self.rtol):
                 broken(

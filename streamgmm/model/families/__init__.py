@@ -11,6 +11,8 @@ from streamgmm.model.families.known import FAMILIES, parse_family, settings_of
 from streamgmm.model.families.lognormal import LogNormal
 from streamgmm.model.families.multinomial import Multinomial
 from streamgmm.model.families.poisson import Poisson
+from streamgmm.model.families.student_t import StudentT
+from streamgmm.model.families.vonmisesfisher import VonMisesFisher
 
 FAMILIES.update(
     {
@@ -21,6 +23,8 @@ FAMILIES.update(
         "exponential": Exponential(),
         "gamma": Gamma(),
         "lognormal": LogNormal(),
+        "vonmisesfisher": VonMisesFisher(),
+        "student_t": StudentT(),
     }
 )
 
@@ -33,6 +37,8 @@ __all__ = [
     "LogNormal",
     "Multinomial",
     "Poisson",
+    "StudentT",
+    "VonMisesFisher",
     "parse_family",
     "settings_of",
 ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from streamgmm.model.components import NO_WEIGHT, BlockSums, Components, Posterior, Shapes
 from streamgmm.model.families.gamma import not_positive
 from streamgmm.model.families.gaussian import Gaussian, GaussianComponents, GaussianDensity
-from streamgmm.model.labelled import resp_moments
+from streamgmm.model.families.moments_under import moments_under
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.model.tiles import CentredSums, TiledComponents, TiledDensity, TiledFamily
 
@@ -63,10 +63,8 @@ class LogNormal(TiledFamily):
 
     def summarize(self, X: NDArray[Any], resp: Floats) -> Any:
         """Moments of log x."""
-        found = resp_moments("diag", np.log(X), resp)
-        weight = resp.sum(axis=0)
-        moments = Moments("diag", weight, found.mean, found.scatter)
-        return CentredSums(self.name, weight, moments, {})
+        moments = moments_under("diag", np.log(X), resp)
+        return CentredSums(self.name, moments.weight, moments, {})
 
     def estimate(self, statistics: CentredSums) -> LogNormalComponents:
         """Mean and standard deviation of log x."""

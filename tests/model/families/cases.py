@@ -9,6 +9,8 @@ from streamgmm.model.families import (
     LogNormal,
     Multinomial,
     Poisson,
+    StudentT,
+    VonMisesFisher,
 )
 from streamgmm.model.mixture import Mixture
 
@@ -50,6 +52,23 @@ def lognormal(rng, k, d, family=None):
     return Mixture.of(family, shares(rng, k), means, scales)
 
 
+def vonmisesfisher(rng, k, d, family=None):
+    family = family or VonMisesFisher()
+    directions = rng.normal(size=(k, d))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return Mixture.of(family, shares(rng, k), directions, rng.uniform(1, 20, k))
+
+
+def student_t(rng, k, d, family=None):
+    family = family or StudentT(reg_covar=0.0)
+    a = rng.normal(size=(k, d, d)) / np.sqrt(d)
+    scales = a @ a.transpose(0, 2, 1) + 0.3 * np.eye(d)
+    nu = rng.uniform(2, 12, k)
+    if family.degrees_of_freedom is not None:
+        nu = np.full(k, family.degrees_of_freedom)
+    return Mixture.of(family, shares(rng, k), 3 * rng.normal(size=(k, d)), scales, nu)
+
+
 MIXTURES = {
     "bernoulli": bernoulli,
     "exponential": exponential,
@@ -57,4 +76,6 @@ MIXTURES = {
     "multinomial": multinomial,
     "gamma": gamma,
     "lognormal": lognormal,
+    "vonmisesfisher": vonmisesfisher,
+    "student_t": student_t,
 }

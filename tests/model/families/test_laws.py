@@ -1,7 +1,9 @@
 """Every family keeps the contract that `streamgmm.testing` has."""
 
 import numpy as np
+from scipy.special import digamma, gammaln
 
+from streamgmm.model.families import StudentT
 from streamgmm.testing import ComponentsTests
 from tests.model.families.cases import MIXTURES
 
@@ -46,3 +48,49 @@ class TestGamma(FamilyTests):
 
 class TestLogNormal(FamilyTests):
     kind = "lognormal"
+
+
+class TestVonMisesFisher(FamilyTests):
+    kind = "vonmisesfisher"
+    sizes = ((1, 2, 4), (2, 2, 60), (2, 3, 300), (4, 6, 900))
+
+    def near(self, components, rng):
+        share = rng.choice([0.1, 0.01])
+        mu, kappa = components.directions, components.concentrations
+        mu = mu + share * rng.normal(size=mu.shape)
+        mu = mu / np.linalg.norm(mu, axis=1, keepdims=True)
+        return components.family.of_parameters(mu, kappa * np.exp(share * rng.normal()))
+
+
+class TestStudentT(FamilyTests):
+    kind = "student_t"
+    sizes = ((1, 1, 8), (2, 1, 60), (2, 3, 300), (3, 4, 900))
+
+    def latent_kl(self, case, updated):
+        """Of the gamma variables that the scales are under q."""
+        resp = case.mixture.posterior(case.rows, resp=True).resp
+        shapes, rates = zip(
+            *(scales(m.components, case.rows) for m in (case.mixture, updated)), strict=True
+        )
+        (a, c), (b, d) = shapes, rates
+        kl = (a - c) * digamma(a) - gammaln(a) + gammaln(c) + c * np.log(b / d) + a * (d / b - 1)
+        return float(np.sum(resp * kl))
+
+
+def scales(components, rows):
+    """Shape and rate of q(u) of each row and component."""
+    nu = components.degrees_of_freedom
+    return 0.5 * (nu + rows.shape[1]), 0.5 * (nu + components.distances(rows))
+
+
+class TestStudentTWithTailsGiven(TestStudentT):
+    def mixture(self, rng, k, d):
+        return MIXTURES["student_t"](rng, k, d, StudentT(4.0, reg_covar=0.0))
+
+    def near(self, components, rng):
+        near = super().near(components, rng)
+        if near is None:
+            return None
+        return components.family.of_parameters(
+            near.means, near.scale_matrices, components.degrees_of_freedom
+        )
