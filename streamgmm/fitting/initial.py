@@ -45,7 +45,8 @@ def initial_mixture(
             weight = None
         if weight is not None:
             X, weight = X[weight > 0], weight[weight > 0]
-        resp = _responsibilities(X, weight, n_components, init_params, random_state, kmeans_iter)
+        seen, k = family.clustered(X), family.n_clusters(n_components)
+        resp = _responsibilities(seen, weight, k, init_params, random_state, kmeans_iter)
         statistics = family.begin(X, weight, resp, n_components)
         if weights is None:
             weights = statistics.weight / (len(X) if weight is None else weight.sum())

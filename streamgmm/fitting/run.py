@@ -63,6 +63,8 @@ class Run:
         Rows that could not be read.
     sample : Summary or None
         What pass 0 found, until there is a start for every candidate.
+    families : list of dict
+        Settings of the family of each candidate, as pass 0 has completed them.
     contests : list of dict
         The states of contests under way.
     starts : list of Mixture, list of Mixture, or str
@@ -88,6 +90,7 @@ class Run:
     overall: Moments | None = None
     skipped: Rows = ()
     sample: Summary | None = None
+    families: list[dict[str, Any]] = field(default_factory=list)
     contests: list[dict[str, Any]] = field(default_factory=list)
     starts: list[list[Mixture] | str] = field(default_factory=list)
     facts: list[tuple[int, str]] = field(default_factory=list)
@@ -106,6 +109,7 @@ class Run:
             "sample": None
             if sample is None
             else {each.name: getattr(sample, each.name) for each in fields(sample)},
+            "families": list(self.families),
             "contests": list(self.contests),
             "starts": list(self.starts),
             "facts": list(self.facts),

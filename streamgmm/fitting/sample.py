@@ -75,7 +75,8 @@ class Summary:
     """What pass 0 leaves: all rows' moments (one component, diagonal), and the sample.
 
     `keys`, `rows` (m, D) and `weight` (m,) are of the sampled rows, in the order of the data;
-    `skipped` are runs of rows, as (start, stop), that could not be read.
+    `skipped` are runs of rows, as (start, stop), that could not be read. `surveys` are what
+    settings of the plan's families depend on; None for those that take none from the rows.
     """
 
     n_rows: int
@@ -85,6 +86,7 @@ class Summary:
     rows: NDArray[Any]
     weight: Floats
     skipped: tuple[tuple[int, int], ...] = ()
+    surveys: tuple[Any, ...] = ()
 
     def merge(self, other: Summary) -> Summary:
         """Moments of all rows, and the smallest keys of both samples.
@@ -100,6 +102,7 @@ class Summary:
             np.concatenate([self.rows, other.rows]),
             np.concatenate([self.weight, other.weight]),
             self.skipped + other.skipped,
+            merge_surveys(self.surveys, other.surveys),
         )
         return both if len(both.keys) <= 2 * self.size else both.trimmed(self.size)
 
@@ -174,6 +177,14 @@ def plan_sample(source: Source, settings: FitSettings, *, whole: bool, seed: int
     return SamplePlan(source.name, size, seed, threshold, families=(settings.family,))
 
 
+def merge_surveys(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Surveys of both sets of rows, family by family; None is that of no rows."""
+    return tuple(
+        a if b is None else b if a is None else a.merge(b)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
 def check_suitable(family: Family, piece: Piece, name: str) -> None:
     """Check that rows can be of a family; raises DataError, or NonFiniteError, which name one."""
     found = family.unsuitable(piece.rows)
@@ -201,9 +212,13 @@ def _summarize(plan: SamplePlan, block: Block) -> Summary:
     sums = RowSums()
     n_rows = 0
     parts: list[tuple[Any, ...]] = []
+    surveys: tuple[Any, ...] = (None,) * len(plan.families)
     for piece in block.pieces():
         for family in plan.families:
             check_suitable(family, piece, plan.name)
+        surveys = merge_surveys(
+            surveys, tuple(f.survey(piece.rows) if f.surveys else None for f in plan.families)
+        )
         weight = piece.sample_weight
         if plan.holdout is not None:
             weight = plan.holdout.weights(piece)
@@ -222,7 +237,7 @@ def _summarize(plan: SamplePlan, block: Block) -> Summary:
         for piece in block.pieces():
             check_finite(piece, plan.name)
     keys, rows, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Summary(n_rows, plan.size, sums.result(), keys, rows, weights)
+    return Summary(n_rows, plan.size, sums.result(), keys, rows, weights, surveys=surveys)
 
 
 class RowSums:
@@ -262,4 +277,6 @@ def _nothing(plan: SamplePlan, block: Block) -> Summary:
     rows = np.empty((0, d), block.dtype)  # type: ignore[attr-defined]
     moments = Moments("diag", np.zeros(1), np.zeros((1, d)), np.zeros((1, d)))
     empty = np.empty(0)
-    return Summary(0, plan.size, moments, empty.astype(np.uint64), rows, empty)
+    surveys = (None,) * len(plan.families)
+    keys = empty.astype(np.uint64)
+    return Summary(0, plan.size, moments, keys, rows, empty, surveys=surveys)

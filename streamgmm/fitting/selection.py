@@ -127,6 +127,7 @@ def rank(
         checkpoint=checkpoint,
     ) as session:
         session.sample()
+        each = list(session.job.candidates)  # with settings that pass 0 has completed
         session.start()
         ascents = _placed(session)
         for batch in job.batches:

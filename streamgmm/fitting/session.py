@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from streamgmm.fitting.memory import refuse_too_large
 from streamgmm.fitting.reading import Progress, Reader, climb, score_block
 from streamgmm.fitting.run import GLOBAL, Run
 from streamgmm.fitting.sample import Summary, summarize
+from streamgmm.model.families import settings_of, with_settings
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Moments
 from streamgmm.passes import one_blas_thread, open_executor
@@ -107,6 +109,7 @@ class Session:
         if run.name != self.job.source.name:
             run.check_same(self._overall(self._look()), self.job.source.name, self._checkpoint)
         self.run = run
+        self._inform()
         if run.ascents:
             made = max(len(ascent.steps) for ascent in run.ascents)
             where = f"after iteration {made}"
@@ -126,7 +129,10 @@ class Session:
         if run.overall is not None:
             return
         with self._timed("sample"):
-            run.sample = summary = self._look()
+            summary = self._look()
+        run.sample = replace(summary, surveys=())
+        run.families = self._settings(summary)
+        self._inform()
         run.read = self._reader.last_read
         run.skipped = summary.skipped
         if self.job.seen is not None:
@@ -235,6 +241,28 @@ class Session:
         if needed and plan.thorough != plan:
             summary = self._reader.run(summarize, plan.thorough, "sample", group=new)
         return summary.trimmed(plan.size)
+
+    def _settings(self, summary: Summary) -> list[dict[str, Any]]:
+        """Settings of the candidates' families, some of which are taken from the rows."""
+        surveys = dict(zip(self.job.plan.families, summary.surveys, strict=True))
+        found = []
+        for each in self.job.candidates:
+            family, survey = each.family, surveys.get(each.family)
+            if family.surveys and survey is not None:
+                family = family.informed(survey)
+            found.append(settings_of(family))
+        return found
+
+    def _inform(self) -> None:
+        """Give the candidates the settings that pass 0 has completed."""
+        candidates = [
+            replace(each, family=with_settings(each.family, settings))
+            if each.family.surveys
+            else each
+            for each, settings in zip(self.job.candidates, self.run.families, strict=False)
+        ]
+        if candidates:
+            self.job = replace(self.job, candidates=candidates)
 
     def _overall(self, summary: Summary) -> Moments:
         seen = self.job.seen

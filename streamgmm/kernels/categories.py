@@ -149,6 +149,17 @@ def category_posterior(
 
 
 @compiled
+def count(codes: Any, resp: Any, starts: Any, counts: Any) -> None:
+    """Add the responsibilities (n, K) of rows to those of their levels, ``counts`` (levels, K)."""
+    for i in range(codes.shape[0]):
+        for d in range(codes.shape[1]):
+            if codes[i, d] != UNKNOWN:
+                at = starts[d] + codes[i, d]
+                for k in range(resp.shape[1]):
+                    counts[at, k] += resp[i, k]
+
+
+@compiled
 def encode(X: Any, levels: Any, starts: Any, codes: Any) -> None:
     """Which level each value is (n, D) int32, -1 where it is none."""
     for i in range(X.shape[0]):

@@ -127,5 +127,7 @@ def _any_mixture(X: Any, k: int, family: Family) -> Mixture:
     """Components of the spread of the rows: each of all rows, with a part of its own."""
     rng = np.random.default_rng(0)
     resp = rng.uniform(size=(len(X), k))
+    if family.surveys:
+        family = family.informed(family.survey(X))
     statistics = family.begin(X, None, resp / resp.sum(axis=1)[:, None], k)
     return Mixture(np.full(k, 1 / k), family.estimate(statistics))

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, ParameterError
+from streamgmm.fitting.sample import check_suitable
 from streamgmm.model.components import Posterior
 from streamgmm.model.mixture import Mixture
 from streamgmm.passes import default_threads, open_executor
 from streamgmm.passes.base import OnBlock
-from streamgmm.sources import Block, Source, check_finite, parse_block_size
+from streamgmm.sources import Block, Piece, Source, check_finite, parse_block_size
 
 SLICE_BYTES = 8 << 20  # of responsibilities in memory at a time
 
@@ -116,12 +117,14 @@ def predict_few(rows: NDArray[Any], mixture: Mixture, what: str) -> NDArray[Any]
     """As `predict_rows`, of few rows in memory that have been checked, in this thread."""
     wide = WHAT[what].wide
     posterior = mixture.posterior(rows, labels=what == "labels", resp=wide)
+    check_known(posterior.log_density, mixture, Piece(0, rows, None), "X")
     return values_of(posterior, what).astype(WHAT[what].dtype, copy=False)
 
 
 def score_few(rows: NDArray[Any], mixture: Mixture) -> Score:
     """As `score_rows`, of few rows in memory that have been checked, in this thread."""
     density = mixture.posterior(rows).log_density
+    check_known(density, mixture, Piece(0, rows, None), "X")
     return Score(len(density), float(len(density)), float(density.sum()))
 
 
@@ -159,7 +162,18 @@ def posteriors(
         check_finite(piece, name)
         for a in range(0, len(piece.rows), most):
             rows = piece.rows[a : a + most]
-            yield piece.start + a, mixture.posterior(rows, labels=True, resp=wide)
+            found = mixture.posterior(rows, labels=True, resp=wide)
+            check_known(found.log_density, mixture, piece, name)
+            yield piece.start + a, found
+
+
+def check_known(log_density: NDArray[Any], mixture: Mixture, piece: Piece, name: str) -> None:
+    """Check that rows of a piece have densities; raises DataError, which names one of no family.
+
+    The log-density of a row that cannot be of the family is NaN.
+    """
+    if np.isnan(log_density).any():
+        check_suitable(mixture.family, piece, name)
 
 
 def _score_block(context: tuple[Mixture, str], block: Block) -> Score:
@@ -168,6 +182,7 @@ def _score_block(context: tuple[Mixture, str], block: Block) -> Score:
     for piece in block.pieces():
         check_finite(piece, name)
         density = mixture.posterior(piece.rows).log_density
+        check_known(density, mixture, piece, name)
         n_rows += len(density)
         if piece.sample_weight is None:
             weight += len(density)

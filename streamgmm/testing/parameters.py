@@ -135,7 +135,8 @@ class ParameterLaws(Laws):
             without = Mixture(weights / weights.sum(), mixture.components)
             updated = Case(without, case.rows, case.other).step()[1]
             here, there = (m.components.take(np.array([0])) for m in (without, updated))
-            shared = {n for n, s in mixture.family.parameter_shapes(7, 3).items() if s[0] != 7}
+            d = mixture.n_features
+            shared = {n for n, s in mixture.family.parameter_shapes(7, d).items() if s[0] != 7}
             same = all(
                 np.array_equal(here.arrays()[name], value)
                 for name, value in there.arrays().items() if name not in shared

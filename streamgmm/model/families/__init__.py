@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.families.bernoulli import Bernoulli
+from streamgmm.model.families.categorical import Categorical
 from streamgmm.model.families.exponential import Exponential
 from streamgmm.model.families.gamma import Gamma
 from streamgmm.model.families.gaussian import Gaussian
-from streamgmm.model.families.known import FAMILIES, parse_family, settings_of
+from streamgmm.model.families.known import (
+    FAMILIES,
+    parse_family,
+    settings_of,
+    with_settings,
+)
 from streamgmm.model.families.lognormal import LogNormal
 from streamgmm.model.families.multinomial import Multinomial
 from streamgmm.model.families.poisson import Poisson
@@ -18,6 +24,7 @@ FAMILIES.update(
     {
         **{name: Gaussian(name) for name in COVARIANCES},
         "bernoulli": Bernoulli(),
+        "categorical": Categorical(),
         "multinomial": Multinomial(),
         "poisson": Poisson(),
         "exponential": Exponential(),
@@ -31,6 +38,7 @@ FAMILIES.update(
 __all__ = [
     "FAMILIES",
     "Bernoulli",
+    "Categorical",
     "Exponential",
     "Gamma",
     "Gaussian",
@@ -41,4 +49,5 @@ __all__ = [
     "VonMisesFisher",
     "parse_family",
     "settings_of",
+    "with_settings",
 ]

@@ -44,8 +44,13 @@ def parse_family(family: Family | str, settings: Mapping[str, Any] | None = None
     unknown = set(settings or {}) - set(settings_of(known))
     if unknown:
         raise ParameterError(f"family='{family}' has no setting '{min(unknown)}'")
-    given = {name: _parsed(value) for name, value in (settings or {}).items()}
-    return replace(known, **given)  # type: ignore[no-any-return]
+    return with_settings(known, settings or {})
+
+
+def with_settings(family: Any, settings: Mapping[str, Any]) -> Family:
+    """The same family with other settings, as `settings_of` gives them."""
+    given = {name: _parsed(value) for name, value in settings.items()}
+    return replace(family, **given)  # type: ignore[no-any-return]
 
 
 def settings_of(family: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,17 @@ class Multinomial(LinearFamily):
     plain = False
     base = "counting"
 
+    @property
+    def surveys(self) -> bool:  # type: ignore[override]
+        """Whether the total of rows that are sampled is still to be taken from the rows."""
+        return self.trials == 0
+
+    def survey(self, X: NDArray[Any]) -> Totals:
+        return Totals(len(X), float(np.asarray(X, np.float64).sum()))
+
+    def informed(self, survey: Totals) -> Multinomial:
+        return replace(self, trials=max(1, round(survey.total / max(survey.n_rows, 1))))
+
     def n_parameters(self, k: int, d: int) -> int:
         return k * (d - 1) + k - 1
 
@@ -74,6 +85,18 @@ class Multinomial(LinearFamily):
         if found is None:
             return None
         return found[0], f"a negative count, {X[found]}, in column {found[1]}"
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Rows, and the sum of all their counts."""
+
+    n_rows: int
+    total: float
+
+    def merge(self, other: Totals) -> Totals:
+        """Of both sets of rows."""
+        return Totals(self.n_rows + other.n_rows, self.total + other.total)
 
 
 def shares(counts: Floats, family: Any) -> Floats:

@@ -4,6 +4,7 @@ import numpy as np
 
 from streamgmm.model.families import (
     Bernoulli,
+    Categorical,
     Exponential,
     Gamma,
     LogNormal,
@@ -69,8 +70,20 @@ def student_t(rng, k, d, family=None):
     return Mixture.of(family, shares(rng, k), 3 * rng.normal(size=(k, d)), scales, nu)
 
 
+def categorical(rng, k, d, family=None):
+    sizes = 2 + np.arange(d) % 4
+    if family is None:
+        levels = [np.arange(n) if i % 2 else 1.5 * np.arange(n) - 3 for i, n in enumerate(sizes)]
+        family = Categorical(levels=tuple(map(tuple, levels)))
+    p = np.zeros((k, d, sizes.max()))
+    for i, n in enumerate(sizes):
+        p[:, i, :n] = (rng.dirichlet(np.ones(n), k) + 0.05) / (1 + 0.05 * n)
+    return Mixture.of(family, shares(rng, k), p)
+
+
 MIXTURES = {
     "bernoulli": bernoulli,
+    "categorical": categorical,
     "exponential": exponential,
     "poisson": poisson,
     "multinomial": multinomial,

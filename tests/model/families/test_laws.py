@@ -1,9 +1,12 @@
 """Every family keeps the contract that `streamgmm.testing` has."""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.special import digamma, gammaln
 
 from streamgmm.model.families import StudentT
+from streamgmm.model.mixture import Mixture
 from streamgmm.testing import ComponentsTests
 from tests.model.families.cases import MIXTURES
 
@@ -94,3 +97,19 @@ class TestStudentTWithTailsGiven(TestStudentT):
         return components.family.of_parameters(
             near.means, near.scale_matrices, components.degrees_of_freedom
         )
+
+
+class TestCategorical(FamilyTests):
+    kind = "categorical"
+
+    def near(self, components, rng):
+        p = components.probabilities
+        p = p * np.exp(rng.choice([0.1, 0.01]) * rng.normal(size=p.shape))
+        return components.family.of_parameters(p / p.sum(axis=2, keepdims=True))
+
+
+class TestCategoricalWithUnknownIgnored(TestCategorical):
+    def mixture(self, rng, k, d):
+        known = MIXTURES["categorical"](rng, k, d)
+        family = replace(known.family, unknown="ignore")
+        return Mixture.of(family, known.weights, known.components.probabilities)
