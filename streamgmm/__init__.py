@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from streamgmm._version import __version__
 
 if TYPE_CHECKING:
-    from streamgmm import errors
+    from streamgmm import errors, families
     from streamgmm.estimators import GaussianMixture, Selection, select
     from streamgmm.estimators.following import follow
     from streamgmm.estimators.loading import load
@@ -25,6 +25,7 @@ __all__ = [
     "Selection",
     "__version__",
     "errors",
+    "families",
     "follow",
     "load",
     "select",
@@ -43,8 +44,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name from where it is defined."""
-    if name == "errors":
-        return import_module("streamgmm.errors")
+    if name in ("errors", "families"):
+        return import_module(f"streamgmm.{name}")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'streamgmm' has no attribute '{name}'")

@@ -28,6 +28,7 @@ ROOMS = [
     "kernels",
     "clustering",
     "model",
+    "families",
     "sources",
     "passes",
     "storage",

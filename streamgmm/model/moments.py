@@ -83,7 +83,10 @@ class Moments:
         return Moments(self.kind, self.weight * factor, self.mean, self.scatter * factor)
 
     def combine(self, parts: Sequence[Moments], alphas: Floats) -> Moments | None:
-        """Σ_i α_i parts_i as sums about this one's means; None where a weight is not positive."""
+        """Σ_i α_i parts_i as sums about this one's means.
+
+        None where a weight is not positive, unless it is zero in all of the parts.
+        """
         weight = np.zeros_like(self.weight)
         first = np.zeros_like(self.mean)
         second = np.zeros_like(self.scatter)
@@ -92,7 +95,8 @@ class Moments:
             weight += alpha * part.weight
             first += alpha * part.weight[:, None] * shift
             second += alpha * (part.scatter + spread(self.kind, part.weight, shift))
-        if not np.all(weight > 0):
+        known = np.any([part.weight > 0 for part in parts], axis=0)
+        if not np.all(weight[known] > 0):
             return None
         return Moments.about(self.kind, self.mean, weight, first, second)
 

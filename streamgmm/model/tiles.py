@@ -69,12 +69,13 @@ class Sums:
         return Sums(self.kind, self.weight * factor, sums)
 
     def combine(self, parts: Sequence[Sums], alphas: Floats) -> Sums | None:
-        """Σ_i α_i parts_i; None where a component's weight is not positive."""
+        """Σ_i α_i parts_i; None where a component's weight is not positive, but was in any."""
         scaled = [part.scale(float(a)) for part, a in zip(parts, alphas, strict=True)]
         total = scaled[0]
         for each in scaled[1:]:
             total = total.merge(each)
-        return total if np.all(total.weight > 0) else None
+        known = np.any([part.weight > 0 for part in parts], axis=0)
+        return total if np.all(total.weight[known] > 0) else None
 
     def arrays(self) -> dict[str, Floats]:
         """What is stored."""

@@ -16,7 +16,9 @@ from streamgmm.model.families.known import (
 )
 from streamgmm.model.families.lognormal import LogNormal
 from streamgmm.model.families.multinomial import Multinomial
+from streamgmm.model.families.noise import WithNoise
 from streamgmm.model.families.poisson import Poisson
+from streamgmm.model.families.product import Product
 from streamgmm.model.families.student_t import StudentT
 from streamgmm.model.families.vonmisesfisher import VonMisesFisher
 
@@ -32,8 +34,10 @@ FAMILIES.update(
         "lognormal": LogNormal(),
         "vonmisesfisher": VonMisesFisher(),
         "student_t": StudentT(),
+        "product": Product(),
     }
 )
+FAMILIES["with_noise"] = WithNoise("full")
 
 __all__ = [
     "FAMILIES",
@@ -45,8 +49,10 @@ __all__ = [
     "LogNormal",
     "Multinomial",
     "Poisson",
+    "Product",
     "StudentT",
     "VonMisesFisher",
+    "WithNoise",
     "parse_family",
     "settings_of",
     "with_settings",

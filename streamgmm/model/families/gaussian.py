@@ -15,6 +15,7 @@ from streamgmm.kernels.drivers import posterior
 from streamgmm.model.components import Components, Posterior, Shapes
 from streamgmm.model.covariances import COVARIANCES, Covariance
 from streamgmm.model.covariances.base import KernelAccumulator, Layout, Recipe
+from streamgmm.model.families.moments_under import moments_under
 from streamgmm.model.labelled import label_moments, resp_moments
 from streamgmm.model.moments import Floats, Moments
 
@@ -84,6 +85,10 @@ class Gaussian:
 
     def statistics(self, **arrays: Floats) -> Moments:
         return Moments(self.covariance.name, **arrays)
+
+    def summarize(self, X: NDArray[Any], resp: Floats) -> Moments:
+        """Moments of a tile of rows under responsibilities, for a part of a product."""
+        return moments_under(self.covariance.name, X, resp)
 
     def unsuitable(self, X: NDArray[Any]) -> None:
         return None
@@ -191,6 +196,27 @@ class GaussianComponents:
     def density(self, weights: Floats) -> GaussianDensity:
         """As the kernels take them."""
         return GaussianDensity(weights, self)
+
+    def log_density(self, X: NDArray[Any]) -> Floats:
+        """log N(x | μ_k, Σ_k) of a tile of rows (n, K), for a part of a product."""
+        return np.stack([one.posterior(X).log_density for one in self._alone], axis=1)
+
+    @cached_property
+    def _alone(self) -> list[GaussianDensity]:
+        """Each component by itself."""
+        return [self.take(np.array([k])).density(np.ones(1)) for k in range(self.n_components)]
+
+    def summarize(self, X: NDArray[Any], resp: Floats) -> Moments:
+        """As the family has it."""
+        return self.family.summarize(X, resp)
+
+    def expected_log_density(self, statistics: Moments) -> float:
+        """Σ r log N(x | μ_k, Σ_k) in nats, over the rows of statistics."""
+        return self.density(np.ones(self.n_components)).expected_log_likelihood(statistics)
+
+    def coordinates(self, weights: Floats, statistics: Moments) -> Floats:
+        """As of `GaussianDensity`."""
+        return self.density(weights).coordinates(statistics)
 
     def maximize(self, statistics: Moments) -> GaussianComponents:
         """As `Gaussian.estimate`; a component without weight keeps its mean and covariance."""

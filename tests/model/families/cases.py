@@ -7,13 +7,17 @@ from streamgmm.model.families import (
     Categorical,
     Exponential,
     Gamma,
+    Gaussian,
     LogNormal,
     Multinomial,
     Poisson,
+    Product,
     StudentT,
     VonMisesFisher,
+    WithNoise,
 )
 from streamgmm.model.mixture import Mixture
+from tests.mixtures import random_mixture
 
 
 def shares(rng, k):
@@ -81,6 +85,33 @@ def categorical(rng, k, d, family=None):
     return Mixture.of(family, shares(rng, k), p)
 
 
+def product(rng, k, d, gaussian="full"):
+    """Counts in column 0, and where there are more, flags in 1 and Gaussians in the others."""
+    parts = {"calls": ("poisson", [0])}
+    parameters = [(rng.uniform(1, 12, (k, 1)),)]
+    if d > 1:
+        parts["flag"] = ("bernoulli", [1])
+        parameters.append((rng.uniform(0.1, 0.9, (k, 1)),))
+    if d > 2:
+        parts["sizes"] = (Gaussian(gaussian, 0.0), range(2, d))
+        of = random_mixture(gaussian, k, d - 2, int(rng.integers(1 << 30)))
+        parameters.append((of.components.means, of.components.covariances))
+    return Mixture.of(Product(**parts), shares(rng, k), *parameters)
+
+
+def with_noise(rng, k, d, inner="full"):
+    """K components, of which the last is noise over the box of Gaussians or counts."""
+    a = 0.3 * rng.normal(size=(k, d, d)) + np.eye(d)
+    parameters = 2 * rng.normal(size=(k, d)), a @ a.transpose(0, 2, 1) + 0.2 * np.eye(d)
+    family = WithNoise(Gaussian("full", 0.0), [-20.0] * d, [20.0] * d)
+    if inner == "poisson":
+        family, parameters = WithNoise("poisson", [0] * d, [30] * d), (rng.uniform(1, 12, (k, d)),)
+    noise = np.zeros(k)
+    noise[-1] = 1
+    weights = np.append(0.8 * shares(rng, k - 1), 0.2)
+    return Mixture.of(family, weights, noise, *parameters)
+
+
 MIXTURES = {
     "bernoulli": bernoulli,
     "categorical": categorical,
@@ -91,4 +122,6 @@ MIXTURES = {
     "lognormal": lognormal,
     "vonmisesfisher": vonmisesfisher,
     "student_t": student_t,
+    "product": product,
+    "with_noise": with_noise,
 }

@@ -15,7 +15,9 @@ from streamgmm.model.families import (
     Bernoulli,
     Categorical,
     Gamma,
+    Product,
     StudentT,
+    WithNoise,
     settings_of,
     with_settings,
 )
@@ -34,9 +36,20 @@ class EndedError(Exception):
     pass
 
 
+FRESH = {
+    "product": Product(calls=("poisson", [0]), flag=("bernoulli", [1]), sizes=("full", [2, 3])),
+    "with_noise": WithNoise("full"),
+}
+"""Families that are given with their parts, and without what comes from the rows."""
+
+
 @pytest.fixture(params=list(MIXTURES))
 def kind(request):
     return request.param
+
+
+def fresh(kind):
+    return FRESH.get(kind, kind)
 
 
 def draw(kind, n=N):
@@ -61,7 +74,8 @@ def same(a, b):
 
 def test_a_fit_finds_what_made_the_rows(kind):
     truth, X = draw(kind)
-    result = run(open_source(X), kind)
+    tries = 20 if kind == "with_noise" else 1  # k-means sees two clusters where noise is wide
+    result = run(open_source(X), fresh(kind), n_init=tries)
     assert result.converged
     ours, theirs = (score_rows(open_source(X), m).mean for m in (result.mixture, truth))
     p = truth.n_parameters
@@ -86,7 +100,7 @@ def test_a_fit_that_was_ended_goes_on(kind, stage, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "RARE", 0)
     source = open_source(draw(kind)[1])
     how = {"algorithm": "incremental", "block_size": 30_000, "max_iter": 12, "tol": 1e-3}
-    whole = run(source, kind, **how)
+    whole = run(source, fresh(kind), **how)
 
     def end(progress):
         if progress.stage == stage:
@@ -94,8 +108,8 @@ def test_a_fit_that_was_ended_goes_on(kind, stage, tmp_path, monkeypatch):
 
     path = tmp_path / "run.zarr"
     with pytest.raises(EndedError):
-        run(source, kind, checkpoint=path, on_progress=end, **how)
-    resumed = run(source, kind, checkpoint=path, **how)
+        run(source, fresh(kind), checkpoint=path, on_progress=end, **how)
+    resumed = run(source, fresh(kind), checkpoint=path, **how)
     same(whole.mixture, resumed.mixture)
     assert whole.mixture.family == resumed.mixture.family
     assert whole.lower_bounds == resumed.lower_bounds
@@ -119,7 +133,7 @@ def test_settings_are_json_and_come_back(kind):
 
 
 def test_a_plan_reads_little_and_knows_the_family(kind):
-    found = plan(open_source(draw(kind, 4000)[1]), K, kind, workers=2, worker_memory="1GiB")
+    found = plan(open_source(draw(kind, 4000)[1]), K, fresh(kind), workers=2, worker_memory="1GiB")
     assert found.covariance_type == kind
 
 
@@ -159,7 +173,7 @@ def test_rows_that_are_not_finite_are_named_as_such(kind):
     _, X = draw(kind, 3000)
     X[77, 1] = np.nan
     with pytest.raises(DataError, match="row 77, column 1"):
-        run(open_source(X), kind)
+        run(open_source(X), fresh(kind))
 
 
 def test_rows_of_shares_are_drawn_with_the_mean_total():

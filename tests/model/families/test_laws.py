@@ -113,3 +113,46 @@ class TestCategoricalWithUnknownIgnored(TestCategorical):
         known = MIXTURES["categorical"](rng, k, d)
         family = replace(known.family, unknown="ignore")
         return Mixture.of(family, known.weights, known.components.probabilities)
+
+
+class TestProduct(FamilyTests):
+    kind = "product"
+    gaussian = "full"
+
+    def mixture(self, rng, k, d):
+        return MIXTURES["product"](rng, k, d, self.gaussian)
+
+    def near(self, components, rng):
+        """Rates, and means of the Gaussians, a little off."""
+        arrays = components.arrays()
+        for name in ("calls__rates", "sizes__means"):
+            if name in arrays:
+                off = rng.choice([0.1, 0.01]) * rng.normal(size=arrays[name].shape)
+                arrays[name] = arrays[name] * np.exp(off)
+        return components.family.components(**arrays)
+
+
+class TestProductWithATiedCovariance(TestProduct):
+    gaussian = "tied"
+    sizes = ((2, 3, 60), (2, 4, 300), (4, 6, 900))
+
+
+class TestWithNoise(FamilyTests):
+    kind = "with_noise"
+    inner = "full"
+    moved = "means"
+    sizes = ((2, 1, 60), (2, 3, 300), (4, 5, 900))
+
+    def mixture(self, rng, k, d):
+        return MIXTURES["with_noise"](rng, k, d, self.inner)
+
+    def near(self, components, rng):
+        arrays = components.arrays()
+        off = rng.choice([0.1, 0.01]) * rng.normal(size=arrays[self.moved].shape)
+        arrays[self.moved] = arrays[self.moved] * np.exp(off)
+        return components.family.components(**arrays)
+
+
+class TestCountsWithNoise(TestWithNoise):
+    inner = "poisson"
+    moved = "rates"
