@@ -8,6 +8,7 @@ of every part.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import ParameterError
+from streamgmm.errors import DataError, ParameterError
 from streamgmm.model.components import Shapes
 from streamgmm.model.families.known import FAMILIES, parse_family
 from streamgmm.model.moments import Floats
@@ -34,6 +35,14 @@ class Part(NamedTuple):
     def of(self, X: NDArray[Any]) -> NDArray[Any]:
         """The columns of the part, of rows (n, D)."""
         return np.ascontiguousarray(X[:, self.columns])
+
+    def told(self, why: str) -> str:
+        """What a family says of its columns, with their numbers among all.
+
+        >>> Part("a", None, (4, 7)).told("a negative count, -1, in column 1")
+        'a negative count, -1, in column 7'
+        """
+        return re.sub(r"\bcolumn (\d+)", lambda m: f"column {self.columns[int(m[1])]}", why)
 
 
 @dataclass(frozen=True, init=False)
@@ -210,9 +219,13 @@ class Product(TiledFamily):
         return ProductComponents(self, made)
 
     def survey(self, X: NDArray[Any]) -> Surveys:
-        return Surveys(
-            tuple(p.family.survey(p.of(X)) if p.family.surveys else None for p in self.parts)
-        )
+        found = []
+        for part in self.parts:
+            try:
+                found.append(part.family.survey(part.of(X)) if part.family.surveys else None)
+            except DataError as error:
+                raise DataError(f"'{part.name}': {part.told(str(error))}") from error
+        return Surveys(tuple(found))
 
     def informed(self, survey: Surveys) -> Product:
         pairs = zip(self.parts, survey.each, strict=True)
@@ -233,8 +246,7 @@ class Product(TiledFamily):
         for part in self.parts:
             each = part.family.unsuitable(part.of(X))
             if each is not None:
-                where = f" of '{part.name}' (columns {', '.join(map(str, part.columns))})"
-                found.append((each[0], each[1] + where))
+                found.append((each[0], f"'{part.name}': {part.told(each[1])}"))
         return min(found, default=None)
 
 
