@@ -237,9 +237,7 @@ def table(n: int) -> None:
 
 
 @click.command(help=__doc__)
-@click.option(
-    "--only", multiple=True, help="Rows of the table, such as F1, or T1; all by default."
-)
+@click.option("--only", multiple=True, help="Rows of the table, such as F1, or T1.")
 @click.option("--iterations", default=10, show_default=True, help="Of the longer fit, beside one.")
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--threads", default=2, show_default=True)

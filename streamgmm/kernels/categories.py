@@ -42,9 +42,37 @@ def find_level(value: float, levels: Any, begin: int, end: int) -> int:
 
 
 @njit(nogil=True)
+def _find_places(
+    X: Any, row: int, levels: Any, starts: Any, regular: bool, width: int, places: Any, at: int
+) -> bool:
+    """Where the levels of a row are in the table; whether all its values are levels.
+
+    One that is none has the last place, which is no level's. Where all levels are `regular`,
+    consecutive whole numbers, there is nothing to look for.
+    """
+    D = X.shape[1]
+    nowhere = levels.shape[0]
+    unknown = 0
+    if regular:
+        for d in range(D):
+            off = float(X[row, d]) - levels[starts[d]]
+            code = int(off)
+            found = off >= 0 and off < starts[d + 1] - starts[d] and float(code) == off
+            places[at + d] = (starts[d] + code if found else nowhere) * width
+            unknown += 0 if found else 1
+    else:
+        for d in range(D):
+            code = find_level(X[row, d], levels, starts[d], starts[d + 1])
+            found = code != UNKNOWN
+            places[at + d] = (starts[d] + code if found else nowhere) * width
+            unknown += 0 if found else 1
+    return unknown == 0
+
+
+@njit(nogil=True)
 def _look_up(
-    X: Any, first: int, m: int, T: int, levels: Any, starts: Any, table: Any, width: int,
-    places: Any, acc: Any, q: Any, K: int, strict: bool, known: Any,
+    X: Any, first: int, m: int, T: int, levels: Any, starts: Any, regular: bool, table: Any,
+    width: int, places: Any, acc: Any, q: Any, K: int, strict: bool, known: Any,
 ) -> None:  # fmt: skip
     """Places of the rows' values in the table, and -2 Σ log p into `q` (K·T,).
 
@@ -53,20 +81,14 @@ def _look_up(
     D = X.shape[1]
     for i in range(m):
         known[i] = 1.0
-        for d in range(D):
-            code = find_level(X[first + i, d], levels, starts[d], starts[d + 1])
-            if code == UNKNOWN:
-                places[i * D + d] = UNKNOWN
+        if not _find_places(X, first + i, levels, starts, regular, width, places, i * D):
+            for d in range(D):
                 if strict or not math.isfinite(X[first + i, d]):
                     known[i] = 0.0
-            else:
-                places[i * D + d] = (starts[d] + code) * width
         for k in range(0, width, 8):
             s = splat(0.0)
-            for d in range(D):
-                at = places[i * D + d]
-                if at >= 0:
-                    s = add(s, load(table, at + k))
+            for d in range(i * D, i * D + D):
+                s = add(s, load(table, places[d] + k))
             store(acc, k, s)
         for k in range(K):
             q[k * T + i] = -2.0 * acc[k]
@@ -77,12 +99,14 @@ def _look_up(
 
 @compiled
 def category_sums(
-    X: Any, weight: Any, levels: Any, starts: Any, table: Any, const: Any, strict: bool,
+    X: Any, weight: Any, levels: Any, starts: Any, regular: bool, table: Any, const: Any,
+    strict: bool,
     rows_a_tile: int, work: Any, rows: Any, places: Any, totals: Any, n: Any, counts: Any,
 ) -> None:  # fmt: skip
     """Add a piece to: `totals` (log-likelihood, entropy), `n` (K,), `counts` as the table.
 
-    Rows of `table` are `width` long, K rounded up to a multiple of 8, flat.
+    Rows of `table` are K long, rounded up to a multiple of 8, flat; the last is of what is no
+    level, zeros.
     """
     K = const.shape[0]
     D = X.shape[1]
@@ -100,7 +124,9 @@ def category_sums(
         for i in range(m):
             wt[i] = weight[first + i] if weighted else 1.0
         wt[m:T] = 0.0
-        _look_up(X, first, m, T, levels, starts, table, width, places, acc, q, K, strict, known)
+        _look_up(
+            X, first, m, T, levels, starts, regular, table, width, places, acc, q, K, strict, known
+        )
         normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
         for i in range(m):
             if known[i] == 0.0:
@@ -115,15 +141,14 @@ def category_sums(
                 acc[k] = resp[k * T + i]
             for k in range(0, width, 8):
                 r = load(acc, k)
-                for d in range(D):
-                    at = places[i * D + d]
-                    if at >= 0:
-                        store(counts, at + k, add(load(counts, at + k), r))
+                for d in range(i * D, i * D + D):
+                    at = places[d] + k
+                    store(counts, at, add(load(counts, at), r))
 
 
 @compiled
 def category_posterior(
-    X: Any, levels: Any, starts: Any, table: Any, const: Any, strict: bool,
+    X: Any, levels: Any, starts: Any, regular: bool, table: Any, const: Any, strict: bool,
     rows_a_tile: int, work: Any, rows: Any, places: Any,
     log_density: Any, labels: Any, resp_out: Any,
 ) -> None:  # fmt: skip
@@ -140,7 +165,9 @@ def category_posterior(
         density = rows[T : 2 * T]
         known = rows[3 * T : 4 * T]
         wt[:] = 1.0
-        _look_up(X, first, m, T, levels, starts, table, width, places, acc, q, K, strict, known)
+        _look_up(
+            X, first, m, T, levels, starts, regular, table, width, places, acc, q, K, strict, known
+        )
         normalize(q, K, T, const, wt, resp, density, rows[2 * T :])
         for i in range(m):
             if known[i] == 0.0:

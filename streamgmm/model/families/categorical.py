@@ -94,6 +94,11 @@ class Categorical(TiledFamily):
         sizes = [len(column) for column in self.levels]
         return np.concatenate(self.levels), np.concatenate([[0], np.cumsum(sizes)])
 
+    @property
+    def regular(self) -> bool:
+        """Whether the levels of every column are consecutive whole numbers."""
+        return all(v == column[0] + i for column in self.levels for i, v in enumerate(column))
+
     def codes(self, X: NDArray[Any]) -> NDArray[np.int32]:
         """Which level each value of rows (n, D) is; -1 where it is none."""
         out = np.empty(X.shape, np.int32)
@@ -261,11 +266,11 @@ class CategoricalDensity(TiledDensity):
         logs, family = components.logs, components.family
         k, d = len(self.weights), len(family.levels)
         width = -(-k // 8) * 8
-        table = np.zeros((logs.shape[1], width))
-        table[:, :k] = logs.T
+        table = np.zeros((logs.shape[1] + 1, width))
+        table[:-1, :k] = logs.T
         with np.errstate(divide="ignore"):
             const = np.log(self.weights)
-        told = *family.flat, table.ravel(), const, family.unknown == "raise"
+        told = *family.flat, family.regular, table.ravel(), const, family.unknown == "raise"
         return Layout(k, d, np.dtype(np.float64)), width, told
 
     def __getstate__(self) -> dict[str, Any]:
@@ -304,7 +309,7 @@ class CategoricalAccumulator:
         at, width, told = density.tables
         self._density, self._scratch = density, density.scratch()
         self._totals, self._n = np.zeros(2), np.zeros(at.k)
-        self._counts = np.zeros(len(told[0]) * width)
+        self._counts = np.zeros((len(told[0]) + 1) * width)
 
     def add(self, X: NDArray[Any], sample_weight: Floats = NO_WEIGHT) -> None:
         """Add rows (n, D), and weights (n,) or none."""
@@ -318,6 +323,6 @@ class CategoricalAccumulator:
         """The sums of all rows added."""
         at, width, _ = self._density.tables
         family = self._density.components.family
-        counts = family.padded(self._counts.reshape(-1, width)[:, : at.k].T)
+        counts = family.padded(self._counts.reshape(-1, width)[:-1, : at.k].T)
         statistics = Sums(family.name, self._n, {"counts": counts})
         return BlockSums(float(self._totals[0]), float(self._totals[1]), statistics)
