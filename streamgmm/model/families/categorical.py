@@ -16,7 +16,7 @@ from streamgmm.model.components import NO_WEIGHT, BlockSums, Posterior, Shapes
 from streamgmm.model.covariances.base import Layout
 from streamgmm.model.families.multinomial import shares
 from streamgmm.model.moments import Floats
-from streamgmm.model.tiles import Sums, TiledComponents, TiledDensity, TiledFamily
+from streamgmm.model.tiles import Sums, TiledComponents, TiledDensity, TiledFamily, mass_of
 
 FEW = 8  # levels a column that are assumed before the rows have been read
 
@@ -141,7 +141,7 @@ class Categorical(TiledFamily):
         levels, starts = self.flat
         counts = np.zeros((len(levels), resp.shape[1]))
         categories.count(self.codes(X), np.ascontiguousarray(resp), starts, counts)
-        return Sums(self.name, resp.sum(axis=0), {"counts": self.padded(counts.T)})
+        return Sums(self.name, mass_of(resp), {"counts": self.padded(counts.T)})
 
     def padded(self, flat: Floats) -> Floats:
         """Values of all levels (K, all of them) as (K, D, levels), zero where there is none."""

@@ -22,7 +22,7 @@ from streamgmm.kernels import linear
 from streamgmm.model.components import NO_WEIGHT, BlockSums, Posterior, Shapes
 from streamgmm.model.covariances.base import Layout
 from streamgmm.model.moments import Floats
-from streamgmm.model.tiles import Sums, TiledComponents, TiledDensity, TiledFamily
+from streamgmm.model.tiles import Sums, TiledComponents, TiledDensity, TiledFamily, mass_of
 
 CHUNK_BYTES = 1 << 20  # of features that are made at a time
 
@@ -61,7 +61,7 @@ class LinearFamily(TiledFamily):
     def summarize(self, X: NDArray[Any], resp: Floats) -> Sums:
         """Σ r and Σ r T(x)."""
         features = np.asarray(self.features(X), np.float64)
-        return Sums(self.name, resp.sum(axis=0), {"total": resp.T @ features})
+        return Sums(self.name, mass_of(resp), {"total": resp.T @ features})
 
 
 @dataclass(frozen=True, eq=False)

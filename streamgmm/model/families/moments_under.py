@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamgmm.model.moments import Floats, Moments, Scatter
+from streamgmm.model.tiles import mass_of
 
 
 def moments_under(kind: Scatter, X: Floats, resp: Floats) -> Moments:
@@ -17,7 +18,7 @@ def moments_under(kind: Scatter, X: Floats, resp: Floats) -> Moments:
     (1.0, 2.0)
     """
     k, d = resp.shape[1], X.shape[1]
-    weight = resp.sum(axis=0)
+    weight = mass_of(resp)
     used = np.broadcast_to((weight > 0)[:, None], (k, d))
     means = np.divide(resp.T @ X, weight[:, None], out=np.zeros((k, d)), where=used)
     shapes = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}

@@ -20,7 +20,7 @@ from streamgmm.model.families.categorical import Categorical
 from streamgmm.model.families.known import FAMILIES, parse_family
 from streamgmm.model.families.product import Product
 from streamgmm.model.moments import Floats
-from streamgmm.model.tiles import TiledComponents, TiledFamily
+from streamgmm.model.tiles import TiledComponents, TiledFamily, mass_of
 
 SHARE = 0.05  # of the rows that a fit begins to take for noise
 
@@ -132,7 +132,7 @@ class WithNoise(TiledFamily):
         noise = np.zeros(resp.shape[1])
         noise[-1] = 1.0
         own = self.inner.summarize(X, resp * (1 - noise))
-        return NoiseSums(self.name, resp.sum(axis=0), own)
+        return NoiseSums(self.name, mass_of(resp), own)
 
     def estimate(self, statistics: Any) -> WithNoiseComponents:
         """The family's own, and the last one noise."""
@@ -304,7 +304,7 @@ class WithNoiseComponents(TiledComponents):
 
     def summarize(self, X: NDArray[Any], resp: Floats) -> NoiseSums:
         inner = self.inner.summarize(X, resp * (1 - self.noise))
-        return NoiseSums(self.family.name, resp.sum(axis=0), inner)
+        return NoiseSums(self.family.name, mass_of(resp), inner)
 
     def expected_log_density(self, statistics: NoiseSums) -> float:
         volume = float(statistics.weight @ self.noise) * self._log_volume

@@ -20,7 +20,7 @@ from streamgmm.errors import DataError, ParameterError
 from streamgmm.model.components import Shapes
 from streamgmm.model.families.known import FAMILIES, parse_family
 from streamgmm.model.moments import Floats
-from streamgmm.model.tiles import TiledComponents, TiledFamily
+from streamgmm.model.tiles import TiledComponents, TiledFamily, mass_of
 
 SEPARATOR = "__"  # between the name of a part and that of an array, as in scikit-learn
 
@@ -205,7 +205,7 @@ class Product(TiledFamily):
     def summarize(self, X: NDArray[Any], resp: Floats) -> Any:
         """Those of every part."""
         parts = {p.name: p.family.summarize(p.of(X), resp) for p in self.parts}
-        return ProductSums(self.name, resp.sum(axis=0), parts)
+        return ProductSums(self.name, mass_of(resp), parts)
 
     def estimate(self, statistics: Any) -> ProductComponents:
         """Those of every part."""
@@ -402,7 +402,7 @@ class ProductComponents(TiledComponents):
 
     def summarize(self, X: NDArray[Any], resp: Floats) -> ProductSums:
         parts = {part.name: own.summarize(part.of(X), resp) for part, own in self._pairs()}
-        return ProductSums(self.family.name, resp.sum(axis=0), parts)
+        return ProductSums(self.family.name, mass_of(resp), parts)
 
     def expected_log_density(self, statistics: ProductSums) -> float:
         return float(

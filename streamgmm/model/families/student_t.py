@@ -22,7 +22,7 @@ from streamgmm.model.covariances.base import triangular_inverses
 from streamgmm.model.families.gamma import gamma_shapes
 from streamgmm.model.families.moments_under import moments_under
 from streamgmm.model.moments import Floats, Moments
-from streamgmm.model.tiles import CentredSums, TiledComponents, TiledFamily
+from streamgmm.model.tiles import CentredSums, TiledComponents, TiledFamily, mass_of
 
 START = 10.0  # degrees of freedom that a fit starts from
 
@@ -178,11 +178,11 @@ class StudentTComponents(TiledComponents):
         shape = 0.5 * (nu + d)
         rate = 0.5 * (nu + self.distances(X))
         sums = {
-            "log_scale": resp.sum(axis=0) * digamma(shape) - _dots(resp, np.log(rate)),
+            "log_scale": mass_of(resp) * digamma(shape) - _dots(resp, np.log(rate)),
             "entropy": _dots(resp, gamma_entropy(shape, rate)),
         }
         moments = moments_under("full", X, resp * (shape / rate))
-        return CentredSums(self.family.name, resp.sum(axis=0), moments, sums)
+        return CentredSums(self.family.name, mass_of(resp), moments, sums)
 
     def expected_log_density(self, statistics: CentredSums) -> float:
         """E[log p(x, u)] and the entropy of q(u), over the rows of statistics."""
