@@ -14,7 +14,7 @@ One that needs others gives them the methods of `ComponentStatistics`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -30,100 +30,22 @@ from streamgmm.model.components import (
     Posterior,
     Shapes,
 )
-from streamgmm.model.moments import Floats, Moments
+from streamgmm.model.moments import Floats
+from streamgmm.model.responsibilities import normalized
+from streamgmm.model.sums import CentredSums, Sums
+
+__all__ = [
+    "CentredSums",
+    "Sums",
+    "TiledAccumulator",
+    "TiledComponents",
+    "TiledDensity",
+    "TiledFamily",
+    "tiles",
+]
 
 TILE_BYTES = 256 * 1024  # of float64 rows, or responsibilities, that are worked on at a time
 _TINY = 10 * np.finfo(np.float64).eps  # scikit-learn adds it to the weight of each component
-
-
-@dataclass(frozen=True, eq=False)
-class Sums:
-    """Weighted sums over rows: `weight` Σ r (K,), and others by name, each (K, ...).
-
-    `kind` is the name of the family.
-
-    >>> one = Sums("mine", np.ones(1), {"x": np.full((1, 1), 3.0)})
-    >>> one.merge(one).sums["x"].item()
-    6.0
-    """
-
-    kind: str
-    weight: Floats
-    sums: Mapping[str, Floats]
-
-    def __getitem__(self, name: str) -> Floats:
-        """One of the sums."""
-        return self.sums[name]
-
-    def merge(self, other: Sums) -> Sums:
-        """Sums over both sets of rows."""
-        return Sums(
-            self.kind,
-            self.weight + other.weight,
-            {name: value + other.sums[name] for name, value in self.sums.items()},
-        )
-
-    def scale(self, factor: float) -> Sums:
-        """The same rows with every weight multiplied by `factor`."""
-        sums = {name: value * factor for name, value in self.sums.items()}
-        return Sums(self.kind, self.weight * factor, sums)
-
-    def combine(self, parts: Sequence[Sums], alphas: Floats) -> Sums | None:
-        """Σ_i α_i parts_i; None where a component's weight is not positive, but was in any."""
-        scaled = [part.scale(float(a)) for part, a in zip(parts, alphas, strict=True)]
-        total = scaled[0]
-        for each in scaled[1:]:
-            total = total.merge(each)
-        known = np.any([part.weight > 0 for part in parts], axis=0)
-        return total if np.all(total.weight[known] > 0) else None
-
-    def arrays(self) -> dict[str, Floats]:
-        """What is stored."""
-        return {"weight": self.weight, **self.sums}
-
-
-@dataclass(frozen=True, eq=False)
-class CentredSums:
-    """Moments (mean and scatter of rows) beside the weight Σ r (K,), and other sums (K, ...).
-
-    `moments` may be under other weights than the rows' own.
-    """
-
-    kind: str
-    weight: Floats
-    moments: Moments
-    sums: Mapping[str, Floats]
-
-    def __getitem__(self, name: str) -> Floats:
-        """One of the sums."""
-        return self.sums[name]
-
-    def merge(self, other: CentredSums) -> CentredSums:
-        """Of both sets of rows."""
-        sums = {name: value + other.sums[name] for name, value in self.sums.items()}
-        moments = self.moments.merge(other.moments)
-        return CentredSums(self.kind, self.weight + other.weight, moments, sums)
-
-    def scale(self, factor: float) -> CentredSums:
-        """The same rows with every weight multiplied by `factor`."""
-        sums = {name: value * factor for name, value in self.sums.items()}
-        moments = self.moments.scale(factor)
-        return CentredSums(self.kind, self.weight * factor, moments, sums)
-
-    def combine(self, parts: Sequence[CentredSums], alphas: Floats) -> CentredSums | None:
-        """Σ_i α_i parts_i; None where a component's weight is not positive."""
-        moments = self.moments.combine([part.moments for part in parts], alphas)
-        plain = [Sums(part.kind, part.weight, part.sums) for part in parts]
-        total = plain[-1].combine(plain, alphas)
-        if moments is None or total is None:
-            return None
-        return CentredSums(self.kind, total.weight, moments, total.sums)
-
-    def arrays(self) -> dict[str, Floats]:
-        """What is stored; ``mass`` is the weight of the moments."""
-        moments = self.moments.arrays()
-        moments = {"mass": moments.pop("weight"), **moments}
-        return {"weight": self.weight, **moments, **self.sums}
 
 
 class TiledFamily(ABC):
@@ -413,56 +335,3 @@ def tiles(X: NDArray[Any], k: int) -> Iterator[tuple[int, int, Floats]]:
     for a in range(0, max(len(X), 1), step):
         b = min(a + step, len(X))
         yield a, b, np.asarray(X[a:b], np.float64)
-
-
-def first_of(bad: NDArray[np.bool_]) -> tuple[int, int] | None:
-    """The first row with a value that is bad (n, D), and the column; None if there is none.
-
-    >>> first_of(np.array([[False, False], [False, True]]))
-    (1, 1)
-    """
-    if not bad.any():
-        return None
-    row, column = divmod(int(bad.argmax()), bad.shape[1])
-    return row, column
-
-
-def across(operation: np.ufunc, values: Floats) -> Floats:
-    """Reduce (n, K) over components, one after the other: NumPy is slow along a short axis.
-
-    >>> across(np.add, np.array([[1.0, 2.0], [3.0, 4.0]]))
-    array([3., 7.])
-    """
-    if values.shape[1] > 64:
-        return np.asarray(operation.reduce(values, axis=1))
-    out = values[:, 0].copy()
-    for k in range(1, values.shape[1]):
-        operation(out, values[:, k], out=out)
-    return out
-
-
-def mass_of(resp: Floats) -> Floats:
-    """Σ r (K,) of responsibilities (n, K), as a product with ones, which is quicker.
-
-    >>> mass_of(np.array([[1.0, 0.0], [0.5, 0.5]]))
-    array([1.5, 0.5])
-    """
-    return np.asarray(np.ones(len(resp)) @ resp)
-
-
-def normalized(joint: Floats) -> tuple[Floats, Floats, Floats]:
-    """Responsibilities (n, K), log-density (n,) and entropy (n,) of log π_k p(x | θ_k).
-
-    A row that no component can have made has density -inf, and is shared by all alike.
-    """
-    top = across(np.maximum, joint)
-    none = np.isneginf(top)
-    with np.errstate(invalid="ignore"):
-        gap = np.where(none[:, None], 0.0, joint - top[:, None])
-        resp = np.exp(gap)
-        total = across(np.add, resp)
-        resp /= total[:, None]
-        log_total = np.log(total)
-        # Σ r log r with r = e^gap / total; a component of gap -inf has no part in it.
-        entropy = log_total - np.einsum("nk,nk->n", resp, np.where(resp > 0, gap, 0.0))
-    return resp, top + log_total * ~none, entropy

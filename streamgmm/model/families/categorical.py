@@ -16,7 +16,9 @@ from streamgmm.model.components import NO_WEIGHT, BlockSums, Posterior, Shapes
 from streamgmm.model.covariances.base import Layout
 from streamgmm.model.families.multinomial import shares
 from streamgmm.model.moments import Floats
-from streamgmm.model.tiles import Sums, TiledComponents, TiledDensity, TiledFamily, mass_of
+from streamgmm.model.responsibilities import mass_of
+from streamgmm.model.sums import Sums
+from streamgmm.model.tiles import TiledComponents, TiledDensity, TiledFamily
 
 FEW = 8  # levels a column that are assumed before the rows have been read
 

@@ -13,7 +13,8 @@ from streamgmm.kernels import linear
 from streamgmm.model.components import Shapes
 from streamgmm.model.families.linear import LinearComponents, LinearFamily
 from streamgmm.model.moments import Floats
-from streamgmm.model.tiles import Sums, first_of
+from streamgmm.model.responsibilities import first_of
+from streamgmm.model.sums import Sums
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ class Exponential(LinearFamily):
         return ExponentialComponents(self, **arrays)
 
     def estimate(self, statistics: Sums) -> ExponentialComponents:
-        """λ = Σ r / Σ r x."""
+        """λ = Σ r / Σ r x; the greatest where a jump has made the sum negative."""
+        total = statistics["total"]
         with np.errstate(divide="ignore", invalid="ignore"):
-            rates = statistics.weight[:, None] / statistics["total"]
+            rates = np.where(total >= 0, statistics.weight[:, None] / total, self.most_rate)
         return ExponentialComponents(self, np.minimum(rates, self.most_rate))
 
     def clustered(self, X: NDArray[Any]) -> NDArray[Any]:

@@ -13,7 +13,8 @@ from scipy.special import digamma, gammaln, polygamma
 from streamgmm.model.components import Shapes
 from streamgmm.model.families.linear import LinearComponents, LinearFamily
 from streamgmm.model.moments import Floats
-from streamgmm.model.tiles import Sums, first_of
+from streamgmm.model.responsibilities import first_of
+from streamgmm.model.sums import Sums
 
 _ASYMPTOTIC = 1e3  # shapes above it have log a - ψ(a) by its series, which does not cancel
 
@@ -64,11 +65,10 @@ class Gamma(LinearFamily):
     def estimate(self, statistics: Sums) -> GammaComponents:
         """The shape solves log a - ψ(a) = log x̄ - mean(log x), and a times the scale is x̄."""
         d = statistics["total"].shape[1] // 2
-        means = statistics["total"] / statistics.weight[:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            gap = np.log(means[:, :d]) - means[:, d:]
-        a = gamma_shapes(gap, self.most_shape)
-        return GammaComponents(self, a, np.maximum(means[:, :d] / a, 1e-300))
+        means, logs = np.split(statistics["total"] / statistics.weight[:, None], [d], axis=1)
+        means = np.maximum(means, 1e-300)  # a jump may have made it negative
+        a = gamma_shapes(np.log(means) - logs, self.most_shape)
+        return GammaComponents(self, a, np.maximum(means / a, 1e-300))
 
     def clustered(self, X: NDArray[Any]) -> NDArray[Any]:
         """Logarithms."""

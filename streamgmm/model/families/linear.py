@@ -22,7 +22,9 @@ from streamgmm.kernels import linear
 from streamgmm.model.components import NO_WEIGHT, BlockSums, Posterior, Shapes
 from streamgmm.model.covariances.base import Layout
 from streamgmm.model.moments import Floats
-from streamgmm.model.tiles import Sums, TiledComponents, TiledDensity, TiledFamily, mass_of
+from streamgmm.model.responsibilities import mass_of
+from streamgmm.model.sums import Sums
+from streamgmm.model.tiles import TiledComponents, TiledDensity, TiledFamily
 
 CHUNK_BYTES = 1 << 20  # of features that are made at a time
 

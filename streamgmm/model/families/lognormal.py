@@ -19,7 +19,8 @@ from streamgmm.model.families.gamma import not_positive
 from streamgmm.model.families.gaussian import Gaussian, GaussianComponents, GaussianDensity
 from streamgmm.model.families.moments_under import moments_under
 from streamgmm.model.moments import Floats, Moments
-from streamgmm.model.tiles import CentredSums, TiledComponents, TiledDensity, TiledFamily
+from streamgmm.model.sums import CentredSums
+from streamgmm.model.tiles import TiledComponents, TiledDensity, TiledFamily
 
 CHUNK_BYTES = 1 << 20  # of logarithms that are made at a time
 _INNER = Gaussian("diag", 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamgmm.model.moments import Floats, Moments, Scatter
-from streamgmm.model.tiles import mass_of
+from streamgmm.model.responsibilities import mass_of
 
 
 def moments_under(kind: Scatter, X: Floats, resp: Floats) -> Moments:

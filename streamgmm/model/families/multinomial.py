@@ -14,7 +14,8 @@ from streamgmm.model.components import Shapes
 from streamgmm.model.families.linear import LinearComponents, LinearFamily
 from streamgmm.model.families.poisson import log_factorials, with_base
 from streamgmm.model.moments import Floats
-from streamgmm.model.tiles import Sums, first_of
+from streamgmm.model.responsibilities import first_of
+from streamgmm.model.sums import Sums
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from streamgmm.model.families.categorical import Categorical
 from streamgmm.model.families.known import FAMILIES, parse_family
 from streamgmm.model.families.product import Product
 from streamgmm.model.moments import Floats
-from streamgmm.model.tiles import TiledComponents, TiledFamily, mass_of
+from streamgmm.model.responsibilities import mass_of
+from streamgmm.model.tiles import TiledComponents, TiledFamily
 
 SHARE = 0.05  # of the rows that a fit begins to take for noise
 

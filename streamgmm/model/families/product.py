@@ -8,41 +8,30 @@ of every part.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.model.components import Shapes
-from streamgmm.model.families.known import FAMILIES, parse_family
+from streamgmm.model.families.known import FAMILIES
+from streamgmm.model.families.parts import (
+    SEPARATOR,
+    Part,
+    ProductSums,
+    Surveys,
+    check_apart,
+    is_named,
+    pair_of,
+    part_of,
+    split_names,
+)
 from streamgmm.model.moments import Floats
-from streamgmm.model.tiles import TiledComponents, TiledFamily, mass_of
-
-SEPARATOR = "__"  # between the name of a part and that of an array, as in scikit-learn
-
-
-class Part(NamedTuple):
-    """Some of the columns and their family; columns are numbers, or names until they are known."""
-
-    name: str
-    family: Any
-    columns: tuple[Any, ...]
-
-    def of(self, X: NDArray[Any]) -> NDArray[Any]:
-        """The columns of the part, of rows (n, D)."""
-        return np.ascontiguousarray(X[:, self.columns])
-
-    def told(self, why: str) -> str:
-        """What a family says of its columns, with their numbers among all.
-
-        >>> Part("a", None, (4, 7)).told("a negative count, -1, in column 1")
-        'a negative count, -1, in column 7'
-        """
-        return re.sub(r"\bcolumn (\d+)", lambda m: f"column {self.columns[int(m[1])]}", why)
+from streamgmm.model.responsibilities import mass_of
+from streamgmm.model.tiles import TiledComponents, TiledFamily
 
 
 @dataclass(frozen=True, init=False)
@@ -81,9 +70,9 @@ class Product(TiledFamily):
     def __init__(self, *unnamed: Any, parts: Sequence[Any] = (), **named: Any) -> None:
         """Check that the parts are apart."""
         numbered = {f"part{i}": each for i, each in enumerate(unnamed)}
-        found = [_part(*each) for each in parts]
-        found += [_part(name, *_pair(name, each)) for name, each in (numbered | named).items()]
-        _check_apart(found)
+        found = [part_of(*each) for each in parts]
+        found += [part_of(name, *pair_of(name, each)) for name, each in (numbered | named).items()]
+        check_apart(found)
         object.__setattr__(self, "parts", tuple(found))
 
     @property
@@ -111,14 +100,14 @@ class Product(TiledFamily):
         (1,)
         """
         numbers = {name: i for i, name in enumerate(names)}
-        missing = [c for p in self.parts for c in p.columns if c not in numbers and _named(c)]
+        missing = [c for p in self.parts for c in p.columns if c not in numbers and is_named(c)]
         if missing:
             raise ParameterError(
                 f"there is no column '{missing[0]}'; the columns are {', '.join(map(str, names))}"
             )
         return Product(
             parts=[
-                (p.name, p.family, [numbers[c] if _named(c) else c for c in p.columns])
+                (p.name, p.family, [numbers[c] if is_named(c) else c for c in p.columns])
                 for p in self.parts
             ]
         )
@@ -126,7 +115,7 @@ class Product(TiledFamily):
     def check_columns(self, d: int) -> None:
         """Check that the parts are all of D columns; raises ParameterError."""
         every = [c for part in self.parts for c in part.columns]
-        names = [c for c in every if _named(c)]
+        names = [c for c in every if is_named(c)]
         if names:
             raise ParameterError(
                 f"column '{names[0]}' is given by its name, and the rows have none; give its "
@@ -178,7 +167,7 @@ class Product(TiledFamily):
         }
 
     def components(self, **arrays: Floats) -> ProductComponents:
-        split = _split(arrays)
+        split = split_names(arrays)
         parts = tuple(p.family.components(**split[p.name]) for p in self.parts)
         return ProductComponents(self, parts)
 
@@ -190,8 +179,8 @@ class Product(TiledFamily):
     def statistics(self, **arrays: Floats) -> Any:
         weight = arrays.pop("weight")
         parts = {}
-        for name, own in _split(arrays).items():
-            ((kind, each),) = _split(own).items()
+        for name, own in split_names(arrays).items():
+            ((kind, each),) = split_names(own).items()
             parts[name] = FAMILIES[kind].statistics(**each)
         return ProductSums(self.name, weight, parts)
 
@@ -250,60 +239,6 @@ class Product(TiledFamily):
         return min(found, default=None)
 
 
-def _named(column: Any) -> bool:
-    return isinstance(column, str)
-
-
-def _pair(name: str, given: Any) -> tuple[Any, Any]:
-    if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise ParameterError(
-            f"{name}={given!r}: give a family and its columns, such as ('poisson', [0, 1])"
-        )
-    return given[0], given[1]
-
-
-def _part(name: str, family: Any, columns: Any) -> Part:
-    """A part, with its family by its name and its columns as a tuple; raises ParameterError."""
-    if not name.isidentifier() or SEPARATOR in name or name.endswith("_"):
-        raise ParameterError(
-            f"'{name}' cannot be the name of a part: give letters and digits without "
-            f"'{SEPARATOR}' in them"
-        )
-    given = (columns,) if isinstance(columns, (str, int, np.integer)) else tuple(columns)
-    parsed = tuple(c if _named(c) else int(c) for c in given)
-    if not parsed:
-        raise ParameterError(f"part '{name}' has no columns")
-    if any(not _named(c) and c < 0 for c in parsed):
-        raise ParameterError(f"part '{name}': columns are counted from 0, {min(parsed)} is none")
-    return Part(name, parse_family(family), parsed)
-
-
-def _check_apart(parts: Sequence[Part]) -> None:
-    owner: dict[Any, str] = {}
-    if len({part.name for part in parts}) < len(parts):
-        raise ParameterError("two parts of a Product have the same name")
-    for part in parts:
-        for column in part.columns:
-            called = repr(column) if _named(column) else str(column)
-            if owner.get(column) == part.name:
-                raise ParameterError(f"column {called} is named twice in '{part.name}'")
-            if column in owner:
-                raise ParameterError(
-                    f"column {called} is in '{owner[column]}' and in '{part.name}'; give each "
-                    "column to one part"
-                )
-            owner[column] = part.name
-
-
-def _split(arrays: Mapping[str, Floats]) -> dict[str, dict[str, Floats]]:
-    """Arrays by what stands before the first separator of their names."""
-    out: dict[str, dict[str, Floats]] = {}
-    for name, array in arrays.items():
-        first, _, rest = name.partition(SEPARATOR)
-        out.setdefault(first, {})[rest] = array
-    return out
-
-
 def _scaled(part: Part, X: NDArray[Any]) -> NDArray[Any]:
     seen = np.asarray(part.family.clustered(X), np.float64)
     spread = seen.var(axis=0)
@@ -312,56 +247,6 @@ def _scaled(part: Part, X: NDArray[Any]) -> NDArray[Any]:
         spread = np.full(seen.shape[1], spread.sum() / len(part.columns))
     scale = np.sqrt(np.where(spread > 0, spread, 1.0))
     return np.asarray((seen - seen.mean(axis=0)) / scale)
-
-
-@dataclass(frozen=True, eq=False)
-class Surveys:
-    """What settings of each part depend on."""
-
-    each: tuple[Any, ...]
-
-    def merge(self, other: Surveys) -> Surveys:
-        """Of both sets of rows."""
-        pairs = zip(self.each, other.each, strict=True)
-        return Surveys(tuple(None if a is None else a.merge(b) for a, b in pairs))
-
-
-@dataclass(frozen=True, eq=False)
-class ProductSums:
-    """The weight Σ r (K,), and the statistics of each part, by its name."""
-
-    kind: str
-    weight: Floats
-    parts: Mapping[str, Any]
-
-    def merge(self, other: ProductSums) -> ProductSums:
-        """Part by part."""
-        parts = {name: own.merge(other.parts[name]) for name, own in self.parts.items()}
-        return ProductSums(self.kind, self.weight + other.weight, parts)
-
-    def scale(self, factor: float) -> ProductSums:
-        """Part by part."""
-        parts = {name: own.scale(factor) for name, own in self.parts.items()}
-        return ProductSums(self.kind, self.weight * factor, parts)
-
-    def combine(self, parts: Sequence[ProductSums], alphas: Floats) -> ProductSums | None:
-        """Part by part; None where that is no set of statistics of any part."""
-        weight = sum(a * part.weight for a, part in zip(alphas, parts, strict=True))
-        made = {
-            name: own.combine([part.parts[name] for part in parts], alphas)
-            for name, own in self.parts.items()
-        }
-        if any(own is None for own in made.values()) or not np.all(weight > 0):
-            return None
-        return ProductSums(self.kind, np.asarray(weight), made)
-
-    def arrays(self) -> dict[str, Floats]:
-        """What is stored: names are of the part, its family and its array."""
-        return {"weight": self.weight} | {
-            SEPARATOR.join((name, own.kind, array)): value
-            for name, own in self.parts.items()
-            for array, value in own.arrays().items()
-        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,9 @@ from streamgmm.model.covariances.base import triangular_inverses
 from streamgmm.model.families.gamma import gamma_shapes
 from streamgmm.model.families.moments_under import moments_under
 from streamgmm.model.moments import Floats, Moments
-from streamgmm.model.tiles import CentredSums, TiledComponents, TiledFamily, mass_of
+from streamgmm.model.responsibilities import mass_of
+from streamgmm.model.sums import CentredSums
+from streamgmm.model.tiles import TiledComponents, TiledFamily
 
 START = 10.0  # degrees of freedom that a fit starts from
 

@@ -14,7 +14,7 @@ from streamgmm.kernels import linear
 from streamgmm.model.components import Shapes
 from streamgmm.model.families.linear import LinearComponents, LinearFamily, outside
 from streamgmm.model.moments import Floats
-from streamgmm.model.tiles import Sums
+from streamgmm.model.sums import Sums
 
 LEAST = 1e-10  # concentration: as good as zero
 _DEBYE = 50.0  # orders from which the uniform expansion has ten digits
