@@ -20,6 +20,7 @@ from streamgmm.model.responsibilities import mass_of
 from streamgmm.model.sums import Sums
 from streamgmm.model.tiles import TiledComponents, TiledDensity, TiledFamily
 
+MOST_COLUMNS = 512  # that k-means sees
 FEW = 8  # levels a column that are assumed before the rows have been read
 
 
@@ -125,11 +126,22 @@ class Categorical(TiledFamily):
         return replace(self, levels=tuple(tuple(v.tolist()) for v in survey.values))
 
     def clustered(self, X: NDArray[Any]) -> NDArray[Any]:
-        """A column for each level, 1/√2 where a row has it: rows that differ are at distance 1."""
+        """A column for each level, 1/√2 where a row has it: rows that differ are at distance 1.
+
+        Where levels are many, some share a column, with random signs, which keeps distances in
+        the mean (feature hashing: Weinberger et al. 2009).
+        """
         codes, (levels, starts) = self.codes(X), self.flat
-        out = np.zeros((len(X), len(levels)), np.float32)
+        n = len(levels)
+        at, value = np.arange(n), np.full(n, np.sqrt(0.5), np.float32)
+        if n > MOST_COLUMNS:
+            random = np.random.default_rng(0)
+            at = random.integers(MOST_COLUMNS, size=n)
+            value *= random.choice(np.array([-1, 1], np.float32), n)
+        out = np.zeros((len(X), min(n, MOST_COLUMNS)), np.float32)
         rows, columns = np.nonzero(codes != categories.UNKNOWN)
-        out[rows, starts[columns] + codes[rows, columns]] = np.sqrt(0.5)
+        level = starts[columns] + codes[rows, columns]
+        np.add.at(out, (rows, at[level]), value[level])
         return out
 
     def components(self, **arrays: Floats) -> CategoricalComponents:

@@ -21,7 +21,7 @@ from streamgmm.model.families import (
     settings_of,
     with_settings,
 )
-from streamgmm.model.mixture import Mixture
+from streamgmm.model.mixture import Mixture, e_step
 from streamgmm.planning.plan import plan
 from streamgmm.predict import predict_rows, predict_to, score_rows
 from streamgmm.sources import open_source
@@ -125,6 +125,16 @@ def test_a_stored_model_says_the_same(kind, tmp_path):
     labels = predict_rows(open_source(X), truth, "labels")
     array, _ = predict_to(open_source(X), again, tmp_path / "labels.zarr")
     assert (array[:] == labels).all()
+
+
+def test_rows_in_single_precision_are_the_same_rows(kind):
+    truth, X = draw(kind, 700)
+    narrow = X.astype(np.float32)
+    same_rows = e_step(truth, narrow.astype(np.float64))
+    found = e_step(truth, narrow)
+    assert_allclose(found.log_likelihood, same_rows.log_likelihood, rtol=1e-5)
+    for name, value in found.components.arrays().items():
+        assert_allclose(value, same_rows.components.arrays()[name], rtol=1e-4, atol=1e-4)
 
 
 def test_settings_are_json_and_come_back(kind):
