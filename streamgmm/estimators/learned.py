@@ -10,7 +10,8 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import NotFittedError
 
 from streamgmm.errors import StreamGMMError
-from streamgmm.estimators.fitted import FittedMixture, squared
+from streamgmm.estimators.attributes import squared
+from streamgmm.estimators.fitted import FittedMixture
 from streamgmm.estimators.gaussian import GaussianMixture
 from streamgmm.model.families.gaussian import gaussians
 from streamgmm.model.mixture import Mixture
@@ -25,6 +26,7 @@ from streamgmm.storage import Packed, save_model
 class LearnedMixture(FittedMixture, DensityMixin, BaseEstimator):
     """An estimator whose model is a `Learner`, in ``learner_`` once rows have been seen."""
 
+    covariance_type: str
     learner_: Learner
     n_features_in_: int
     reg_covar: float
@@ -44,27 +46,27 @@ class LearnedMixture(FittedMixture, DensityMixin, BaseEstimator):
         return self._started()
 
     @property
-    def weights_(self) -> Floats:  # type: ignore[override]
+    def weights_(self) -> Floats:
         """Weights (K,)."""
         return self._known_mixture().weights
 
     @property
-    def means_(self) -> Floats:  # type: ignore[override]
+    def means_(self) -> Floats:
         """Means (K, D)."""
         return gaussians(self._known_mixture().components).means
 
     @property
-    def covariances_(self) -> Floats:  # type: ignore[override]
+    def covariances_(self) -> Floats:
         """Covariances, of the shape of the covariance type."""
         return gaussians(self._known_mixture().components).covariances
 
     @property
-    def precisions_cholesky_(self) -> Floats:  # type: ignore[override]
+    def precisions_cholesky_(self) -> Floats:
         """Cholesky factors of the precisions."""
         return gaussians(self._known_mixture().components).precisions_cholesky
 
     @property
-    def precisions_(self) -> Floats:  # type: ignore[override]
+    def precisions_(self) -> Floats:
         """Precisions, of the shape of the covariance type."""
         return squared(self.covariance_type, self.precisions_cholesky_)
 

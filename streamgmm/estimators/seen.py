@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from streamgmm.fitting.fit import Seen
+from streamgmm.model.components import Family
+from streamgmm.model.families import Gaussian
 from streamgmm.storage.values import COMPONENTS, STATISTICS
 
 
@@ -28,11 +30,11 @@ def describe_seen(seen: Seen) -> dict[str, Any]:
     return described
 
 
-def parse_seen(described: dict[str, Any], family: str) -> Seen | None:
+def parse_seen(described: dict[str, Any], family: Family) -> Seen | None:
     """Give back what `describe_seen` was given, or None where it kept no statistics."""
     if "groups" not in described:
         return None
-    (overall,) = _unstack(described["overall"], "diag")
+    (overall,) = _unstack(described["overall"], Gaussian("diag"))
     return Seen(
         described["name"],
         tuple((int(stop), int(size), int(n)) for stop, size, n in described["regions"]),
@@ -48,7 +50,7 @@ def _stack(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: np.stack([row[name] for row in rows]) for name in names}
 
 
-def _unstack(columns: dict[str, Any], family: str) -> list[dict[str, Any]]:
+def _unstack(columns: dict[str, Any], family: Family) -> list[dict[str, Any]]:
     n = len(columns["component_weight"])
     rows = [{name: column[g] for name, column in columns.items()} for g in range(n)]
     return [

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
 from streamgmm.errors import ParameterError
-from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.moments import Floats
 
 
@@ -53,17 +52,20 @@ def parse_means(means: object, n_components: int, n_features: int) -> Floats:
 
 
 def parse_precisions(
-    precisions: object, covariance_type: str, n_components: int, n_features: int
+    precisions: object, family: Any, n_components: int, n_features: int
 ) -> Floats:
-    """Initial precisions, of the shape that covariances of this type have.
+    """Initial precisions, of the shape that covariances of a Gaussian family have.
 
     Raises
     ------
     ParameterError
-        If the shape is another, or one is not symmetric and positive definite.
+        If the family takes none, the shape is another, or one is not symmetric and positive
+        definite.
     """
-    name = f"{covariance_type} precision"
-    covariance = COVARIANCES[covariance_type]
+    if "precisions" not in family.initial:
+        raise ParameterError(f"{family.name} components have no precisions to start from")
+    covariance = family.covariance
+    name = f"{covariance.name} precision"
     shape = covariance.covariance_shape(n_components, n_features)
     array = _parse(precisions, name, shape)
     if covariance.matrices:

@@ -1,0 +1,69 @@
+"""The attributes that scikit-learn gives a Gaussian mixture, and the model that they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from streamgmm.errors import ParameterError
+from streamgmm.model.covariances import COVARIANCES
+from streamgmm.model.families.gaussian import Gaussian, GaussianComponents, gaussians
+from streamgmm.model.mixture import Mixture
+from streamgmm.model.moments import Floats
+
+
+class GaussianAttributes:
+    """``weights_, means_, covariances_, precisions_cholesky_`` as the model.
+
+    What a person sets there is what is used.
+    """
+
+    covariance_type: str
+    reg_covar: float
+    weights_: Floats
+    means_: Floats
+    covariances_: Floats
+    precisions_: Floats
+    precisions_cholesky_: Floats
+
+    def _mixture(self) -> Mixture:
+        """The model that the attributes are; raises ParameterError where they do not fit."""
+        family = Gaussian(self.covariance_type, float(self.reg_covar))
+        covariance = family.covariance
+        means = np.ascontiguousarray(self.means_, dtype=np.float64)
+        weights = np.ascontiguousarray(self.weights_, dtype=np.float64)
+        chol = np.ascontiguousarray(self.precisions_cholesky_, dtype=np.float64)
+        if means.ndim != 2 or weights.shape != means.shape[:1]:
+            raise ParameterError(
+                f"weights_ has shape {weights.shape} but means_ {means.shape}; give one weight a "
+                "component, and a row of means for each"
+            )
+        shape = covariance.covariance_shape(*means.shape)
+        if chol.shape != shape:
+            raise ParameterError(
+                f"precisions_cholesky_ has shape {chol.shape}; {family.name} covariances of "
+                f"{means.shape[0]} components and {means.shape[1]} features have {shape}"
+            )
+        covariances: Any = getattr(self, "covariances_", None)
+        if covariances is None or np.shape(covariances) != shape:
+            precisions = squared(self.covariance_type, chol)
+            matrices = covariance.matrices
+            covariances = np.linalg.inv(precisions) if matrices else 1.0 / precisions
+        covariances = np.ascontiguousarray(covariances, dtype=np.float64)
+        return Mixture(weights, GaussianComponents(family, means, covariances, chol))
+
+    def _set_parameters(self, mixture: Mixture) -> None:
+        """Set the attributes: weights, means, covariances and Cholesky factors of precisions."""
+        components = gaussians(mixture.components)
+        self.weights_, self.means_ = mixture.weights, components.means
+        self.covariances_ = components.covariances
+        self.precisions_cholesky_ = components.precisions_cholesky
+        self.precisions_ = squared(self.covariance_type, self.precisions_cholesky_)
+
+
+def squared(covariance_type: str, chol: Floats) -> Floats:
+    """Precisions A Aᵀ from their Cholesky factors."""
+    if COVARIANCES[covariance_type].matrices:
+        return np.asarray(chol @ np.swapaxes(chol, -1, -2))
+    return np.asarray(chol**2)
