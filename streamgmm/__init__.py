@@ -12,7 +12,7 @@ from streamgmm._version import __version__
 
 if TYPE_CHECKING:
     from streamgmm import errors, families
-    from streamgmm.estimators import GaussianMixture, Selection, select
+    from streamgmm.estimators import GaussianMixture, MixtureModel, Selection, select
     from streamgmm.estimators.following import follow
     from streamgmm.estimators.loading import load
     from streamgmm.estimators.online import OnlineGaussianMixture
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GaussianMixture",
+    "MixtureModel",
     "OnlineGaussianMixture",
     "ProgressBar",
     "Selection",
@@ -33,6 +34,7 @@ __all__ = [
 
 _HOMES = {
     "GaussianMixture": "streamgmm.estimators",
+    "MixtureModel": "streamgmm.estimators",
     "OnlineGaussianMixture": "streamgmm.estimators.online",
     "follow": "streamgmm.estimators.following",
     "ProgressBar": "streamgmm.progress",

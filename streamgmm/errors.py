@@ -55,7 +55,11 @@ class ParameterError(StreamGMMError, ValueError):
     """A setting, or an initial parameter, outside what is allowed."""
 
 
-class SingularCovarianceError(StreamGMMError, ValueError):
+class DegenerateComponentError(StreamGMMError, ValueError):
+    """A component that its rows do not determine; the message names it."""
+
+
+class SingularCovarianceError(DegenerateComponentError):
     """A component whose covariance is not positive definite."""
 
 

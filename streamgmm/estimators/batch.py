@@ -119,8 +119,9 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
             If a path is no Zarr array.
         ParameterError
             If an initial parameter has the wrong shape or is out of range.
-        SingularCovarianceError
-            If a component collapses on a point and `reg_covar` is too small.
+        DegenerateComponentError
+            If rows do not determine a component: of Gaussians SingularCovarianceError, where one
+            collapses on a point and `reg_covar` is too small.
         CheckpointError, OutputError
             If the checkpoint is of other data or settings (says what differs), or another job
             writes it; or if it cannot be written.

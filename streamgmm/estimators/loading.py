@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from streamgmm.errors import ModelFileError
+from streamgmm.errors import ModelFileError, ParameterError
 from streamgmm.estimators.gaussian import GaussianMixture
+from streamgmm.estimators.mixture import MixtureModel
 from streamgmm.estimators.online import OnlineGaussianMixture
 from streamgmm.places import Place
 from streamgmm.storage import load_group
@@ -28,7 +29,8 @@ def load(
     ModelNotFoundError
         If there is nothing.
     ModelFileError
-        If it is no model, one of a newer format, unfinished or damaged.
+        If it is no model, one of a newer format, unfinished or damaged; or if its family is
+        not known to this installation, by its name.
 
     Examples
     --------
@@ -37,8 +39,12 @@ def load(
     ...
     streamgmm.errors.ModelNotFoundError: there is no model at 'nowhere.zarr'
     """
-    stored = load_group(path, storage_options)
-    classes = {cls.__name__: cls for cls in (GaussianMixture, OnlineGaussianMixture)}
+    try:
+        stored = load_group(path, storage_options)
+    except ParameterError as error:  # of a family that this installation has not
+        raise ModelFileError(f"the model '{path}' cannot be loaded: {error}") from error
+    known = (GaussianMixture, MixtureModel, OnlineGaussianMixture)
+    classes = {cls.__name__: cls for cls in known}
     if stored.kind not in classes:
         raise ModelFileError(
             f"the model '{path}' is a {stored.kind}, which this release of streamgmm does not "

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import SingularCovarianceError
+from streamgmm.errors import DegenerateComponentError
 from streamgmm.fitting.acceleration import AndersonHistory, merge_groups
 from streamgmm.model.mixture import Mixture, Statistics, free_energy, m_step
 from streamgmm.model.moments import Floats
@@ -342,7 +342,7 @@ class Ascent:
             return
         try:
             self.mixture = m_step(self.mixture, merge_groups(jumped))
-        except SingularCovarianceError:
+        except DegenerateComponentError:
             memory.forget()
         else:
             self.groups = jumped

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.errors import SingularCovarianceError
+from streamgmm.errors import DegenerateComponentError
 from streamgmm.fitting.contest import Contest, Sample
 from streamgmm.fitting.effort import Effort
 from streamgmm.fitting.job import Job
@@ -53,7 +53,7 @@ class Chooser:
                 else:
                     found = [self._settle(i, effort)]
                 run.starts.append(found)
-            except SingularCovarianceError as error:
+            except DegenerateComponentError as error:
                 run.starts.append(str(error))
             self.save()
 

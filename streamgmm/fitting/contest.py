@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import SingularCovarianceError
+from streamgmm.errors import DegenerateComponentError
 from streamgmm.fitting.ascent import Ascent, Rules
 from streamgmm.fitting.effort import Effort
 from streamgmm.fitting.initial import initial_mixture
@@ -87,7 +87,7 @@ class Trial(BlockBase):
         return iter(())
 
     def draw(self, X: NDArray[Any], weight: Floats | None) -> Mixture:
-        """The start itself; raises SingularCovarianceError.
+        """The start itself; raises DegenerateComponentError.
 
         Every third start is from the rows nearest to random rows. k-means finds much the same
         clusters each time, and where they overlap those may be the wrong ones.
@@ -124,7 +124,7 @@ def attempt(sample: Sample, block: Any) -> Outcomes:
         while (request := ascent.request) is not None:
             statistics = e_step(request.mixture, X, weight, centres=request.centres)
             ascent.advance(statistics, 1.0)
-    except SingularCovarianceError as error:
+    except DegenerateComponentError as error:
         return Outcomes((Standing(trial.number, None, error=str(error)),))
     reached = ascent.free_energy / statistics.weight
     return Outcomes((Standing(trial.number, ascent.mixture, float(reached)),))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import DataError, SingularCovarianceError, StreamGMMWarning
+from streamgmm.errors import DataError, StreamGMMWarning
 from streamgmm.fitting.ascent import Ascent, Rules, Step
 from streamgmm.fitting.effort import is_small, plan_effort
 from streamgmm.fitting.job import Job
@@ -95,8 +95,8 @@ def fit(
         If it cannot be written; the last one that could is still there.
     DataError
         Fewer rows than components, or rows that cannot be used.
-    SingularCovarianceError
-        If every start ends in a component that is not positive definite.
+    DegenerateComponentError
+        If every start ends in a component that its rows do not determine.
     PlanError
         If it cannot fit in the memory of the workers, or of this machine.
 
@@ -220,13 +220,13 @@ def _regions(
 def _best(ascents: Sequence[Ascent]) -> Ascent:
     """The highest bound; the earliest of equals, as in scikit-learn.
 
-    Incremental climbs to the same place end a hair apart. Raises SingularCovarianceError where
+    Incremental climbs to the same place end a hair apart. Raises DegenerateComponentError where
     none could go on.
     """
-    failures = [ascent.failure for ascent in ascents]
+    latest = ascents[-1]
     ascents = [ascent for ascent in ascents if not ascent.failed]
     if not ascents:
-        raise SingularCovarianceError(failures[-1])
+        raise latest.mixture.family.degenerate(latest.failure)
     hair = 1e-8 if len(ascents) > 1 and ascents[0].rules.n_groups > 1 else 0.0
     ends = [ascent.bounds[-1] if ascent.bounds else -np.inf for ascent in ascents]
     return next(a for a, end in zip(ascents, ends, strict=True) if end >= max(ends) - hair)

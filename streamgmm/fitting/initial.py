@@ -35,11 +35,11 @@ def initial_mixture(
 
     Raises
     ------
-    SingularCovarianceError
-        If a covariance of the start is not positive definite.
+    DegenerateComponentError
+        If a component of the start is not determined by its rows.
     """
     given = given or {}
-    statistics, weights = None, weights_init
+    weights = weights_init
     if weights is None or not set(family.initial) <= set(given) or not family.initial:
         if weight is not None and np.all(weight == weight[0]):
             weight = None
@@ -47,10 +47,29 @@ def initial_mixture(
             X, weight = X[weight > 0], weight[weight > 0]
         seen, k = family.clustered(X), family.n_clusters(n_components)
         resp = _responsibilities(seen, weight, k, init_params, random_state, kmeans_iter)
-        statistics = family.begin(X, weight, resp, n_components)
-        if weights is None:
-            weights = statistics.weight / (len(X) if weight is None else weight.sum())
-    return Mixture(weights, family.start(statistics, given))
+        return of_responsibilities(X, weight, family, resp, n_components, weights, given)
+    return Mixture(weights, family.start(None, given))
+
+
+def of_responsibilities(
+    X: NDArray[Any],
+    weight: Floats | None,
+    family: Family,
+    resp: NDArray[Any],
+    n_components: int,
+    weights_init: Floats | None = None,
+    given: Mapping[str, Floats] | None = None,
+) -> Mixture:
+    """The mixture of rows X (n, D) under responsibilities (n, K), or labels (n,).
+
+    Raises
+    ------
+    DegenerateComponentError
+    """
+    statistics = family.begin(X, weight, resp, n_components)
+    if weights_init is None:
+        weights_init = statistics.weight / (len(X) if weight is None else weight.sum())
+    return Mixture(weights_init, family.start(statistics, given or {}))
 
 
 def _responsibilities(

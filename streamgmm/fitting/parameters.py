@@ -78,6 +78,37 @@ def parse_precisions(
     return array.astype(np.float64)
 
 
+def parse_responsibilities(resp: object, n_samples: int, n_components: int) -> Floats:
+    """Initial responsibilities (n, K): not negative, of sum one in each row.
+
+    Raises
+    ------
+    ParameterError
+        If the shape is another, a row is no distribution, or a component has no part in any.
+
+    Examples
+    --------
+    >>> parse_responsibilities([[1, 0], [0.5, 0.5]], 2, 2)
+    array([[1. , 0. ],
+           [0.5, 0.5]])
+    """
+    array = _parse(resp, "resp_init", (n_samples, n_components)).astype(np.float64)
+    tolerance = 1e-6
+    bad = (array < 0).any(axis=1) | (np.abs(array.sum(axis=1) - 1) > tolerance)
+    if bad.any():
+        row = int(bad.argmax())
+        raise ParameterError(
+            f"resp_init, row {row}: {array[row].tolist()} must not be negative, and sum to one"
+        )
+    empty = np.flatnonzero(array.sum(axis=0) == 0)
+    if len(empty):
+        raise ParameterError(
+            f"resp_init gives no row to components {', '.join(map(str, empty))}; ask for fewer "
+            "components"
+        )
+    return np.ascontiguousarray(array)
+
+
 def _parse(values: object, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
     dtypes = [np.float64, np.float32]
     array = check_array(values, dtype=dtypes, ensure_2d=False, allow_nd=True, input_name=name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.errors import SingularCovarianceError
+from streamgmm.errors import DegenerateComponentError
 from streamgmm.fitting.ascent import Ascent, Request
 from streamgmm.fitting.sample import Holdout, RowSums, check_suitable
 from streamgmm.model.components import NO_WEIGHT
@@ -293,7 +293,7 @@ def climb(
             try:
                 with one_blas_thread():
                     ascent.advance(statistics, reader.share(group), reader.last_read)
-            except SingularCovarianceError as error:
+            except DegenerateComponentError as error:
                 ascent.fail(str(error))
             if len(ascent.steps) > known:
                 whole = True

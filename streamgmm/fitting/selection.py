@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import DataError, ParameterError, SingularCovarianceError
+from streamgmm.errors import DataError, ParameterError
 from streamgmm.fitting.ascent import Ascent, Rules
 from streamgmm.fitting.effort import count_parameters, plan_effort
 from streamgmm.fitting.fit import check_rows, group_count
@@ -105,7 +105,7 @@ def rank(
         An unknown criterion, a held-out fraction outside [0, 0.5], no candidates.
     DataError
         Fewer rows than components, or rows that cannot be used, or that changed meanwhile.
-    SingularCovarianceError
+    DegenerateComponentError
         If no candidate could be fitted.
     PlanError, CheckpointError, OutputError
         As for a fit.
@@ -135,8 +135,10 @@ def rank(
             session.climb(climbing, leave=_leaver(climbing, criterion))
         fitted = [i for i, a in enumerate(ascents) if a is not None and not a.failed]
         if not fitted:
-            reasons = [a.failure for a in ascents if a is not None]
-            raise SingularCovarianceError(f"no candidate could be fitted; the last: {reasons[-1]}")
+            latest = [a for a in ascents if a is not None][-1]
+            raise latest.mixture.family.degenerate(
+                f"no candidate could be fitted; the last: {latest.failure}"
+            )
         session.score([a.mixture for a in (ascents[i] for i in fitted) if a is not None])
         scores = session.run.final
         assert scores is not None

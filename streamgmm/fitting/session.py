@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.errors import DataError, SingularCovarianceError
+from streamgmm.errors import DataError
 from streamgmm.fitting.ascent import Ascent, Request
 from streamgmm.fitting.choosing import Chooser
 from streamgmm.fitting.job import Job
@@ -148,7 +148,7 @@ class Session:
 
         Raises
         ------
-        SingularCovarianceError
+        DegenerateComponentError
             If no candidate can be started.
         """
         run, job = self.run, self.job
@@ -170,7 +170,7 @@ class Session:
             run.random = self._random_state.get_state(legacy=False)
         failures = [each for each in run.starts if isinstance(each, str)]
         if len(failures) == len(run.starts):
-            raise SingularCovarianceError(failures[0])
+            raise job.candidates[0].family.degenerate(failures[0])
         assert run.sample is not None
         pool = None
         if job.candidates[0].empty_components == "reseed":

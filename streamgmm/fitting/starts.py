@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import SingularCovarianceError
 from streamgmm.fitting.ascent import Ascent, Rules
 from streamgmm.fitting.contest import Contest, Outcomes, Sample, Trial, attempt
 from streamgmm.fitting.initial import initial_mixture
@@ -31,7 +30,7 @@ def own_starts(
 
     Raises
     ------
-    SingularCovarianceError
+    DegenerateComponentError
     """
     n = 1 if settings.all_given else settings.n_init
     with one_blas_thread():
@@ -93,14 +92,14 @@ def climb_sample(
 
     Raises
     ------
-    SingularCovarianceError
+    DegenerateComponentError
     """
     rules = Rules(1e-6, 500, accelerate=True, statistical=True)
     ascent = Ascent(mixture, rules)
     with _reading(sample, n_threads, client) as reader:
         climb([ascent], reader)
     if ascent.failed:
-        raise SingularCovarianceError(ascent.failure)
+        raise settings.family.degenerate(ascent.failure)
     return ascent.mixture
 
 
@@ -121,11 +120,11 @@ def champion(contest: Contest) -> Mixture:
 
     Raises
     ------
-    SingularCovarianceError
-        If every start had a component that was not positive definite.
+    DegenerateComponentError
+        If every start had a component that its rows do not determine.
     """
     best = contest.best
     assert best is not None
     if best.mixture is None:
-        raise SingularCovarianceError(best.error)
+        raise contest.settings.family.degenerate(best.error)
     return best.mixture

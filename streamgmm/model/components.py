@@ -32,6 +32,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from streamgmm.errors import DegenerateComponentError
 from streamgmm.model.moments import Floats
 
 NO_WEIGHT: Floats = np.empty(0)
@@ -150,7 +151,7 @@ class Components(Protocol):
     def maximize(self, statistics: Any) -> Self:
         """M-step: the components that maximise the expected log-likelihood.
 
-        One whose weight is zero stays as it is. Raises SingularCovarianceError where a
+        One whose weight is zero stays as it is. Raises DegenerateComponentError where a
         component is degenerate.
         """
 
@@ -183,6 +184,10 @@ class Family(Protocol):
     @property
     def lighter(self) -> str:
         """What to ask for instead where memory is short; empty if there is nothing."""
+
+    @property
+    def degenerate(self) -> type[DegenerateComponentError]:
+        """The error of components that their rows do not determine."""
 
     @property
     def tells_mean(self) -> bool:
@@ -258,7 +263,7 @@ class Family(Protocol):
     def estimate(self, statistics: Any) -> Components:
         """M-step from statistics alone, of which no component is empty.
 
-        Raises SingularCovarianceError.
+        Raises DegenerateComponentError.
         """
 
     def start(self, statistics: Any, given: Mapping[str, Floats]) -> Components:

@@ -39,7 +39,7 @@ class Mixture:
     def of(cls, family: Family | str, weights: Floats, *parameters: Floats) -> Mixture:
         """A mixture of a family from its parameters, in their order.
 
-        Of Gaussians these are means and covariances; raises SingularCovarianceError.
+        Of Gaussians these are means and covariances; raises DegenerateComponentError.
 
         >>> m = Mixture.of("diag", np.ones(1), np.zeros((1, 2)), np.ones((1, 2)))
         >>> round(m.posterior(np.zeros((1, 2))).log_density.item(), 6)
@@ -203,7 +203,7 @@ def e_step(
 
 
 def m_step(mixture: Mixture, statistics: Statistics) -> Mixture:
-    """The mixture that maximises F given the statistics; raises SingularCovarianceError.
+    """The mixture that maximises F given the statistics; raises DegenerateComponentError.
 
     π_k = N_k / N. A component without weight stays as it is, and its weight becomes zero.
     """
@@ -222,7 +222,7 @@ def blend_step(
 
     s ← (1 - γ) s + γ s̄(X), θ = M(s) (Cappé & Moulines 2009, eqs. 10-11), with s̄ scaled to the
     weight of s. Gaussians have the same step compiled (`streamgmm.kernels.stepwise`).
-    Raises SingularCovarianceError.
+    Raises DegenerateComponentError.
 
     >>> m = Mixture.of("poisson", np.ones(1), np.full((1, 1), 2.0))
     >>> s = e_step(m, np.array([[2.0], [2.0]]))

@@ -21,6 +21,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from streamgmm.errors import DegenerateComponentError
 from streamgmm.model.components import (
     NO_WEIGHT,
     Accumulator,
@@ -60,6 +61,7 @@ class TiledFamily(ABC):
     tells_mean = False
     surveys = False
     base = "lebesgue"  # what densities of a column are with respect to: see `Family.measure`
+    degenerate = DegenerateComponentError
 
     @abstractmethod
     def n_parameters(self, k: int, d: int) -> int:

@@ -94,8 +94,8 @@ def advance(
 
     Raises
     ------
-    SingularCovarianceError
-        If no start leads to covariances that are positive definite.
+    DegenerateComponentError
+        If no start leads to components that the rows determine.
     """
     old = gathered.fit
     assert old is not None
@@ -119,7 +119,7 @@ def mixture_so_far(settings: OnlineSettings, gathered: Gathered) -> Mixture:
     ------
     DataError
         If there are too few rows.
-    SingularCovarianceError
+    DegenerateComponentError
     """
     if gathered.fit is not None:
         return gathered.fit.best()

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import SingularCovarianceError, StreamGMMWarning
+from streamgmm.errors import DegenerateComponentError, StreamGMMWarning
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 from streamgmm.online.adapt import Adapter, Change, adapt, hold, open_adapter
@@ -125,8 +125,8 @@ class Learner:
 
         Raises
         ------
-        SingularCovarianceError
-            If a component is no longer positive definite.
+        DegenerateComponentError
+            If a component is no longer determined by its rows.
         DataError
             If values are so large that their squares are beyond float64.
         """
@@ -150,8 +150,8 @@ class Learner:
 
         Raises
         ------
-        SingularCovarianceError
-            If no start leads to covariances that are positive definite.
+        DegenerateComponentError
+            If no start leads to components that the rows determine.
         """
         turn = _Turn(self)
         turn.go_on(0, QUOTA if quota is None else quota)
@@ -172,8 +172,8 @@ class Learner:
         ------
         DataError
             If there are too few rows.
-        SingularCovarianceError
-            If no start leads to covariances that are positive definite.
+        DegenerateComponentError
+            If no start leads to components that the rows determine.
         """
         key = self.state or self.gathered
         if self._held is None or self._held[0] is not key:
@@ -259,7 +259,7 @@ class _Turn:
             self.queue.popleft()
             try:
                 self._step(*batch)
-            except SingularCovarianceError as error:
+            except DegenerateComponentError as error:
                 self._leave_out(batch, error)
             spent += cost
 
@@ -270,7 +270,7 @@ class _Turn:
         costs = Costs(k, self.n_features, settings.covariance_type)
         return costs.steps(n_rows, -(-n_rows // settings.step_rows))
 
-    def _leave_out(self, batch: Batch, error: SingularCovarianceError) -> None:
+    def _leave_out(self, batch: Batch, error: DegenerateComponentError) -> None:
         """Skip rows that were queued and cannot be learned, with a warning."""
         assert self.state is not None
         n, first = len(batch.rows), self.state.n_rows

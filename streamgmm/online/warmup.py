@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from streamgmm.errors import SingularCovarianceError
+from streamgmm.errors import DegenerateComponentError
 from streamgmm.fitting.ascent import Ascent, Rules
 from streamgmm.fitting.contest import Contest, Standing, Trial
 from streamgmm.fitting.effort import Effort, is_small, plan_effort
@@ -107,8 +107,8 @@ class WarmUp:
 
         Raises
         ------
-        SingularCovarianceError
-            If no start leads to covariances that are positive definite.
+        DegenerateComponentError
+            If no start leads to components that the rows determine.
         """
         self.spent = 0
         with one_blas_thread():
@@ -127,12 +127,12 @@ class WarmUp:
         return self.chosen is not None and self.reading is not None and self.reading.over
 
     def cut(self) -> None:
-        """End the fit at the best start so far; raises SingularCovarianceError."""
+        """End the fit at the best start so far; raises DegenerateComponentError."""
         if self.chosen is None:
             self._choose(self.best())
 
     def best(self) -> Mixture:
-        """The best mixture so far; raises SingularCovarianceError if every start has failed."""
+        """The best mixture so far; raises DegenerateComponentError if every start has failed."""
         if self.chosen is not None:
             return self.chosen
         if self.contest.why and self.ascent is not None:
@@ -143,7 +143,7 @@ class WarmUp:
             return found.mixture
         if self.ascent is not None:
             return self.ascent.mixture
-        raise SingularCovarianceError(next(s.error for s in known if s.error))
+        raise self.how.family.degenerate(next(s.error for s in known if s.error))
 
     def _next_cost(self) -> int:
         """Units of the next part."""
@@ -183,13 +183,13 @@ class WarmUp:
         """Draw a start, unless that has been done, and begin to run EM from it."""
         try:
             mixture = trial.mixture or self._draw(trial)
-        except SingularCovarianceError as error:
+        except DegenerateComponentError as error:
             self._tell(Standing(trial.number, None, error=str(error)))
         else:
             self._send_up(mixture, trial.n_rows)
 
     def _draw(self, trial: Trial) -> Mixture:
-        """A start; raises SingularCovarianceError."""
+        """A start; raises DegenerateComponentError."""
         how, iterations, n_rows = self._how_drawn(trial)
         rows, weight = self._first(trial.n_rows)
         with warnings.catch_warnings():
@@ -247,7 +247,7 @@ class WarmUp:
         number = standings[len(self.told)].number if standings else -1
         try:
             ascent.advance(statistics, 1.0)
-        except SingularCovarianceError as error:
+        except DegenerateComponentError as error:
             if not standings:
                 raise
             self._tell(Standing(number, None, error=str(error)))

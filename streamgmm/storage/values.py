@@ -29,8 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import ModelFileError, ParameterError
-from streamgmm.model.components import ComponentStatistics
+from streamgmm.model.components import ComponentStatistics, Family
 from streamgmm.model.families import parse_family, settings_of
+from streamgmm.model.families.own import family_of, is_family
 from streamgmm.model.mixture import Mixture, Statistics
 
 Array = NDArray[Any]
@@ -82,6 +83,15 @@ def _mixture_together(found: dict[str, Any]) -> Mixture:
     return Mixture(found.pop("weights"), family.components(**found))
 
 
+def _family_apart(family: Any) -> dict[str, Any]:
+    family = family_of(family)  # a class is one without settings
+    return {"name": family.name, "settings": settings_of(family)}
+
+
+def _family_together(found: dict[str, Any]) -> Family:
+    return parse_family(found["name"], found["settings"])
+
+
 COMPONENTS = ValueType(_parts_apart, _parts_together)
 """Statistics of components, of whatever family."""
 
@@ -91,6 +101,7 @@ _TYPES: dict[str, ValueType] = {
     "components": COMPONENTS,
     "statistics": STATISTICS,
     "mixture": ValueType(_mixture_apart, _mixture_together),
+    "family": ValueType(_family_apart, _family_together),
 }
 """The types of our own that may be saved, by the name they have on disk."""
 
@@ -101,6 +112,8 @@ def _type_of(value: object) -> str | None:
         return "statistics"
     if isinstance(value, Mixture):
         return "mixture"
+    if is_family(value):
+        return "family"
     return "components" if hasattr(value, "arrays") and hasattr(value, "kind") else None
 
 

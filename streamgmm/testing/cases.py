@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamgmm.errors import SingularCovarianceError
+from streamgmm.errors import DegenerateComponentError
 from streamgmm.model.components import Components
 from streamgmm.model.mixture import Mixture, Statistics, e_step, m_step
 from streamgmm.model.moments import Floats
@@ -99,7 +99,7 @@ class Laws:
                 arrays[i] = array * (1 + share * off)
         try:
             return components.family.of_parameters(*arrays)
-        except SingularCovarianceError:
+        except DegenerateComponentError:
             return None
 
     def latent_kl(self, case: Case, updated: Mixture) -> float:

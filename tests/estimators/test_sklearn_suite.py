@@ -11,7 +11,7 @@ import sklearn.mixture
 import sklearn.mixture.tests
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from streamgmm import GaussianMixture
+from streamgmm import GaussianMixture, MixtureModel
 
 # scikit-learn runs these with its warning shown, not raised.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -93,7 +93,12 @@ def expected_failures(estimator):
 
 
 @parametrize_with_checks(
-    [GaussianMixture(), GaussianMixture(2, covariance_type="diag")],
+    [
+        GaussianMixture(),
+        GaussianMixture(2, covariance_type="diag"),
+        MixtureModel(),
+        MixtureModel(2, "diag"),
+    ],
     expected_failed_checks=expected_failures,
 )
 def test_estimator_checks(estimator, check):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import ParameterError
+from streamgmm.errors import ParameterError, SingularCovarianceError
 from streamgmm.kernels.drivers import posterior
 from streamgmm.model.components import Components, Posterior, Shapes
 from streamgmm.model.covariances import COVARIANCES, Covariance
@@ -39,6 +39,7 @@ class Gaussian:
     initial = ("means", "precisions")
     tells_mean = True
     surveys = False
+    degenerate = SingularCovarianceError
 
     def __post_init__(self) -> None:
         """Check the type."""
