@@ -5,26 +5,48 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-SHOWN_FEATURES = 6
+SHOWN_NUMBERS = 6
 
 
 def describe_model(model: Any) -> dict[str, Any]:
     """Describe a model and its fit as values for JSON."""
     mixture = model._mixture()
-    components = mixture.components
     return {
         "class": type(model).__name__,
-        "covariance_type": model.covariance_type,
+        **_describe_family(model, mixture.family),
         "n_components": mixture.n_components,
         "n_features": mixture.n_features,
         **_describe_learning(model),
         "components": [
-            {"weight": weight, "mean": mean.tolist(), "standard_deviation": sigma.tolist()}
-            for weight, mean, sigma in zip(
-                mixture.weights.tolist(), components.means, components.variances**0.5, strict=True
+            {"weight": weight, **component}
+            for weight, component in zip(
+                mixture.weights.tolist(), _describe_components(mixture.components), strict=True
             )
         ],
     }
+
+
+def _describe_family(model: Any, family: Any) -> dict[str, Any]:
+    """The covariance type of a Gaussian mixture; of other models the family and its settings."""
+    from streamgmm.model.families import settings_of
+
+    if hasattr(model, "covariance_type"):
+        return {"covariance_type": model.covariance_type}
+    return {"family": family.name, "settings": settings_of(family)}
+
+
+def _describe_components(components: Any) -> list[dict[str, Any]]:
+    """Mean and standard deviation where there are both, else the parameters by name."""
+    import numpy as np
+
+    if hasattr(components, "means") and hasattr(components, "variances"):
+        pairs = zip(components.means, components.variances**0.5, strict=True)
+        return [{"mean": m.tolist(), "standard_deviation": s.tolist()} for m, s in pairs]
+    arrays = components.arrays()
+    return [
+        {name: np.asarray(values[k]).tolist() for name, values in arrays.items()}
+        for k in range(components.n_components)
+    ]
 
 
 def _describe_learning(model: Any) -> dict[str, Any]:
@@ -53,18 +75,43 @@ def ended(described: dict[str, Any]) -> str:
 
 
 def print_components(described: dict[str, Any]) -> None:
-    """Print a table of the components: weights, means, standard deviations."""
+    """Print a table of the components: weights, and the first of the parameters."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{described['n_components']} components: mean ± standard deviation")
-    shown = min(SHOWN_FEATURES, described["n_features"])
-    for name in ("", "weight", *(f"x{d}" for d in range(shown))):
+    components = described["components"]
+    names = [name for name in components[0] if name != "weight"]
+    moments = names == ["mean", "standard_deviation"]
+    what = "mean ± standard deviation" if moments else ", ".join(names)
+    table = Table(title=f"{described['n_components']} components: {what}")
+    rows = [_cells(component, names, moments) for component in components]
+    shown = min(SHOWN_NUMBERS, len(rows[0]))
+    heads = [f"x{d}" for d in range(shown)] if moments else _heads(components[0], names)[:shown]
+    for name in ("", "weight", *heads):
         table.add_column(name, justify="right")
-    if shown < described["n_features"]:
-        table.add_column(f"and {described['n_features'] - shown} more")
-    for k, component in enumerate(described["components"]):
-        values = zip(component["mean"], component["standard_deviation"], strict=True)
-        cells = [f"{m:.4g} ± {s:.2g}" for m, s in list(values)[:shown]]
-        table.add_row(str(k), f"{component['weight']:.4f}", *cells)
+    if shown < len(rows[0]):
+        table.add_column(f"and {len(rows[0]) - shown} more")
+    for k, (component, cells) in enumerate(zip(components, rows, strict=True)):
+        table.add_row(str(k), f"{component['weight']:.4f}", *cells[:shown])
     Console(file=sys.stdout).print(table)
+
+
+def _cells(component: dict[str, Any], names: list[str], moments: bool) -> list[str]:
+    """The numbers of a component, as text."""
+    import numpy as np
+
+    if moments:
+        pairs = zip(component["mean"], component["standard_deviation"], strict=True)
+        return [f"{m:.4g} ± {s:.2g}" for m, s in pairs]
+    return [f"{value:.4g}" for name in names for value in np.ravel(component[name])]
+
+
+def _heads(component: dict[str, Any], names: list[str]) -> list[str]:
+    """A heading for each number: the parameter, and its place where it is an array."""
+    import numpy as np
+
+    found = []
+    for name in names:
+        values = np.asarray(component[name])
+        found += [f"{name} {', '.join(map(str, at))}".rstrip() for at in np.ndindex(values.shape)]
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
 
@@ -14,6 +15,8 @@ from streamgmm.cli.options import (
     components_option,
     covariance_option,
     events,
+    excluded,
+    family_option,
     max_iter_option,
     print_json,
     progress,
@@ -28,6 +31,7 @@ INIT = ("kmeans", "k-means++", "random", "random_from_data")
 @click.argument("data")
 @components_option
 @covariance_option()
+@family_option()
 @click.option("--out", required=True, metavar="MODEL", help="Where to save the model.")
 @click.option("--init", type=click.Choice(INIT), default="kmeans", show_default=True)
 @click.option("--n-init", type=click.IntRange(1), default=1, show_default=True, help="Starts.")
@@ -71,7 +75,8 @@ INIT = ("kmeans", "k-means++", "random", "random_from_data")
 def fit_command(
     data: str,
     n_components: int,
-    covariance: str,
+    covariance: str | None,
+    family: str | None,
     out: str,
     init: str,
     n_init: int,
@@ -90,30 +95,36 @@ def fit_command(
     """Fit a mixture to all rows of DATA and save it.
 
     Example: streamgmm fit data.zarr -k 8 --out model.zarr --workers 4
+
+    Counts: streamgmm fit counts.zarr -k 8 --family poisson --out model.zarr
     """
-    from streamgmm.estimators import GaussianMixture
+    from streamgmm.estimators import GaussianMixture, MixtureModel
     from streamgmm.sources import open_source, parse_block_size
     from streamgmm.storage import check_free
 
+    excluded(family, covariance)
     check_free(out, how.overwrite)
     source = open_source(data, sample_weight=sample_weight)
     parse_block_size(how.block_size, source)
-    model = GaussianMixture(
-        n_components,
-        covariance_type=covariance,
-        init_params=init,
-        n_init=n_init,
-        tol=tol,
-        max_iter=max_iter,
-        reg_covar=reg_covar,
-        random_state=seed,
-        algorithm=algorithm,
-        block_size=how.block_size,
-        n_jobs=how.threads,
-        checkpoint=checkpoint,
-        on_bad_chunk=on_bad_chunk,
-        cache="auto" if cache else None,
-    )
+    settings: dict[str, Any] = {
+        "init_params": init,
+        "n_init": n_init,
+        "tol": tol,
+        "max_iter": max_iter,
+        "reg_covar": reg_covar,
+        "random_state": seed,
+        "algorithm": algorithm,
+        "block_size": how.block_size,
+        "n_jobs": how.threads,
+        "checkpoint": checkpoint,
+        "on_bad_chunk": on_bad_chunk,
+        "cache": "auto" if cache else None,
+    }
+    model: GaussianMixture | MixtureModel
+    if family is None:
+        model = GaussianMixture(n_components, covariance_type=covariance or "full", **settings)
+    else:
+        model = MixtureModel(n_components, family, **settings)
     started = time.perf_counter()
     with (
         cluster(how),

@@ -57,7 +57,7 @@ def follow_command(
     data: str,
     state: str,
     n_components: int | None,
-    covariance: str,
+    covariance: str | None,
     half_life: float | None,
     warm_up: int | None,
     reg_covar: float,
@@ -84,7 +84,7 @@ def follow_command(
     if n_components is not None:
         model = OnlineGaussianMixture(
             n_components,
-            covariance_type=covariance,
+            covariance_type=covariance or "full",
             half_life=half_life,
             warm_up="auto" if warm_up is None else warm_up,
             reg_covar=reg_covar,

@@ -27,10 +27,12 @@ def info_command(path: str, as_json: bool) -> None:
             print_json(described)
             return
         print_components(described)
-        print(
-            f"{described['covariance_type']} covariances, {described['n_features']} features; "
-            f"{_came_to_be(described)}"
+        what = (
+            f"{described['family']} components"
+            if "family" in described
+            else f"{described['covariance_type']} covariances"
         )
+        print(f"{what}, {described['n_features']} features; {_came_to_be(described)}")
         return
     if is_unfinished(place):
         described = {"kind": "unfinished output", "path": path}

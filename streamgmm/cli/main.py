@@ -72,7 +72,7 @@ def _show_warning(
 )
 @click.version_option(__version__, message="streamgmm %(version)s")
 def commands() -> None:
-    """Gaussian mixtures by exact EM for data larger than memory.
+    """Gaussian and other mixtures by exact EM for data larger than memory.
 
     DATA is a two-dimensional Zarr array of rows: a path (data.zarr, data.zarr/name) or a URL
     (s3://...).

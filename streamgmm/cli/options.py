@@ -96,10 +96,25 @@ def covariance_option(help: str | None = None) -> Callable[[Command], Command]:
     return click.option(
         "--covariance",
         type=click.Choice(COVARIANCES),
-        default="full",
-        show_default=True,
-        help=help,
+        help=f"full by default. {help or ''}".rstrip(),
     )
+
+
+def family_option(multiple: bool = False) -> Callable[[Command], Command]:
+    """Give the option for a family of components, by its name."""
+    return click.option(
+        "--family",
+        multiple=multiple,
+        metavar="NAME",
+        help="Components of another family, such as poisson, in the place of --covariance."
+        + " May be given more than once." * multiple,
+    )
+
+
+def excluded(family: Any, covariance: Any) -> None:
+    """Refuse both ways to say what components are."""
+    if family and covariance:
+        raise click.UsageError("--family and --covariance exclude one another")
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from streamgmm.cli.options import (
     cache_option,
     components_option,
     covariance_option,
+    excluded,
+    family_option,
     json_option,
 )
 
@@ -19,6 +21,7 @@ from streamgmm.cli.options import (
 @click.argument("data")
 @components_option
 @covariance_option()
+@family_option()
 @click.option(
     "--workers",
     type=click.IntRange(1),
@@ -44,7 +47,8 @@ from streamgmm.cli.options import (
 def plan_command(
     data: str,
     n_components: int,
-    covariance: str,
+    covariance: str | None,
+    family: str | None,
     workers: int | None,
     worker_memory: str | None,
     processors: float | None,
@@ -63,10 +67,11 @@ def plan_command(
     from streamgmm.planning.plan import plan
     from streamgmm.sources import open_source
 
+    excluded(family, covariance)
     found = plan(
         open_source(data),
         n_components,
-        covariance,
+        family or covariance or "full",
         workers=workers,
         worker_memory=worker_memory,
         processors=processors,

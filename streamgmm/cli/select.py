@@ -1,4 +1,4 @@
-"""``streamgmm select``: numbers of components and covariance types side by side."""
+"""``streamgmm select``: numbers of components and their families side by side."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from streamgmm.cli.options import (
     Running,
     cache_option,
     cluster,
+    excluded,
+    family_option,
     max_iter_option,
     print_json,
     progress,
@@ -51,10 +53,9 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
     "--covariance",
     type=click.Choice(COVARIANCES),
     multiple=True,
-    default=("full", "diag"),
-    show_default=True,
-    help="May be given more than once.",
+    help="May be given more than once; full and diag by default.",
 )
+@family_option(multiple=True)
 @click.option(
     "--criterion",
     type=click.Choice(["bic", "aic", "icl", "holdout"]),
@@ -80,6 +81,7 @@ def select_command(
     data: str,
     n_components: list[int],
     covariance: tuple[str, ...],
+    family: tuple[str, ...],
     criterion: str,
     holdout: float,
     n_init: int,
@@ -99,6 +101,7 @@ def select_command(
     from streamgmm.sources import open_source
     from streamgmm.storage import check_free
 
+    excluded(family, covariance)
     if out is not None:
         check_free(out, how.overwrite)
     source = open_source(data, sample_weight=sample_weight)
@@ -107,7 +110,8 @@ def select_command(
         selection = select(
             source,
             n_components,
-            covariance,
+            covariance or ("full", "diag"),
+            family=family or None,
             n_init=n_init,
             criterion=criterion,
             holdout=holdout,
@@ -122,7 +126,8 @@ def select_command(
         selection.best.save(out, overwrite=how.overwrite)
     seconds = time.perf_counter() - started
     best = selection.best
-    chosen = {"n_components": best.n_components, "covariance_type": best.covariance_type}
+    name = "family" if family else "covariance_type"
+    chosen = {"n_components": best.n_components, name: getattr(best, name)}
     if how.as_json:
         table = {name: column.tolist() for name, column in selection.table.items()}
         passes = selection.passes
@@ -130,10 +135,11 @@ def select_command(
             {"best": chosen, "model": out, "passes": passes, "seconds": seconds} | {"table": table}
         )
         return
-    _print_table(selection.table, chosen)
+    _print_table(selection.table, chosen, name)
+    kind = chosen[name] if family else f"{chosen[name]} covariances"
     print(
-        f"best by {criterion}: {best.n_components} components, {best.covariance_type} "
-        f"covariances; {selection.passes:.1f} reads of {source.n_samples:,} rows in all, "
+        f"best by {criterion}: {best.n_components} components, {kind}; "
+        f"{selection.passes:.1f} reads of {source.n_samples:,} rows in all, "
         f"{seconds:.1f} s" + (f"; saved in {out}" if out else "")
     )
     if out is None:
@@ -142,16 +148,16 @@ def select_command(
         print(f"next: streamgmm predict {out} {data} --out labels.zarr")
 
 
-def _print_table(table: dict[str, Any], chosen: dict[str, Any]) -> None:
+def _print_table(table: dict[str, Any], chosen: dict[str, Any], kinds: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
     shown = Table(title="held out: log-density of a row, nats")
-    for name in ("k", "covariance", "BIC", "ICL", "held out", "reads", ""):
+    for name in ("k", kinds.removesuffix("_type"), "BIC", "ICL", "held out", "reads", ""):
         shown.add_column(name, justify="right", no_wrap=True)
     for i in range(len(table["bic"])):
-        k, kind = int(table["n_components"][i]), str(table["covariance_type"][i])
-        best = {"n_components": k, "covariance_type": kind} == chosen
+        k, kind = int(table["n_components"][i]), str(table[kinds][i])
+        best = {"n_components": k, kinds: kind} == chosen
         mean, error = table["holdout_log_likelihood"][i], table["holdout_error"][i]
         shown.add_row(
             str(k),

@@ -1,4 +1,4 @@
-"""`select`: numbers of components and covariance types, compared in shared reads."""
+"""`select`: numbers of components and their families, compared in shared reads."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from sklearn.utils import check_random_state
 
 from streamgmm.errors import ParameterError
 from streamgmm.estimators.gaussian import GaussianMixture
+from streamgmm.estimators.mixture import REG_COVAR, MixtureModel
 from streamgmm.estimators.rows import open_rows
 from streamgmm.fitting.fit import history
-from streamgmm.fitting.selection import Candidate, rank
+from streamgmm.fitting.selection import Candidate, Ranking, rank
 from streamgmm.model.covariances import COVARIANCES
-from streamgmm.model.families import Gaussian
+from streamgmm.model.families import settings_of
+from streamgmm.model.families.own import family_of
 from streamgmm.progress import listener
+from streamgmm.sources import Source
+
+DEFAULT_TYPES = ("full", "diag")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +33,14 @@ class Selection:
     Attributes
     ----------
     table : dict of str to ndarray
-        A value a candidate: ``n_components``, ``covariance_type``, ``log_likelihood`` (nats,
+        A value a candidate: ``n_components``, ``covariance_type`` (``family`` where families were
+        given), ``log_likelihood`` (nats,
         summed over the rows that were fitted), ``n_parameters``, ``bic``, ``aic``, ``icl``,
         ``holdout_log_likelihood`` and its standard error ``holdout_error`` (nats a row, of the
         rows held out), ``passes`` and ``converged``: False also for a candidate that left
         because it could no longer come out best. ``failure`` says why a candidate could not be
         fitted, and its numbers are NaN; it is empty for the others.
-    best : GaussianMixture
+    best : GaussianMixture or MixtureModel
         Fitted to all rows but those held out.
     passes : float
         Reads of the data in all.
@@ -43,7 +49,7 @@ class Selection:
     """
 
     table: dict[str, NDArray[Any]]
-    best: GaussianMixture
+    best: Any
     passes: float
     timings: dict[str, Any]
 
@@ -51,8 +57,9 @@ class Selection:
 def select(
     X: Any,
     n_components: int | Iterable[int] = range(1, 13),
-    covariance_types: str | Iterable[str] = ("full", "diag"),
+    covariance_types: str | Iterable[str] = DEFAULT_TYPES,
     *,
+    family: Any = None,
     n_init: int = 2,
     criterion: str = "bic",
     holdout: float = 0.03,
@@ -68,7 +75,7 @@ def select(
     on_bad_chunk: str = "raise",
     cache: Literal["auto"] | None = "auto",
 ) -> Selection:
-    """Fit every number of components with every covariance type, and take the best.
+    """Fit every number of components with every covariance type or family, and take the best.
 
     All candidates share every read of the data. Each starts from the best of several climbs on
     a sample in memory, and leaves when it has converged or can no longer come out best.
@@ -79,6 +86,9 @@ def select(
         Of shape (n_samples, n_features).
     n_components : int or iterable of int, default=range(1, 13)
     covariance_types : str or iterable of str, default=("full", "diag")
+    family : str, Family, class, or iterable of these, optional
+        Families in the place of covariance types, as `streamgmm.MixtureModel` takes them. Their
+        densities must be with respect to the same measure: counts beside counts.
     n_init : int, default=2
         Starts on the sample for each candidate; never fewer than four.
     criterion : {"bic", "aic", "icl", "holdout"}, default="bic"
@@ -96,11 +106,12 @@ def select(
     Raises
     ------
     ParameterError
-        If there is no candidate, or a setting is out of range.
+        If there is no candidate, a setting is out of range, or likelihoods of the families
+        cannot be compared.
     DataError, SourceError, PlanError, CheckpointError, OutputError
         As `GaussianMixture.fit`.
-    SingularCovarianceError
-        If no candidate could be fitted.
+    DegenerateComponentError
+        If no candidate could be fitted; of Gaussians SingularCovarianceError.
 
     Examples
     --------
@@ -113,30 +124,28 @@ def select(
     3
     """
     ks = [n_components] if isinstance(n_components, int) else list(n_components)
-    kinds = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
-    for kind in kinds:
-        if kind not in COVARIANCES:
-            raise ParameterError(f"covariance type {kind!r}: one of {', '.join(COVARIANCES)}")
     if any(k != int(k) or k < 1 for k in ks):
         raise ParameterError(f"n_components={ks}: whole numbers from 1 up")
     if on_bad_chunk not in ("raise", "skip"):
         raise ParameterError(f"on_bad_chunk={on_bad_chunk!r} must be 'raise' or 'skip'")
     if cache not in ("auto", None):
         raise ParameterError(f"cache={cache!r} must be 'auto' or None")
-    families = [Gaussian(kind, float(reg_covar)) for kind in kinds]
-    candidates = [Candidate(int(k), family) for family in families for k in ks]
-    model = GaussianMixture(
-        tol=tol,
-        reg_covar=reg_covar,
-        max_iter=max_iter,
-        n_init=n_init,
-        init_params=init_params,
-        random_state=random_state,
-        block_size=block_size,
-        n_jobs=n_jobs,
-        cache=cache,
-        on_bad_chunk=on_bad_chunk,
-    )
+    name, kinds = _kinds(covariance_types, family)
+    settings: dict[str, Any] = {
+        "tol": tol,
+        "reg_covar": reg_covar,
+        "max_iter": max_iter,
+        "n_init": n_init,
+        "init_params": init_params,
+        "random_state": random_state,
+        "block_size": block_size,
+        "n_jobs": n_jobs,
+        "cache": cache,
+        "on_bad_chunk": on_bad_chunk,
+    }
+    models = [_model(name, kind, settings) for kind in kinds]
+    candidates = [Candidate(int(k), model._family()) for model in models for k in ks]
+    model = models[0] if models else GaussianMixture()
     source = open_rows(model, X, sample_weight)
     ranking = rank(
         source,
@@ -149,16 +158,42 @@ def select(
         on_progress=listener(),
         checkpoint=checkpoint,
     )
-    chosen, ascent = candidates[ranking.best], ranking.ascents[ranking.best]
-    mixture = ranking.mixtures[ranking.best]
+    table = {name if key == "family" else key: col for key, col in ranking.table.items()}
+    i = ranking.best
+    model.set_params(**{"n_components": candidates[i].n_components, name: kinds[i // len(ks)]})
+    _take_up(model, ranking, source)
+    return Selection(table, model, ranking.passes, ranking.timings)
+
+
+def _kinds(covariance_types: Any, family: Any) -> tuple[str, list[Any]]:
+    """The parameter of an estimator that candidates differ in, and its values."""
+    if family is None:
+        kinds = [covariance_types] if isinstance(covariance_types, str) else [*covariance_types]
+        for kind in kinds:
+            if kind not in COVARIANCES:
+                raise ParameterError(f"covariance type {kind!r}: one of {', '.join(COVARIANCES)}")
+        return "covariance_type", kinds
+    if covariance_types is not DEFAULT_TYPES and tuple(covariance_types) != DEFAULT_TYPES:
+        raise ParameterError(
+            "covariance_types and family exclude one another; 'full' and 'diag' are families too"
+        )
+    alone = isinstance(family, str) or not isinstance(family, Iterable)
+    return "family", [family] if alone else [*family]
+
+
+def _model(name: str, kind: Any, settings: dict[str, Any]) -> Any:
+    """The estimator of one kind of components; `reg_covar` is for those that have it."""
+    if name == "covariance_type":
+        return GaussianMixture(covariance_type=kind, **settings)
+    has = "reg_covar" in settings_of(family_of(kind))
+    return MixtureModel(family=kind, **settings | ({} if has else {"reg_covar": REG_COVAR}))
+
+
+def _take_up(model: Any, ranking: Ranking, source: Source) -> None:
+    """Set the attributes of the estimator that came out best."""
+    mixture, ascent = ranking.mixtures[ranking.best], ranking.ascents[ranking.best]
     assert ascent is not None
     assert mixture is not None
-    table = {
-        "covariance_type" if name == "family" else name: values
-        for name, values in ranking.table.items()
-    }
-    kind = str(table["covariance_type"][ranking.best])
-    model.set_params(n_components=chosen.n_components, covariance_type=kind)
     model._set_parameters(mixture)
     if ascent.steps:
         ascent.steps[-1].log_likelihood = float(ranking.table["log_likelihood"][ranking.best])
@@ -169,4 +204,3 @@ def select(
     model.history_ = history(ascent.steps, source)
     model.timings_ = ranking.timings
     model.skipped_rows_ = np.array(ranking.skipped, np.int64).reshape(-1, 2)
-    return Selection(table, model, ranking.passes, ranking.timings)

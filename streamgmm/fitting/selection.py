@@ -102,7 +102,8 @@ def rank(
     Raises
     ------
     ParameterError
-        An unknown criterion, a held-out fraction outside [0, 0.5], no candidates.
+        An unknown criterion, a held-out fraction outside [0, 0.5], no candidates, or families
+        whose likelihoods cannot be compared.
     DataError
         Fewer rows than components, or rows that cannot be used, or that changed meanwhile.
     DegenerateComponentError
@@ -116,6 +117,7 @@ def rank(
         replace(settings, n_components=c.n_components, family=parse_family(c.family))
         for c in candidates
     ]
+    _check_measures(source, [settings.family for settings in each])
     job = _job(source, each, random_state, criterion, holdout)
     with open_session(
         job,
@@ -218,7 +220,9 @@ def _check(
     if criterion == "holdout" and holdout == 0:
         raise ParameterError("criterion='holdout' needs a holdout above 0")
     if not candidates:
-        raise ParameterError("there are no candidates: give n_components and covariance_types")
+        raise ParameterError(
+            "there are no candidates: give n_components, and covariance_types or family"
+        )
     most = max(c.n_components for c in candidates)
     check_rows(source, most)
     if source.n_samples * (1 - holdout) < max(2, most):
@@ -226,6 +230,19 @@ def _check(
             f"{source.name}: {source.n_samples} rows less the share held out, {holdout}, are "
             f"fewer than n_components = {most}; hold out less, or ask for fewer components"
         )
+
+
+def _check_measures(source: Source, families: Sequence[Family]) -> None:
+    """Check that densities are with respect to one measure, or nothing compares them."""
+    first, d = families[0], source.n_features
+    for family in families:
+        if family.measure(d) != first.measure(d):
+            one, two = (" and ".join(dict.fromkeys(f.measure(d))) for f in (first, family))
+            raise ParameterError(
+                f"likelihoods of {first.name} components (densities by {one} measure) and of "
+                f"{family.name} components (by {two} measure) cannot be compared: select among "
+                "families of one kind"
+            )
 
 
 def _batches(candidates: Sequence[FitSettings], d: int, n_groups: int) -> list[list[int]]:

@@ -273,3 +273,63 @@ def _group_lives(group):
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.fixture
+def counts(here):
+    """Counts of two kinds of rows, stored as counts.zarr."""
+    rates = np.array([[1.0, 8.0, 3.0], [6.0, 2.0, 4.0]])
+    random = np.random.default_rng(0)
+    rows = random.poisson(rates[random.integers(2, size=6000)])
+    zarr.create_array("counts.zarr", data=rows.astype(np.int16), chunks=(1000, 3))
+    return rows
+
+
+def test_a_family_by_its_name(run, counts):
+    fitting = ("fit", "counts.zarr", "-k", 2, "--family", "poisson", "--out", "m.zarr")
+    status, out, err = run(*fitting, "--seed", 0)
+    assert status == 0, err
+    assert "2 components: rates" in out
+    same = streamgmm.MixtureModel(2, "poisson", random_state=0).fit("counts.zarr")
+    assert run("predict", "m.zarr", "counts.zarr", "--out", "labels.zarr")[0] == 0
+    np.testing.assert_array_equal(zarr.open_array("labels.zarr")[:], same.predict(counts))
+    assert "poisson components, 3 features; converged" in run("info", "m.zarr")[1]
+    described = json.loads(run("info", "m.zarr", "--json")[1])
+    assert (described["family"], described["settings"]) == ("poisson", {"least_rate": 1e-10})
+    rates = [component["rates"] for component in described["components"]]
+    np.testing.assert_array_equal(rates, same.components_["rates"])
+    planned = run("plan", "counts.zarr", "-k", 2, "--family", "poisson", "--json")[1]
+    assert json.loads(planned)["covariance_type"] == "poisson"
+
+
+def test_families_are_compared(run, counts):
+    choosing = ("select", "counts.zarr", "-k", "1:3", "--family", "poisson", "--seed", 0)
+    status, out, err = run(*choosing, "--out", "m.zarr")
+    assert status == 0, err
+    assert "best by bic: 2 components, poisson;" in out
+    assert streamgmm.load("m.zarr").n_components == 2
+    found = json.loads(run(*choosing, "--json")[1])
+    assert found["best"] == {"n_components": 2, "family": "poisson"}
+    assert found["table"]["family"] == ["poisson"] * 3
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("fit", "-k", 2, "--out", "m.zarr", "--family", "posson"), "did you mean 'poisson'?"),
+        (("plan", "-k", 2, "--family", "posson"), "did you mean 'poisson'?"),
+        (
+            ("fit", "-k", 2, "--out", "m.zarr", "--family", "poisson", "--covariance", "diag"),
+            "--family and --covariance exclude one another",
+        ),
+        (
+            ("select", "-k", 2, "--family", "poisson", "--family", "diag"),
+            "likelihoods of poisson components",
+        ),
+    ],
+)
+def test_families_that_cannot_be(run, counts, args, said):
+    status, out, err = run(args[0], "counts.zarr", *args[1:])
+    assert (status, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1

@@ -7,7 +7,9 @@ import pytest
 import zarr
 from sklearn.model_selection import GridSearchCV
 
-from streamgmm import GaussianMixture, Selection, errors, select
+from streamgmm import GaussianMixture, MixtureModel, Selection, errors, select
+from streamgmm.model.families import Poisson
+from streamgmm.model.mixture import Mixture
 from tests.mixtures import draw, random_mixture
 
 
@@ -131,3 +133,35 @@ def test_on_the_command_line(tmp_path, capsys, X):
     assert main([*arguments, "--out", out]) == 2
     assert main(["select", data, "-k", "many"]) == 2
     assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_families_are_candidates_where_their_likelihoods_can_be_compared(tmp_path):
+    rates = np.array([[1.0, 8, 3], [6, 2, 4]])
+    truth = Mixture.of("poisson", np.array([0.6, 0.4]), rates)
+    counts = truth.sample(4000, np.random.RandomState(0))[0]
+    zarr.create_array(str(tmp_path / "x.zarr"), data=counts.astype(np.int32), chunks=(500, 3))
+    common = Poisson(4.0)  # no rate below four
+    found = select(str(tmp_path / "x.zarr"), [1, 2, 3], family=["poisson", common], random_state=0)
+    assert isinstance(found.best, MixtureModel)
+    assert (found.best.n_components, found.best.family) == (2, "poisson")
+    assert found.table["family"].tolist() == ["poisson"] * 6
+    i = int(np.argmin(found.table["bic"]))
+    assert i == 1
+    np.testing.assert_allclose(
+        found.best.score(counts), found.table["log_likelihood"][i] / (0.97 * 4000), rtol=0.01
+    )
+    with pytest.raises(errors.ParameterError, match="cannot be compared: select among families"):
+        select(counts, 2, family=["poisson", "full"])
+    with pytest.raises(errors.ParameterError, match="covariance_types and family exclude one an"):
+        select(counts, 2, "tied", family="poisson")
+    alone = select(counts, 2, family=common, random_state=0).best
+    assert alone.family_ == common
+
+
+def test_gaussian_families_are_what_covariance_types_are(X):
+    one = select(X, [2, 3], ("full", "diag"), random_state=0, reg_covar=1e-4)
+    two = select(X, [2, 3], family=("full", "diag"), random_state=0, reg_covar=1e-4)
+    for name, column in one.table.items():
+        theirs = two.table["family" if name == "covariance_type" else name]
+        np.testing.assert_array_equal(column, theirs)
+    assert two.best.components_["means"].tobytes() == one.best.means_.tobytes()

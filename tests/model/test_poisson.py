@@ -7,7 +7,7 @@ import pytest
 import zarr
 from numpy.testing import assert_allclose
 
-from streamgmm.errors import CheckpointError, DataError, ModelFileError
+from streamgmm.errors import CheckpointError, DataError, ModelFileError, ParameterError
 from streamgmm.fitting.fit import FitSettings, fit
 from streamgmm.fitting.selection import Candidate, rank
 from streamgmm.model.families import FAMILIES, Poisson
@@ -108,11 +108,18 @@ def test_weights_are_repeated_rows(X):
 
 
 def test_selection_finds_the_number_of_components_and_the_family(X):
-    candidates = [Candidate(k, kind) for kind in ("poisson", "full") for k in (2, 3, 4)]
+    rare = Poisson(4.0)  # no rate below four
+    candidates = [Candidate(k, kind) for kind in ("poisson", rare) for k in (2, 3, 4)]
     settings = FitSettings(1, tol=1e-4)
     ranking = rank(open_source(X), candidates, np.random.RandomState(0), settings)
-    assert ranking.table["family"].tolist() == ["poisson"] * 3 + ["full"] * 3
+    assert ranking.table["family"].tolist() == ["poisson"] * 6
     assert ranking.best == 1
+    candidates.append(Candidate(2, "diag"))
+    with pytest.raises(
+        ParameterError,
+        match=r"diag components \(densities by lebesgue measure\) and of poisson comp",
+    ):
+        rank(open_source(X), candidates[::-1], np.random.RandomState(0), settings)
 
 
 def test_from_zarr_and_on_a_cluster_bits_are_those_of_an_array(X, tmp_path, client):
