@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 
-from streamgmm.cli.options import covariance_option
+from streamgmm.cli.options import covariance_option, excluded, family_option
 
 
 @click.command("follow")
 @click.argument("data", metavar="DATA")
 @click.option("--state", required=True, metavar="STATE", help="Where the model and position are.")
 @click.option("-k", "--n-components", type=click.IntRange(1), help="Components, of a new state.")
-@covariance_option("Of a new state, as are the five that follow.")
+@covariance_option("Of a new state, as are the six that follow.")
+@family_option()
 @click.option("--half-life", type=click.FloatRange(0, min_open=True), metavar="ROWS")
 @click.option("--warm-up", type=click.IntRange(2), metavar="ROWS", help="Rows of the first fit.")
 @click.option("--reg-covar", type=click.FloatRange(0), default=1e-6, show_default=True)
@@ -58,6 +59,7 @@ def follow_command(
     state: str,
     n_components: int | None,
     covariance: str | None,
+    family: str | None,
     half_life: float | None,
     warm_up: int | None,
     reg_covar: float,
@@ -77,19 +79,28 @@ def follow_command(
     DATA is a Zarr array that grows by rows, a folder to which Zarr, npy or Parquet files are
     added, - for standard input, or icechunk:PATH. Start it again with the same STATE to go on.
     """
+    from streamgmm.estimators import MixtureModel
     from streamgmm.estimators.following import follow
     from streamgmm.estimators.online import OnlineGaussianMixture
 
-    model = None
-    if n_components is not None:
+    excluded(family, covariance)
+    if family and adapt:
+        raise click.UsageError("--adapt is for Gaussian components, without --family")
+    model: Any = None
+    settings: dict[str, Any] = {
+        "half_life": half_life,
+        "warm_up": "auto" if warm_up is None else warm_up,
+        "reg_covar": reg_covar,
+        "random_state": seed,
+    }
+    if n_components is not None and family:
+        model = MixtureModel(n_components, family, **settings)
+    elif n_components is not None:
         model = OnlineGaussianMixture(
             n_components,
             covariance_type=covariance or "full",
-            half_life=half_life,
-            warm_up="auto" if warm_up is None else warm_up,
-            reg_covar=reg_covar,
-            random_state=seed,
             adapt_components=adapt,
+            **settings,
         )
     told = _Teller(quiet or as_json)
     learned = follow(

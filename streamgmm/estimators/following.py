@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamgmm.errors import ModelFileError, ModelNotFoundError, ParameterError
+from streamgmm.estimators.learning import LearningMixture
 from streamgmm.estimators.loading import load
-from streamgmm.estimators.online import OnlineGaussianMixture
 from streamgmm.online.following import Followed, Session, open_feed, run
 from streamgmm.online.following.lock import only_follower
 from streamgmm.online.following.stop import stoppable
@@ -22,7 +22,7 @@ SAVE_ROWS = 100_000
 def follow(
     source: Any,
     state: str | os.PathLike[str] = "state.zarr",
-    model: OnlineGaussianMixture | None = None,
+    model: Any = None,
     *,
     once: bool = False,
     interval: float = 5.0,
@@ -39,8 +39,8 @@ def follow(
     branch: str = "main",
     array: str = "",
     storage_options: dict[str, Any] | None = None,
-    on_batch: Callable[[OnlineGaussianMixture, int], None] | None = None,
-) -> OnlineGaussianMixture:
+    on_batch: Callable[[Any, int], None] | None = None,
+) -> Any:
     """Learn what a source has, and what is added to it, each row exactly once.
 
     The model and the position are saved in one atomic step. Killed at any moment and started
@@ -56,8 +56,9 @@ def follow(
         iterable of arrays.
     state : str or path-like, default="state.zarr"
         A local path. `streamgmm.load` reads the model in it, at any time.
-    model : OnlineGaussianMixture, optional
-        What to learn, where there is no state yet. Where there is one, it must be alike.
+    model : OnlineGaussianMixture or MixtureModel, optional
+        What to learn, where there is no state yet; a `MixtureModel` that was fitted goes on from
+        there. Where there is a state, its model must be alike.
     once : bool, default=False
         Return when all that is there has been learned, instead of waiting for more.
     interval : float, default=5.0
@@ -92,7 +93,7 @@ def follow(
 
     Returns
     -------
-    OnlineGaussianMixture
+    OnlineGaussianMixture or MixtureModel
 
     Raises
     ------
@@ -109,6 +110,7 @@ def follow(
     --------
     >>> import tempfile, numpy as np
     >>> batches = [np.random.default_rng(i).normal(size=(500, 2)) for i in range(4)]
+    >>> from streamgmm import OnlineGaussianMixture
     >>> path = tempfile.mkdtemp() + "/state.zarr"
     >>> model = follow(batches, path, OnlineGaussianMixture(1, warm_up=100))
     >>> int(model.monitor_["rows"].sum())
@@ -136,8 +138,8 @@ def follow(
 
 
 def open_state(
-    place: Place, model: OnlineGaussianMixture | None, kind: str
-) -> tuple[OnlineGaussianMixture, Followed]:
+    place: Place, model: LearningMixture | None, kind: str
+) -> tuple[LearningMixture, Followed]:
     """Read what was saved, or start with `model`; give the model, and what follows for it.
 
     Raises
@@ -165,13 +167,18 @@ def open_state(
         return model, _followed(place, model, kind)
     stored = load(place)
     follow = stored.__dict__.get("follow_")
-    if not isinstance(stored, OnlineGaussianMixture) or follow is None:
+    if not isinstance(stored, LearningMixture) or follow is None:
         raise ModelFileError(
             f"'{place}' holds a {type(stored).__name__} that follows nothing; give another path "
             "for the state"
         )
     if model is not None:
         mine, theirs = model.get_params(deep=False), stored.get_params(deep=False)
+        if type(model) is not type(stored):
+            raise ParameterError(
+                f"state '{place}' is of a {type(stored).__name__}, not of a "
+                f"{type(model).__name__}; give its parameters, or another state"
+            )
         for name, value in theirs.items():
             if repr(mine[name]) != repr(value):
                 raise ParameterError(
@@ -187,7 +194,7 @@ def open_state(
     return stored, followed
 
 
-def _followed(place: Place, model: OnlineGaussianMixture, kind: str) -> Followed:
+def _followed(place: Place, model: LearningMixture, kind: str) -> Followed:
     """What follows for a model, and is saved with it."""
 
     def write(values: dict[str, Any]) -> None:

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from streamgmm.errors import ParameterError
 from streamgmm.estimators.batch import CONSTRAINTS, BatchMixture, Start
+from streamgmm.estimators.learning import CONSTRAINTS as STEPS
+from streamgmm.estimators.learning import LearningMixture
+from streamgmm.estimators.parameters import MixtureAttributes
 from streamgmm.estimators.rows import in_memory
+from streamgmm.fitting.fit import FitResult
 from streamgmm.fitting.initial import of_responsibilities
 from streamgmm.fitting.parameters import parse_responsibilities
 from streamgmm.fitting.sample import check_suitable
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.components import Family
 from streamgmm.model.families.own import family_of, with_setting
-from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
+from streamgmm.online.learner import Learner
+from streamgmm.online.merging import from_statistics
+from streamgmm.online.settings import OnlineSettings
 from streamgmm.sources import Piece, Source, check_finite
+from streamgmm.storage.values import STATISTICS
 
 REG_COVAR = 1e-6
+LEAST_STARTS = 16  # of the fit that ends a warm-up; a poor one is left by no later step
 
 
-class MixtureModel(BatchMixture):
+class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
     """Mixture of components of one family, fitted by exact EM to data of any size.
 
     What `streamgmm.GaussianMixture` does for Gaussians, this does for every family: counts,
@@ -50,6 +59,8 @@ class MixtureModel(BatchMixture):
         As for `streamgmm.GaussianMixture`.
     checkpoint, on_bad_chunk, cache
         As for `streamgmm.GaussianMixture`.
+    step_size, step_rows, warm_up, half_life
+        Of `partial_fit`, as for `streamgmm.OnlineGaussianMixture`.
 
     Attributes
     ----------
@@ -60,6 +71,11 @@ class MixtureModel(BatchMixture):
         Weights and components are the model: what is set there is what is used.
     family_ : Family
         The family of the components, with its settings.
+    statistics_ : dict
+        Sums over all rows at the parameters that `fit` returned, from which `partial_fit` goes
+        on.
+    n_samples_seen_, monitor_, learner_
+        Of `partial_fit`, as of `streamgmm.OnlineGaussianMixture`.
     converged_, n_iter_, lower_bound_, lower_bounds_, history_, timings_
         As of `streamgmm.GaussianMixture`.
     data_seen_, skipped_rows_, n_features_in_, feature_names_in_
@@ -78,14 +94,16 @@ class MixtureModel(BatchMixture):
     [True, True]
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS | {
-        "family": "no_validation",  # parse_family does
-        "resp_init": ["array-like", None],
-    }
+    _parameter_constraints: ClassVar[dict[str, Any]] = (
+        CONSTRAINTS
+        | STEPS
+        | {
+            "family": "no_validation",  # parse_family does
+            "resp_init": ["array-like", None],
+        }
+    )
 
-    weights_: Floats
-    components_: dict[str, Floats]
-    family_: Family
+    statistics_: dict[str, Any]
 
     def __init__(
         self,
@@ -113,6 +131,10 @@ class MixtureModel(BatchMixture):
         checkpoint: str | os.PathLike[str] | None = None,
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
+        step_size: float | Callable[[float], float] = 0.6,
+        step_rows: int = 500,
+        warm_up: int | str = "auto",
+        half_life: float | None = None,
     ) -> None:
         self.n_components = n_components
         self.family = family
@@ -137,6 +159,10 @@ class MixtureModel(BatchMixture):
         self.checkpoint = checkpoint
         self.on_bad_chunk = on_bad_chunk
         self.cache = cache
+        self.step_size = step_size
+        self.step_rows = step_rows
+        self.warm_up = warm_up
+        self.half_life = half_life
 
     def _family(self) -> Family:
         """The family that was asked for; a checkpoint and a saved model know it by its name."""
@@ -146,6 +172,8 @@ class MixtureModel(BatchMixture):
         return family
 
     def _start(self, source: Source, settings: FitSettings) -> Start:
+        if self.warm_start and self._started():
+            return Start(self._mixture())
         start = super()._start(source, settings)
         if start.mixture is not None or self.resp_init is None:
             return start
@@ -167,34 +195,98 @@ class MixtureModel(BatchMixture):
         )
         return Start(mixture)
 
-    def _set_parameters(self, mixture: Mixture) -> None:
-        """Set the attributes: weights, and the parameters of the components by name."""
-        self.weights_, self.family_ = mixture.weights, mixture.family
-        self.components_ = dict(mixture.components.arrays())
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learn a batch by stepwise EM, in constant memory (Cappé & Moulines 2009).
 
-    def _mixture(self) -> Mixture:
-        """The model that the attributes are; raises ParameterError where they do not fit."""
-        family = self.family_ if hasattr(self, "family_") else self._family()
-        weights = np.ascontiguousarray(self.weights_, dtype=np.float64)
-        arrays = {
-            name: np.ascontiguousarray(values, dtype=np.float64)
-            for name, values in self.components_.items()
-        }
-        try:
-            components = family.components(**arrays)
-            shapes = dict(family.parameter_shapes(len(weights), components.n_features))
-        except (TypeError, IndexError) as error:
-            raise ParameterError(
-                f"components_ has {', '.join(arrays)}, which are no {family.name} components "
-                f"({error})"
-            ) from error
-        found = {name: values.shape for name, values in arrays.items()}
-        if found != shapes or weights.ndim != 1:
-            raise ParameterError(
-                f"components_ has the shapes {found}, but {weights.size} {family.name} components "
-                f"of {components.n_features} features have {shapes}"
-            )
-        return Mixture(weights, components)
+        The first rows are kept until there are enough for a fit in memory of 16 starts or more
+        (`warm_up`); every batch after that is a few steps. A model that has been fitted, or
+        chosen by `streamgmm.select`, goes on from there. A batch that cannot be used is refused
+        whole. Steps of Gaussians are compiled; the law is the same for every family. Drift and
+        components that come and go are `streamgmm.OnlineGaussianMixture`'s.
+
+        Parameters
+        ----------
+        X : array-like, zarr.Array, str or path, dask.array.Array, or Source
+            Of shape (n_samples, n_features).
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), optional
+            A row of weight w counts as w rows.
+
+        Returns
+        -------
+        self : MixtureModel
+
+        Raises
+        ------
+        DataError, SourceError
+            As `fit`, or if X has another number of features than before.
+        ParameterError
+            If a setting is out of range, or initial parameters are given.
+        DegenerateComponentError
+            If rows do not determine a component.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamgmm import MixtureModel
+        >>> model = MixtureModel(2, "poisson", warm_up=500)
+        >>> rng = np.random.default_rng(0)
+        >>> for _ in range(20):
+        ...     model = model.partial_fit(rng.poisson(rng.choice([2.0, 30.0], size=(200, 1))))
+        >>> sorted(int(rate) for rate in model.components_["rates"].round().ravel())
+        [2, 30]
+        """
+        self._learn(X, sample_weight)
+        return self
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Save the model as a Zarr group, without pickle; `streamgmm.load` reads it back.
+
+        Learning batch by batch then goes on as if it had never stopped.
+
+        Parameters
+        ----------
+        path : str, path-like or URL
+        overwrite : bool, default=False
+            Whether a model at `path` may be replaced.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If there is no model yet.
+        OutputExistsError, OutputError, ParameterError
+            As `streamgmm.storage.save_model`.
+        """
+        if self._started():
+            self.save_with(path, {}, overwrite)
+        else:
+            super().save(path, overwrite)
+
+    def _take_up(self, result: FitResult) -> None:
+        super()._take_up(result)
+        self.statistics_ = STATISTICS.apart(result.statistics)
+
+    def _learning_params(self) -> dict[str, Any]:
+        starts = {"n_init": max(LEAST_STARTS, self.n_init)}
+        unwatched = {"average": None, "monitor": False, "adapt_components": False}
+        return super()._learning_params() | starts | unwatched
+
+    def _new_learner(self, settings: OnlineSettings, n_features: int) -> Learner:
+        """Go on from the model that is there, or gather rows for the first one."""
+        if hasattr(self, "weights_"):
+            mixture, described = self._mixture(), getattr(self, "statistics_", None)
+            if described is None:
+                raise ParameterError(
+                    "the model was set by hand, and partial_fit goes on from the statistics of "
+                    "rows; call fit with warm_start=True first"
+                )
+            kind = {"component_kind": mixture.family}
+            return from_statistics(settings, mixture, STATISTICS.together(described | kind))
+        names = ("resp_init", "weights_init", "means_init", "precisions_init")
+        for name in names:
+            if getattr(self, name) is not None:
+                raise ParameterError(f"partial_fit takes no {name}; fit takes it, and go on then")
+        return super()._new_learner(settings, n_features)
 
 
 def _joined(pieces: list[Piece]) -> tuple[Any, Floats | None]:

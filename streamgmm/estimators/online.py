@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from streamgmm.errors import DataError, ParameterError
+from streamgmm.errors import ParameterError
 from streamgmm.estimators.gaussian import GaussianMixture
 from streamgmm.estimators.learned import LearnedMixture
-from streamgmm.estimators.rows import in_memory, open_rows
-from streamgmm.model.components import NO_WEIGHT
+from streamgmm.estimators.learning import CONSTRAINTS, LEARNED
 from streamgmm.model.covariances import COVARIANCES
-from streamgmm.online.batches import batches_of, cut
-from streamgmm.online.learner import Learner
 from streamgmm.online.merging import from_mixture, merge
-from streamgmm.sources import Piece, Source, check_finite
 
 
 class OnlineGaussianMixture(LearnedMixture):
@@ -98,14 +93,10 @@ class OnlineGaussianMixture(LearnedMixture):
     [0, 10]
     """
 
-    _parameter_constraints: dict[str, Any] = {  # noqa: RUF012
+    _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS | {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "covariance_type": [StrOptions(set(COVARIANCES))],
         "reg_covar": [Interval(Real, 0.0, None, closed="left")],
-        "step_size": [Interval(Real, 0.5, 1.0, closed="right"), callable],
-        "step_rows": [Interval(Integral, 1, None, closed="left")],
-        "warm_up": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
-        "half_life": [Interval(Real, 0.0, None, closed="neither"), None],
         "average": ["boolean", None],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "init_params": [StrOptions({"kmeans", "k-means++", "random", "random_from_data"})],
@@ -170,12 +161,12 @@ class OnlineGaussianMixture(LearnedMixture):
         DataError, SourceError, ParameterError, SingularCovarianceError
             As `partial_fit`; DataError also if there are fewer rows than components.
         """
-        before = {name: self.__dict__.pop(name) for name in _LEARNED if name in vars(self)}
+        before = {name: self.__dict__.pop(name) for name in LEARNED if name in vars(self)}
         try:
             self._learn(X, sample_weight, np.inf)
             self._mixture()
         except BaseException:
-            for name in _LEARNED:
+            for name in LEARNED:
                 self.__dict__.pop(name, None)
             self.__dict__.update(before)
             raise
@@ -241,7 +232,7 @@ class OnlineGaussianMixture(LearnedMixture):
         }
         model = cls(**(known | settings))
         model.n_features_in_ = held.n_features
-        model.learner_ = from_mixture(model._settings(held.n_features), held, rows)
+        model.learner_ = from_mixture(model._learning_settings(held.n_features), held, rows)
         return model
 
     def merge(self, other: OnlineGaussianMixture) -> OnlineGaussianMixture:
@@ -262,69 +253,7 @@ class OnlineGaussianMixture(LearnedMixture):
                     "have been learned alike"
                 )
         one, two = self._known(), other._known()
-        one.settings = self._settings(one.n_features)
+        one.settings = self._learning_settings(one.n_features)
         model = type(self)(**self.get_params(deep=False))
         model.learner_, model.n_features_in_ = merge(one, two), self.n_features_in_
         return model
-
-    def _learn(self, X: Any, sample_weight: Any, quota: float | None = None) -> None:
-        """Learn rows: all of them, or none."""
-        if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[0] == 0:
-            self._check_width(X.shape[1], "X")
-            return
-        started = self._started()
-        try:
-            if type(X) is np.ndarray and sample_weight is None and _is_plain(X):
-                self._check_width(X.shape[1], "X")
-                rows = np.ascontiguousarray(X)
-                check_finite(Piece(0, rows, None), "X")
-                learner = self._learner(X.shape[1])
-                learner.learn(cut(rows, NO_WEIGHT, learner.most_rows), quota)
-            else:
-                source = self._open(X, sample_weight)
-                learner = self._learner(source.n_features)
-                here = in_memory(source)
-                size: int | str = 1 << 62 if here else self.block_size
-                learner.learn(batches_of(source, learner.most_rows, size, here), quota)
-        except BaseException:
-            if not started:
-                for name in _LEARNED:
-                    self.__dict__.pop(name, None)
-            raise
-        self.learner_, self.n_features_in_ = learner, learner.n_features
-
-    def _learner(self, n_features: int) -> Learner:
-        """What learns the next rows, with the settings as they are now."""
-        settings = self._settings(n_features)
-        learner = self.learner_ if self._started() else Learner(settings, n_features)
-        learner.settings = settings
-        return learner
-
-    def _open(self, X: Any, sample_weight: Any) -> Source:
-        """Open what is no plain array, its width and names checked."""
-        if not self._started():
-            return open_rows(self, X, sample_weight)
-        fresh = type(self)()
-        source = open_rows(fresh, X, sample_weight)
-        self._check_width(source.n_features, source.name)
-        names, known = (getattr(each, "feature_names_in_", None) for each in (fresh, self))
-        if names is not None and known is not None and list(names) != list(known):
-            raise DataError(
-                f"{source.name} has columns {list(names)} where {list(known)} were learned; give "
-                "the same columns in the same order"
-            )
-        return source
-
-    def _check_width(self, n_features: int, name: str) -> None:
-        if hasattr(self, "n_features_in_") and n_features != self.n_features_in_:
-            raise DataError(
-                f"{name} has {n_features} features, but {type(self).__name__} "
-                f"is expecting {self.n_features_in_} features as input."
-            )
-
-
-_LEARNED = ("learner_", "n_features_in_", "feature_names_in_")
-
-
-def _is_plain(X: NDArray[Any]) -> bool:
-    return X.dtype in (np.float64, np.float32) and X.dtype.isnative and X.shape[1] > 0

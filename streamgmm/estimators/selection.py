@@ -22,6 +22,7 @@ from streamgmm.model.families import settings_of
 from streamgmm.model.families.own import family_of
 from streamgmm.progress import listener
 from streamgmm.sources import Source
+from streamgmm.storage.values import STATISTICS
 
 DEFAULT_TYPES = ("full", "diag")
 
@@ -195,6 +196,8 @@ def _take_up(model: Any, ranking: Ranking, source: Source) -> None:
     assert ascent is not None
     assert mixture is not None
     model._set_parameters(mixture)
+    if isinstance(model, MixtureModel):
+        model.statistics_ = STATISTICS.apart(ranking.statistics)
     if ascent.steps:
         ascent.steps[-1].log_likelihood = float(ranking.table["log_likelihood"][ranking.best])
     model.converged_ = ascent.converged

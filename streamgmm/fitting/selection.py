@@ -32,7 +32,7 @@ from streamgmm.fitting.session import Session, open_session
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.components import Family
 from streamgmm.model.families import parse_family
-from streamgmm.model.mixture import Mixture
+from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.sources import Source, parse_block_size
 
 CRITERIA = ("bic", "aic", "icl", "holdout")
@@ -53,7 +53,8 @@ class Ranking:
     """What `rank` found.
 
     `table` has a row a candidate (equal-length arrays); `mixtures` and `ascents` are in the same
-    order, None where a candidate could not be started. `best` is the index of the one to take;
+    order, None where a candidate could not be started. `best` is the index of the one to take,
+    and `statistics` are of the rows that it was fitted to;
     `passes` are the reads in all; `timings` as those of a fit. `skipped` are runs of rows that
     could not be read.
     """
@@ -62,6 +63,7 @@ class Ranking:
     mixtures: list[Mixture | None]
     ascents: list[Ascent | None]
     best: int
+    statistics: Statistics
     passes: float
     timings: dict[str, Any]
     skipped: tuple[tuple[int, int], ...] = ()
@@ -149,9 +151,10 @@ def rank(
     values = table["holdout_log_likelihood" if criterion == "holdout" else criterion]
     best = np.nanargmax(values) if criterion == "holdout" else np.nanargmin(values)
     mixtures = [None if a is None else a.mixture for a in ascents]
-    run = session.run
+    run, i = session.run, int(best)
+    statistics = scores.training.each[fitted.index(i)]
     return Ranking(
-        table, mixtures, ascents, int(best), session.passes, session.timings, run.skipped
+        table, mixtures, ascents, i, statistics, session.passes, session.timings, run.skipped
     )
 
 

@@ -229,7 +229,13 @@ def blend_step(
     >>> blend_step(m, s, np.array([[6.0]]), 0.5)[0].components.arrays()
     {'rates': array([[4.]])}
     """
-    new = e_step(mixture, X, sample_weight)
+    return blend(mixture, statistics, e_step(mixture, X, sample_weight), gain)
+
+
+def blend(
+    mixture: Mixture, statistics: Statistics, new: Statistics, gain: float
+) -> tuple[Mixture, Statistics]:
+    """The second half of `blend_step`: with the statistics of the new rows under the mixture."""
     if new.weight <= 0:
         return mixture, statistics
     fresh = new.scale(gain * statistics.weight / new.weight)

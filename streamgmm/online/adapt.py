@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import StreamGMMError
-from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.mixture import Mixture, e_step
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.online.settings import OnlineSettings
-from streamgmm.online.stepwise import OnlineState, from_moments, in_effect, mixture_of
+from streamgmm.online.state import OnlineState, RunningState, in_effect
+from streamgmm.online.stepwise import from_moments, mixture_of
 
 HOLD = 16  # one row in so many is held out
 HELD = 2_048  # held-out rows that are kept, the latest
@@ -86,9 +86,9 @@ Found = tuple[OnlineState, str, tuple[int, ...], float]
 
 
 def _parts(state: OnlineState) -> tuple[Floats, Floats, Floats]:
-    if state.average is not None:
-        return state.average
-    return state.running.weight, state.running.mean, state.running.scatter
+    running: RunningState = state.running
+    parts: tuple[Floats, Floats, Floats] | None = state.average
+    return parts or (running.weight, running.mean, running.scatter)
 
 
 def _mixture(settings: OnlineSettings, moments: Moments) -> Mixture:
@@ -113,8 +113,8 @@ def _gain(settings: OnlineSettings, old: OnlineState, new: OnlineState, X: Float
 
 def _price(settings: OnlineSettings, state: OnlineState) -> float:
     """Nats a row that the parameters of a component cost to estimate, p / 2n."""
-    covariance, d = COVARIANCES[settings.covariance_type], state.n_features
-    p = covariance.n_parameters(2, d) - covariance.n_parameters(1, d)
+    family, d = settings.family, state.n_features
+    p = family.n_parameters(2, d) - family.n_parameters(1, d)
     return p / (2.0 * in_effect(settings, state))
 
 

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from streamgmm.errors import DataError, StreamGMMWarning
 from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.model.moments import Floats
+from streamgmm.online import blending
 from streamgmm.online.settings import OnlineSettings
-from streamgmm.online.stepwise import OnlineState, check_size, from_moments
+from streamgmm.online.state import OnlineState, check_size
+from streamgmm.online.stepwise import from_moments
 from streamgmm.online.warmup import WarmUp, apart_of, fit_settings
 
 Pieces = tuple[tuple[NDArray[Any], Floats], ...]
@@ -143,11 +145,12 @@ def _model(
 ) -> OnlineState:
     """The state from which stepwise EM continues."""
     _warn_empty(statistics)
+    n_rows, mass = gathered.n_rows, gathered.mass
+    if not settings.compiled:
+        return blending.begin(settings, n_rows, mass, mixture, statistics)
     level = statistics.log_likelihood / statistics.weight
     apart = apart_of(settings, mixture)
-    return from_moments(
-        settings, gathered.n_rows, gathered.mass, apart, statistics.components, level
-    )
+    return from_moments(settings, n_rows, mass, apart, statistics.components, level)
 
 
 def _warn_empty(statistics: Statistics) -> None:

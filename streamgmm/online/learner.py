@@ -20,14 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import DegenerateComponentError, StreamGMMWarning
+from streamgmm.fitting.sample import check_suitable
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 from streamgmm.online.adapt import Adapter, Change, adapt, hold, open_adapter
 from streamgmm.online.drift import KINDS, Alarm
 from streamgmm.online.gathering import Gathered, advance, gather, mixture_so_far
 from streamgmm.online.settings import OnlineSettings
-from streamgmm.online.stepwise import Learned, OnlineState, check_size, mixture_of, step
+from streamgmm.online.state import Learned, OnlineState, check_size
+from streamgmm.online.stepwise import mixture_of, step
 from streamgmm.online.work import QUOTA, Costs
+from streamgmm.sources import Piece
 
 JOURNAL = 20_000  # batches that `monitor_` remembers, the latest; as many alarms and changes
 QUEUE_BYTES = 64 << 20  # rows that may wait for the fit to end; then it is cut short
@@ -128,11 +131,15 @@ class Learner:
         DegenerateComponentError
             If a component is no longer determined by its rows.
         DataError
-            If values are so large that their squares are beyond float64.
+            If rows cannot be of the family, or values are so large that their squares are beyond
+            float64.
         """
         turn = _Turn(self)
+        row = 0
         for X, weight in batches:
             if len(X):
+                check_suitable(self.settings.family, Piece(row, X, None), "the rows to learn")
+                row += len(X)
                 turn.take(X, weight, QUOTA if quota is None else quota)
         turn.commit(self)
         return turn.alarms
@@ -267,7 +274,7 @@ class _Turn:
         """Units of work to learn so many rows."""
         assert self.state is not None
         settings, k = self.settings, len(self.state.running.weight)
-        costs = Costs(k, self.n_features, settings.covariance_type)
+        costs = Costs(k, self.n_features, settings.family)
         return costs.steps(n_rows, -(-n_rows // settings.step_rows))
 
     def _leave_out(self, batch: Batch, error: DegenerateComponentError) -> None:

@@ -11,19 +11,14 @@ from scipy.optimize import linear_sum_assignment
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.model.components import NO_WEIGHT
 from streamgmm.model.families.gaussian import gaussians
-from streamgmm.model.mixture import Mixture
+from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.model.moments import Floats, Moments
+from streamgmm.online import blending
 from streamgmm.online.gathering import Gathered
 from streamgmm.online.learner import Learner
 from streamgmm.online.settings import OnlineSettings
-from streamgmm.online.stepwise import (
-    OnlineState,
-    RunningState,
-    from_moments,
-    in_effect,
-    mixture_of,
-    open_monitor,
-)
+from streamgmm.online.state import OnlineState, RunningState, in_effect
+from streamgmm.online.stepwise import from_moments, mixture_of, open_monitor
 from streamgmm.online.warmup import apart_of
 
 Parts = tuple[Floats, Floats, Floats]
@@ -47,6 +42,14 @@ def from_mixture(settings: OnlineSettings, mixture: Mixture, rows: float) -> Lea
     level = float(np.dot(mixture.weights, log_constants) - 0.5 * d)
     state = from_moments(settings, int(rows), float(rows), apart, moments, level)
     return Learner.of(settings, state)
+
+
+def from_statistics(settings: OnlineSettings, mixture: Mixture, statistics: Statistics) -> Learner:
+    """A learner that continues from a mixture and the statistics of all rows under it."""
+    if settings.compiled:
+        return from_mixture(settings, mixture, statistics.weight)
+    n_rows, mass = statistics.n_rows, statistics.weight
+    return Learner.of(settings, blending.begin(settings, n_rows, mass, mixture, statistics))
 
 
 def merge(a: Learner, b: Learner) -> Learner:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from streamgmm.errors import ParameterError, StreamGMMWarning
-from streamgmm.model.covariances import COVARIANCES
+from streamgmm.model.components import Family
 from streamgmm.model.families.gaussian import Gaussian
 
 StepSize = Callable[[float], float]
@@ -27,8 +27,7 @@ class OnlineSettings:
     """
 
     n_components: int
-    covariance_type: str
-    reg_covar: float
+    family: Family
     step_size: StepSize
     step_rows: int
     warm_up: int
@@ -41,14 +40,30 @@ class OnlineSettings:
     adapt: bool
 
     @property
-    def wide(self) -> bool:
-        """Whether scatters are matrices."""
-        return COVARIANCES[self.covariance_type].matrices
+    def compiled(self) -> bool:
+        """Whether the steps are compiled: those of Gaussians."""
+        return isinstance(self.family, Gaussian)
 
     @property
-    def family(self) -> Gaussian:
-        """The family that is learned."""
-        return Gaussian(self.covariance_type, self.reg_covar)
+    def gaussian(self) -> Gaussian:
+        """The family that is learned, where the steps are compiled."""
+        assert isinstance(self.family, Gaussian)
+        return self.family
+
+    @property
+    def covariance_type(self) -> str:
+        """The shape of the covariances."""
+        return self.gaussian.covariance_type
+
+    @property
+    def reg_covar(self) -> float:
+        """What is added to their diagonals."""
+        return self.gaussian.reg_covar
+
+    @property
+    def wide(self) -> bool:
+        """Whether scatters are matrices."""
+        return self.gaussian.covariance.matrices
 
     @property
     def apart(self) -> Gaussian:
@@ -61,17 +76,23 @@ class OnlineSettings:
         return self.covariance_type in ("tied", "spherical")
 
 
-def parse_settings(params: Mapping[str, Any], n_features: int) -> OnlineSettings:
+def parse_settings(params: Mapping[str, Any], family: Family, n_features: int) -> OnlineSettings:
     """Settings of the parameters of an estimator, each valid by itself.
 
     Raises
     ------
     ParameterError
-        If the warm-up has fewer rows than a start needs.
+        If the warm-up has fewer rows than a start needs, or the family cannot be watched for
+        drift or adapted.
     """
-    k, kind = params["n_components"], params["covariance_type"]
+    k = params["n_components"]
+    for name in ("monitor", "adapt_components"):
+        if params[name] and not isinstance(family, Gaussian):
+            raise ParameterError(
+                f"{name}=True is for Gaussian components, not for {family.name}; leave it out"
+            )
     half_life, average, step_size = (params[n] for n in ("half_life", "average", "step_size"))
-    p = COVARIANCES[kind].n_parameters(k, n_features)
+    p = family.n_parameters(k, n_features)
     most = max(2 * k, WARM_UP_BYTES // (8 * n_features))
     warm_up = params["warm_up"]
     warm_up = min(max(10 * p, 2_000), most) if warm_up == "auto" else int(warm_up)
@@ -90,8 +111,7 @@ def parse_settings(params: Mapping[str, Any], n_features: int) -> OnlineSettings
         )
     return OnlineSettings(
         k,
-        kind,
-        float(params["reg_covar"]),
+        family,
         step_size if callable(step_size) else partial(_power, float(step_size)),
         int(params["step_rows"]),
         warm_up,

@@ -1,5 +1,8 @@
 """Stepwise EM: a step is a pure function of the state and a batch of rows.
 
+The steps of Gaussians are compiled, and are here; those of other families are the same law in
+terms of any statistics that scale and merge (`streamgmm.online.blending`).
+
     s ← (1 - γ_t) s + γ_t s̄(rows),    θ = M(s)         (Cappé & Moulines 2009, eqs. 10-11)
 
 The steps begin at the fit that ends a warm-up (`streamgmm.online.warmup`). Time is counted in
@@ -9,83 +12,22 @@ step of fewer rows than usual is a part of a step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import DataError
 from streamgmm.kernels import stepwise
 from streamgmm.model.covariances import singular
 from streamgmm.model.covariances.base import Layout
 from streamgmm.model.families.gaussian import gaussians
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats, Moments
+from streamgmm.online import blending
 from streamgmm.online.drift import Alarm, Monitor, limits_of, watch
-from streamgmm.online.settings import OnlineSettings, effective_rows
-
-AVERAGING = 3.0  # η of polynomial-decay averaging (Shamir & Zhang 2013): late steps count more
-
-
-@dataclass(frozen=True, eq=False)
-class RunningState:
-    """Running statistics, whose weights sum to one, and the parameters that they give.
-
-    `scatter` (K, D, D) where covariances are matrices, else (K, D); `means`, `chol` and `const`
-    are padded as the kernels take them.
-    """
-
-    weight: Floats
-    mean: Floats
-    scatter: Floats
-    covariances: Floats
-    means: Floats
-    chol: Floats
-    const: Floats
-
-    def copy(self) -> RunningState:
-        """The same values in other memory."""
-        return RunningState(*(getattr(self, name).copy() for name in RUNNING))
-
-    def moments(self, kind: str) -> Moments:
-        """The statistics, in the shape that `Moments` of this covariance type have."""
-        scatter = self.scatter
-        if kind == "tied":
-            scatter = scatter.sum(axis=0)
-        elif kind == "spherical":
-            scatter = scatter.sum(axis=1)
-        return Moments(kind, self.weight, self.mean, scatter)  # type: ignore[arg-type]
-
-
-RUNNING = ("weight", "mean", "scatter", "covariances", "means", "chol", "const")
-
-
-@dataclass(frozen=True, eq=False)
-class OnlineState:
-    """A model after `n_rows` rows of total weight `mass`. A step returns the next one.
-
-    `running` holds the running statistics, and `average` the averaged ones (weight, mean,
-    scatter). `level` is the mean log-density of a row of the latest batch, in nats.
-    """
-
-    n_features: int
-    n_rows: int
-    mass: float
-    running: RunningState
-    average: tuple[Floats, Floats, Floats] | None = None
-    monitor: Monitor | None = None
-    level: float = 0.0
-
-
-@dataclass(frozen=True)
-class Learned:
-    """The log-likelihood of a batch before it was learned, in nats summed by weight."""
-
-    n_rows: int
-    mass: float
-    log_likelihood: float
-    alarms: tuple[Alarm, ...] = ()
+from streamgmm.online.settings import OnlineSettings
+from streamgmm.online.state import Learned, OnlineState, RunningState, check_size, cut_steps
 
 
 def from_moments(
@@ -143,9 +85,10 @@ def maximize(settings: OnlineSettings, running: RunningState, padded: int) -> No
 
 def reported(settings: OnlineSettings, state: OnlineState) -> RunningState:
     """The parameters to report: of the averaged statistics, where there are any."""
+    running: RunningState = state.running
     if state.average is None:
-        return state.running
-    running = state.running.copy()
+        return running
+    running = running.copy()
     mean = running.means.reshape(len(running.weight), -1)
     running = replace(
         running, weight=state.average[0], mean=state.average[1], scatter=state.average[2]
@@ -156,6 +99,8 @@ def reported(settings: OnlineSettings, state: OnlineState) -> RunningState:
 
 def mixture_of(settings: OnlineSettings, state: OnlineState) -> Mixture:
     """The current model."""
+    if not settings.compiled:
+        return blending.mixture_of(state)
     running = reported(settings, state)
     d = state.n_features
     covariances: Any = running.covariances
@@ -166,34 +111,6 @@ def mixture_of(settings: OnlineSettings, state: OnlineState) -> Mixture:
     means = running.means.reshape(len(running.weight), -1)[:, :d]
     weights = running.weight / running.weight.sum()
     return Mixture.of(settings.family, weights, np.array(means), np.array(covariances))
-
-
-def in_effect(settings: OnlineSettings, state: OnlineState) -> float:
-    """Effective number of rows of the statistics, by weight."""
-    if settings.half_life is None:
-        return state.mass
-    return min(state.mass, effective_rows(settings.half_life))
-
-
-def gains_of(settings: OnlineSettings, mass: float, masses: Floats) -> tuple[Floats, Floats]:
-    """γ, and the share of the average, of steps of the given weights after rows of weight `mass`.
-
-    A step of a part of `step_rows` takes that part of a step, 1 - (1 - γ)^part. With a
-    `half_life` h no step of n rows forgets less than 1 - 2^(-n / h).
-    """
-    gains, shares = np.empty(len(masses)), np.zeros(len(masses))
-    for i, more in enumerate(masses.tolist()):
-        part = more / settings.step_rows
-        mass += more
-        count = max(1.0, mass / settings.step_rows)
-        gain = 1.0 - (1.0 - min(1.0, settings.step_size(count))) ** part
-        share = 1.0 - (1.0 - (1.0 + AVERAGING) / (count + AVERAGING)) ** part
-        if settings.half_life is not None:
-            least = 1.0 - 2.0 ** (-more / settings.half_life)
-            gain, share = max(gain, least), max(share, least)
-        gains[i] = gain
-        shares[i] = share if settings.average else 0.0
-    return gains, shares
 
 
 def step(
@@ -210,11 +127,10 @@ def step(
     DataError
         If values are so large that their squares are beyond float64.
     """
+    if not settings.compiled:
+        return blending.step(settings, state, X, weight)
     n, d = X.shape
-    n_steps = -(-n // settings.step_rows)
-    edges = np.arange(n_steps + 1) * n // n_steps
-    masses = np.add.reduceat(weight, edges[:-1]) if len(weight) else np.diff(edges) * 1.0
-    gains, shares = gains_of(settings, state.mass, masses)
+    steps = cut_steps(settings, state.mass, n, weight)
     running = state.running.copy()
     k = len(running.weight)
     average = state.average or (running.weight, running.mean, running.scatter)
@@ -227,9 +143,10 @@ def step(
         seen = Layout(len(monitor.const), d, np.dtype(np.float64))
         rows = X[weight > 0] if len(weight) and not weight.all() else X
         monitor, alarms = watch(monitor, rows, state.n_rows, seen, limits_of(seen.k, d))
-    scores = np.empty(n_steps)
+    scores = np.empty(len(steps.masses))
     bad = stepwise.steps(
-        X, weight, edges, gains, shares, settings.wide, settings.pooled, settings.reg_covar,
+        X, weight, steps.edges, steps.gains, steps.shares,
+        settings.wide, settings.pooled, settings.reg_covar,
         running.weight, running.mean, running.scatter.ravel(),
         average[0], average[1], average[2].ravel(),
         running.covariances, running.means, running.chol, running.const,
@@ -238,7 +155,7 @@ def step(
     if bad >= 0:
         check_size(X)
         raise singular([bad])
-    mass = float(masses.sum())
+    mass = float(steps.masses.sum())
     total = float(scores.sum())
     state = OnlineState(
         d,
@@ -252,13 +169,3 @@ def step(
     if alarms:
         state = replace(state, monitor=open_monitor(settings, state))
     return state, Learned(n, mass, total, tuple(alarms))
-
-
-def check_size(X: NDArray[Any]) -> None:
-    """Check that squares of values can be added up; raises DataError."""
-    largest = float(np.abs(X).max())
-    if largest > 1e140:
-        raise DataError(
-            f"a batch holds values up to {largest:.1e}, whose squares are beyond float64; "
-            "scale the data, or leave such rows out"
-        )

@@ -12,7 +12,7 @@ from streamgmm.online.drift import Alarm, Monitor
 from streamgmm.online.gathering import Gathered
 from streamgmm.online.learner import COLUMNS, Batch, Learner
 from streamgmm.online.settings import OnlineSettings
-from streamgmm.online.stepwise import OnlineState, RunningState
+from streamgmm.online.state import BlendedState, OnlineState, RunningState
 from streamgmm.online.warmup import WarmUp
 
 
@@ -79,21 +79,27 @@ def _to_gathered(values: dict[str, Any], n_features: int, settings: OnlineSettin
 
 
 def _of_state(state: OnlineState) -> dict[str, Any]:
+    values = {name: getattr(state, name) for name in ("n_features", "n_rows", "mass", "level")}
+    if isinstance(state.running, BlendedState):
+        blended = {"mixture": state.running.mixture, "statistics": state.running.statistics}
+        return values | {"blended": blended, "average": state.average}
     average = None if state.average is None else list(state.average)
     running = [getattr(state.running, each.name) for each in fields(RunningState)]
     monitor = None
     if state.monitor is not None:
         monitor = [getattr(state.monitor, each.name) for each in fields(Monitor)]
-    values = {name: getattr(state, name) for name in ("n_features", "n_rows", "mass", "level")}
     return values | {"running": running, "average": average, "monitor": monitor}
 
 
 def _to_state(values: dict[str, Any]) -> OnlineState:
-    average, monitor = values["average"], values["monitor"]
+    counts = values["n_features"], values["n_rows"], values["mass"]
+    average = values["average"]
+    if "blended" in values:
+        running = BlendedState(**values["blended"])
+        return OnlineState(*counts, running, average, level=values["level"])
+    monitor = values["monitor"]
     return OnlineState(
-        values["n_features"],
-        values["n_rows"],
-        values["mass"],
+        *counts,
         RunningState(*values["running"]),
         None if average is None else tuple(average),
         None if monitor is None else Monitor(*monitor),

@@ -89,7 +89,7 @@ class WarmUp:
         self.rows, self.weight = rows, weight
         self._settings, self.how = settings, fit_settings(settings)
         self._seed = settings.seed
-        self._costs = Costs(settings.n_components, rows.shape[1], settings.covariance_type)
+        self._costs = Costs(settings.n_components, rows.shape[1], settings.family)
         self._small, self._effort = plan_starts(self.how, *rows.shape)
         self.contest = Contest(self.how, self._effort, settings.seed, len(rows))
         self.told: list[Standing] = []
@@ -346,8 +346,8 @@ def plan_starts(how: FitSettings, n_rows: int, n_features: int) -> tuple[bool, E
 
 
 def apart_of(settings: OnlineSettings, mixture: Mixture) -> Mixture:
-    """The same mixture with a covariance of its own for each component: full, or diagonal."""
-    if settings.apart.name == mixture.family.name:
+    """The same mixture, of Gaussians with a covariance of its own for each: full, or diagonal."""
+    if not settings.compiled or settings.apart.name == mixture.family.name:
         return mixture
     components = gaussians(mixture.components)
     covariances = components.full_covariances if settings.wide else components.variances

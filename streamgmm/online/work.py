@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from streamgmm.fitting.effort import count_parameters
 from streamgmm.fitting.settings import FitSettings
-from streamgmm.model.covariances import COVARIANCES
-from streamgmm.model.families.gaussian import Gaussian
+from streamgmm.model.components import Family
+from streamgmm.model.families import Gaussian, parse_family
 
 QUOTA = 900_000_000
 """Units that a batch may cost additionally during the warm-up: less than half a second."""
@@ -30,13 +30,19 @@ class Costs:
 
     n_components: int
     n_features: int
-    covariance_type: str
+    family: Family | str
+
+    @property
+    def _matrices(self) -> bool:
+        """Whether components are Gaussians whose covariances are matrices."""
+        family = parse_family(self.family)
+        return isinstance(family, Gaussian) and family.covariance.matrices
 
     @property
     def row(self) -> int:
         """Units of the E-step of one row."""
         k, d = self.n_components, self.n_features
-        settings = FitSettings(k, Gaussian(self.covariance_type))
+        settings = FitSettings(k, parse_family(self.family))
         return k * (d + 8) + count_parameters(settings, d) // 5
 
     @property
@@ -48,7 +54,7 @@ class Costs:
     def m_step(self) -> int:
         """Units of an M-step, with an Anderson jump."""
         k, d = self.n_components, self.n_features
-        if COVARIANCES[self.covariance_type].matrices:
+        if self._matrices:
             return _ALWAYS + k * d * d * (100 + 6 * d)
         return _ALWAYS + 100 * k * d
 
@@ -96,5 +102,5 @@ class Costs:
     def steps(self, n_rows: int, n_steps: int) -> int:
         """Units of stepwise EM over so many rows, watched for drift."""
         k, d = self.n_components, self.n_features
-        each = k * d * d * (4 + d) if self.covariance_type in ("full", "tied") else 20 * k * d
+        each = k * d * d * (4 + d) if self._matrices else 20 * k * d
         return 2 * n_rows * self.row + n_steps * each + _ALWAYS

@@ -35,7 +35,7 @@ def make_rows(n: int, seed: int = 0) -> np.ndarray:
 
 def settings_of(**params: Any) -> OnlineSettings:
     model = OnlineGaussianMixture(3, **({"n_init": 3} | params))
-    return model._settings(2)
+    return model._learning_settings(2)
 
 
 def batches(X: np.ndarray, n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
