@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, lambertw, xlogy
 
-from streamgmm.model.tiles import Sums, TiledComponents, TiledFamily
+from streamgmm.families import Sums, TiledComponents, TiledFamily
 
 
 @dataclass(frozen=True)

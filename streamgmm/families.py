@@ -16,7 +16,8 @@ name                 class                                 rows
 ==================== ===================================== ==================================
 
 `Product` has a family for each part of the columns, and `WithNoise` a uniform component beside
-those of any family. A family of your own derives from `TiledFamily` and `TiledComponents`.
+those of any family. A family of your own derives from `TiledFamily` and `TiledComponents`
+(docs/own_family.md); `register_family` makes it known to models that were saved with it.
 
 Examples
 --------
@@ -44,6 +45,7 @@ from streamgmm.model.families import (
     VonMisesFisher,
     WithNoise,
 )
+from streamgmm.model.families.own import register_family
 from streamgmm.model.tiles import CentredSums, Sums, TiledComponents, TiledFamily
 
 __all__ = [
@@ -67,4 +69,5 @@ __all__ = [
     "TiledFamily",
     "VonMisesFisher",
     "WithNoise",
+    "register_family",
 ]

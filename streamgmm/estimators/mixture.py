@@ -20,7 +20,7 @@ from streamgmm.fitting.parameters import parse_responsibilities
 from streamgmm.fitting.sample import check_suitable
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.components import Family
-from streamgmm.model.families.own import family_of, with_setting
+from streamgmm.model.families.own import family_of, for_columns, with_setting
 from streamgmm.model.moments import Floats
 from streamgmm.online.learner import Learner
 from streamgmm.online.merging import from_statistics
@@ -166,7 +166,8 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
 
     def _family(self) -> Family:
         """The family that was asked for; a checkpoint and a saved model know it by its name."""
-        family = family_of(self.family)
+        names = getattr(self, "feature_names_in_", None)
+        family = for_columns(family_of(self.family), names)
         if isinstance(self.family, str):
             return with_setting(family, "reg_covar", float(self.reg_covar), REG_COVAR)
         return family
@@ -190,6 +191,8 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
             check_finite(piece, source.name)
             check_suitable(family, piece, source.name)
         rows, weight = _joined(pieces)
+        if family.surveys:
+            family = family.informed(family.survey(rows))
         mixture = of_responsibilities(
             rows, weight, family, resp, k, settings.weights_init, settings.given
         )

@@ -25,6 +25,7 @@ from streamgmm.sources import Source
 from streamgmm.storage.values import STATISTICS
 
 DEFAULT_TYPES = ("full", "diag")
+SEEN = ("n_features_in_", "feature_names_in_")
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,23 +146,25 @@ def select(
         "on_bad_chunk": on_bad_chunk,
     }
     models = [_model(name, kind, settings) for kind in kinds]
+    first = models[0] if models else GaussianMixture()
+    source = open_rows(first, X, sample_weight)
+    for model in models[1:]:  # as `open_rows` has set them
+        vars(model).update({n: v for n, v in vars(first).items() if n in SEEN})
     candidates = [Candidate(int(k), model._family()) for model in models for k in ks]
-    model = models[0] if models else GaussianMixture()
-    source = open_rows(model, X, sample_weight)
     ranking = rank(
         source,
         candidates,
         check_random_state(random_state),
-        model._settings(source.n_features),
+        first._settings(source.n_features),
         criterion=criterion,
         holdout=holdout,
-        n_threads=model._n_threads(),
+        n_threads=first._n_threads(),
         on_progress=listener(),
         checkpoint=checkpoint,
     )
     table = {name if key == "family" else key: col for key, col in ranking.table.items()}
     i = ranking.best
-    model.set_params(**{"n_components": candidates[i].n_components, name: kinds[i // len(ks)]})
+    model = models[i // len(ks)].set_params(n_components=candidates[i].n_components)
     _take_up(model, ranking, source)
     return Selection(table, model, ranking.passes, ranking.timings)
 

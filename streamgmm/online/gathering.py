@@ -101,7 +101,7 @@ def advance(
     """
     old = gathered.fit
     assert old is not None
-    if old.how == fit_settings(settings):
+    if old.asked == fit_settings(settings):
         fit = WarmUp.restored(settings, old.rows, old.weight, old.state())
     else:
         fit = WarmUp(settings, old.rows, old.weight)

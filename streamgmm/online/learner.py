@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import DegenerateComponentError, StreamGMMWarning
 from streamgmm.fitting.sample import check_suitable
+from streamgmm.model.components import Family
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 from streamgmm.online.adapt import Adapter, Change, adapt, hold, open_adapter
@@ -91,6 +92,14 @@ class Learner:
         return learner
 
     @property
+    def family(self) -> Family:
+        """The family that is learned, with settings that the warm-up has found in its rows."""
+        asked = self.settings.family
+        if not asked.surveys or (self.state is None and not self.busy):
+            return asked
+        return self.mixture().family
+
+    @property
     def n_rows(self) -> int:
         """Rows taken in: learned, held out or waiting."""
         known = self.state or self.gathered
@@ -138,7 +147,7 @@ class Learner:
         row = 0
         for X, weight in batches:
             if len(X):
-                check_suitable(self.settings.family, Piece(row, X, None), "the rows to learn")
+                check_suitable(self.family, Piece(row, X, None), "the rows to learn")
                 row += len(X)
                 turn.take(X, weight, QUOTA if quota is None else quota)
         turn.commit(self)

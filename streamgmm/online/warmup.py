@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -87,9 +87,10 @@ class WarmUp:
         self, settings: OnlineSettings, rows: NDArray[Any], weight: Floats | None
     ) -> None:
         self.rows, self.weight = rows, weight
-        self._settings, self.how = settings, fit_settings(settings)
+        self._settings, self.asked = settings, fit_settings(settings)
+        self.how = informed(self.asked, rows)
         self._seed = settings.seed
-        self._costs = Costs(settings.n_components, rows.shape[1], settings.family)
+        self._costs = Costs(settings.n_components, rows.shape[1], self.how.family)
         self._small, self._effort = plan_starts(self.how, *rows.shape)
         self.contest = Contest(self.how, self._effort, settings.seed, len(rows))
         self.told: list[Standing] = []
@@ -329,6 +330,12 @@ def fit_settings(settings: OnlineSettings) -> FitSettings:
         n_init=settings.n_init,
         init_params=settings.init_params,
     )
+
+
+def informed(how: FitSettings, rows: NDArray[Any]) -> FitSettings:
+    """The same with settings of the family that are taken from the rows of the warm-up."""
+    family = how.family
+    return replace(how, family=family.informed(family.survey(rows))) if family.surveys else how
 
 
 def plan_starts(how: FitSettings, n_rows: int, n_features: int) -> tuple[bool, Effort]:

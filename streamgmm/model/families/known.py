@@ -37,8 +37,8 @@ def parse_family(family: Family | str, settings: Mapping[str, Any] | None = None
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise ParameterError(
             f"family='{family}' is not known to this installation of streamgmm, which has "
-            f"{', '.join(FAMILIES)}; {hint}import what defines it and add it to "
-            "streamgmm.model.families.FAMILIES"
+            f"{', '.join(FAMILIES)}; {hint}for one of your own, import what "
+            "defines it and call streamgmm.families.register_family"
         )
     known: Any = FAMILIES[family]
     unknown = set(settings or {}) - set(settings_of(known))

@@ -42,7 +42,7 @@ class Multinomial(LinearFamily):
 
     name = "multinomial"
     plain = False
-    base = "counting"
+    base = "counting given totals"  # so it is no rival of families that explain the totals too
 
     @property
     def surveys(self) -> bool:  # type: ignore[override]

@@ -77,6 +77,11 @@ class WithNoise(TiledFamily):
         """That of the family."""
         return str(self.inner.lighter)
 
+    def with_columns(self, names: Sequence[str]) -> WithNoise:
+        """With the numbers of columns that the family has by name."""
+        inner = self.inner
+        return replace(self, inner=getattr(inner, "with_columns", lambda _: inner)(names))
+
     def measure(self, d: int) -> tuple[str, ...]:
         return tuple(self.inner.measure(d))
 

@@ -83,6 +83,13 @@ def register_family(family: Any) -> None:
     FAMILIES[family.name] = family
 
 
+def for_columns(family: Any, names: Any) -> Family:
+    """The family with the numbers of columns that it has by name, where rows have `names`."""
+    if names is None or not hasattr(family, "with_columns"):
+        return family  # type: ignore[no-any-return]
+    return family.with_columns(list(names))  # type: ignore[no-any-return]
+
+
 def with_setting(family: Any, name: str, value: Any, default: Any) -> Family:
     """The family with a setting, where it has it.
 
