@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import click
@@ -98,7 +99,6 @@ def fit_command(
 
     Counts: streamgmm fit counts.zarr -k 8 --family poisson --out model.zarr
     """
-    from streamgmm.estimators import GaussianMixture, MixtureModel
     from streamgmm.sources import open_source, parse_block_size
     from streamgmm.storage import check_free
 
@@ -106,25 +106,22 @@ def fit_command(
     check_free(out, how.overwrite)
     source = open_source(data, sample_weight=sample_weight)
     parse_block_size(how.block_size, source)
-    settings: dict[str, Any] = {
-        "init_params": init,
-        "n_init": n_init,
-        "tol": tol,
-        "max_iter": max_iter,
-        "reg_covar": reg_covar,
-        "random_state": seed,
-        "algorithm": algorithm,
-        "block_size": how.block_size,
-        "n_jobs": how.threads,
-        "checkpoint": checkpoint,
-        "on_bad_chunk": on_bad_chunk,
-        "cache": "auto" if cache else None,
-    }
-    model: GaussianMixture | MixtureModel
-    if family is None:
-        model = GaussianMixture(n_components, covariance_type=covariance or "full", **settings)
-    else:
-        model = MixtureModel(n_components, family, **settings)
+    kind = _model(family, covariance)
+    model = kind(
+        n_components,
+        init_params=init,
+        n_init=n_init,
+        tol=tol,
+        max_iter=max_iter,
+        reg_covar=reg_covar,
+        random_state=seed,
+        algorithm=algorithm,
+        block_size=how.block_size,
+        n_jobs=how.threads,
+        checkpoint=checkpoint,
+        on_bad_chunk=on_bad_chunk,
+        cache="auto" if cache else None,
+    )
     started = time.perf_counter()
     with (
         cluster(how),
@@ -134,14 +131,30 @@ def fit_command(
         model.fit(source)
     model.save(out, overwrite=how.overwrite)
     seconds = time.perf_counter() - started
+    _report(model, data, source.n_samples, out, seconds, how.as_json)
+
+
+def _model(family: str | None, covariance: str | None) -> Any:
+    """What makes the estimator of the components that were asked for."""
+    from streamgmm.estimators import GaussianMixture, MixtureModel
+
+    if family is None:
+        return partial(GaussianMixture, covariance_type=covariance or "full")
+    return partial(MixtureModel, family=family)
+
+
+def _report(
+    model: Any, data: str, n_samples: int, out: str, seconds: float, as_json: bool
+) -> None:
+    """Print what the fit has found."""
     described = describe_model(model)
-    if how.as_json:
+    if as_json:
         print_json({"model": out, "data": data, "seconds": seconds} | described)
         return
     print_components(described)
     print(
         f"{ended(described)} after {described['n_iter']} iterations and "
-        f"{described['passes']:.1f} reads of {source.n_samples:,} rows in {seconds:.1f} s; "
+        f"{described['passes']:.1f} reads of {n_samples:,} rows in {seconds:.1f} s; "
         f"saved in {out}"
     )
     print(f"next: streamgmm predict {out} {data} --out labels.zarr")

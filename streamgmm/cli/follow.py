@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from typing import Any
 
 import click
@@ -79,28 +80,17 @@ def follow_command(
     DATA is a Zarr array that grows by rows, a folder to which Zarr, npy or Parquet files are
     added, - for standard input, or icechunk:PATH. Start it again with the same STATE to go on.
     """
-    from streamgmm.estimators import MixtureModel
     from streamgmm.estimators.following import follow
-    from streamgmm.estimators.online import OnlineGaussianMixture
 
-    excluded(family, covariance)
-    if family and adapt:
-        raise click.UsageError("--adapt is for Gaussian components, without --family")
+    make = _model(family, covariance, adapt)
     model: Any = None
-    settings: dict[str, Any] = {
-        "half_life": half_life,
-        "warm_up": "auto" if warm_up is None else warm_up,
-        "reg_covar": reg_covar,
-        "random_state": seed,
-    }
-    if n_components is not None and family:
-        model = MixtureModel(n_components, family, **settings)
-    elif n_components is not None:
-        model = OnlineGaussianMixture(
+    if n_components is not None:
+        model = make(
             n_components,
-            covariance_type=covariance or "full",
-            adapt_components=adapt,
-            **settings,
+            half_life=half_life,
+            warm_up="auto" if warm_up is None else warm_up,
+            reg_covar=reg_covar,
+            random_state=seed,
         )
     told = _Teller(quiet or as_json)
     learned = follow(
@@ -121,6 +111,20 @@ def follow_command(
         print(json.dumps({"state": state, "rows": seen, "new": told.rows, "alarms": alarms}))
     elif not quiet:
         print(f"{state}: {told.rows:,} new rows, {seen:,} in all")
+
+
+def _model(family: str | None, covariance: str | None, adapt: bool) -> Any:
+    """What makes the model of the components that were asked for."""
+    from streamgmm.estimators import MixtureModel
+    from streamgmm.estimators.online import OnlineGaussianMixture
+
+    excluded(family, covariance)
+    if family is None:
+        kind = covariance or "full"
+        return partial(OnlineGaussianMixture, covariance_type=kind, adapt_components=adapt)
+    if adapt:
+        raise click.UsageError("--adapt is for Gaussian components, without --family")
+    return partial(MixtureModel, family=family)
 
 
 class _Teller:

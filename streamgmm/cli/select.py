@@ -125,10 +125,24 @@ def select_command(
     if out is not None:
         selection.best.save(out, overwrite=how.overwrite)
     seconds = time.perf_counter() - started
+    said = f"best by {criterion}"
+    _report(selection, said, data, source.n_samples, out, seconds, how.as_json)
+
+
+def _report(
+    selection: Any,
+    said: str,
+    data: str,
+    n_samples: int,
+    out: str | None,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Print the table, and which candidate is best."""
     best = selection.best
-    name = "family" if family else "covariance_type"
+    name = "family" if "family" in selection.table else "covariance_type"
     chosen = {"n_components": best.n_components, name: getattr(best, name)}
-    if how.as_json:
+    if as_json:
         table = {name: column.tolist() for name, column in selection.table.items()}
         passes = selection.passes
         print_json(
@@ -136,10 +150,10 @@ def select_command(
         )
         return
     _print_table(selection.table, chosen, name)
-    kind = chosen[name] if family else f"{chosen[name]} covariances"
+    kind = chosen[name] if name == "family" else f"{chosen[name]} covariances"
     print(
-        f"best by {criterion}: {best.n_components} components, {kind}; "
-        f"{selection.passes:.1f} reads of {source.n_samples:,} rows in all, "
+        f"{said}: {best.n_components} components, {kind}; "
+        f"{selection.passes:.1f} reads of {n_samples:,} rows in all, "
         f"{seconds:.1f} s" + (f"; saved in {out}" if out else "")
     )
     if out is None:

@@ -126,12 +126,7 @@ def select(
     3
     """
     ks = [n_components] if isinstance(n_components, int) else list(n_components)
-    if any(k != int(k) or k < 1 for k in ks):
-        raise ParameterError(f"n_components={ks}: whole numbers from 1 up")
-    if on_bad_chunk not in ("raise", "skip"):
-        raise ParameterError(f"on_bad_chunk={on_bad_chunk!r} must be 'raise' or 'skip'")
-    if cache not in ("auto", None):
-        raise ParameterError(f"cache={cache!r} must be 'auto' or None")
+    _check(ks, on_bad_chunk, cache)
     name, kinds = _kinds(covariance_types, family)
     settings: dict[str, Any] = {
         "tol": tol,
@@ -167,6 +162,15 @@ def select(
     model = models[i // len(ks)].set_params(n_components=candidates[i].n_components)
     _take_up(model, ranking, source)
     return Selection(table, model, ranking.passes, ranking.timings)
+
+
+def _check(ks: list[Any], on_bad_chunk: str, cache: str | None) -> None:
+    if any(k != int(k) or k < 1 for k in ks):
+        raise ParameterError(f"n_components={ks}: whole numbers from 1 up")
+    if on_bad_chunk not in ("raise", "skip"):
+        raise ParameterError(f"on_bad_chunk={on_bad_chunk!r} must be 'raise' or 'skip'")
+    if cache not in ("auto", None):
+        raise ParameterError(f"cache={cache!r} must be 'auto' or None")
 
 
 def _kinds(covariance_types: Any, family: Any) -> tuple[str, list[Any]]:

@@ -14,9 +14,10 @@ from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.model.moments import Floats
 from streamgmm.online import blending
 from streamgmm.online.settings import OnlineSettings
+from streamgmm.online.starting import apart_of, fit_settings
 from streamgmm.online.state import OnlineState, check_size
 from streamgmm.online.stepwise import from_moments
-from streamgmm.online.warmup import WarmUp, apart_of, fit_settings
+from streamgmm.online.warmup import WarmUp
 
 Pieces = tuple[tuple[NDArray[Any], Floats], ...]
 MOST_PIECES = 64  # that are kept apart before they are copied into one

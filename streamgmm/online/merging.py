@@ -17,9 +17,9 @@ from streamgmm.online import blending
 from streamgmm.online.gathering import Gathered
 from streamgmm.online.learner import Learner
 from streamgmm.online.settings import OnlineSettings
+from streamgmm.online.starting import apart_of
 from streamgmm.online.state import OnlineState, RunningState, in_effect
 from streamgmm.online.stepwise import from_moments, mixture_of, open_monitor
-from streamgmm.online.warmup import apart_of
 
 Parts = tuple[Floats, Floats, Floats]
 

@@ -65,3 +65,20 @@ def test_workflow(tmp_path: Path) -> None:
     assert "36,000 rows learned" in done.stdout
     assert "first alarm after it: row 24," in done.stdout
     assert (tmp_path / "run" / "drift.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_family_by_its_name(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rates = np.array([[1.0, 9.0], [8.0, 2.0]])
+    rows = random.poisson(rates[random.integers(2, size=6_000)])
+    path, state = str(tmp_path / "x.zarr"), str(tmp_path / "state.zarr")
+    zarr.create_array(path, data=rows.astype(np.int16), chunks=(500, 2))
+    asked = ["follow", path, "--state", state, "--once", "-k", "2", "--family", "poisson"]
+    first = run(*asked, "--json", "--warm-up", "1000")
+    assert first.returncode == 0, first.stderr
+    assert json.loads(first.stdout)["rows"] == 6_000
+    model = streamgmm.load(state)
+    order = np.argsort(model.components_["rates"][:, 0])
+    np.testing.assert_allclose(model.components_["rates"][order], rates, rtol=0.1)
+    assert "poisson components, 2 features; learned from 6,000 rows" in run("info", state).stdout
+    assert "--adapt is for Gaussian components" in run(*asked, "--adapt").stderr
