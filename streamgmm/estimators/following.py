@@ -165,6 +165,8 @@ def open_state(
                 f"there is no state at '{place}' yet; pass model=OnlineGaussianMixture(…)"
             )
         return model, _followed(place, model, kind)
+    if model is not None:
+        model._family()  # a family of one's own must be known before its state is read
     stored = load(place)
     follow = stored.__dict__.get("follow_")
     if not isinstance(stored, LearningMixture) or follow is None:
@@ -173,7 +175,7 @@ def open_state(
             "for the state"
         )
     if model is not None:
-        mine, theirs = model.get_params(deep=False), stored.get_params(deep=False)
+        mine, theirs = _params(model), _params(stored)
         if type(model) is not type(stored):
             raise ParameterError(
                 f"state '{place}' is of a {type(stored).__name__}, not of a "
@@ -192,6 +194,12 @@ def open_state(
     followed = _followed(place, stored, kind)
     followed.resume(follow, stored.learner_)
     return stored, followed
+
+
+def _params(model: LearningMixture) -> dict[str, Any]:
+    """The parameters of a model; the family itself, however it was given."""
+    params: dict[str, Any] = model.get_params(deep=False)
+    return params | ({"family": model._family()} if "family" in params else {})
 
 
 def _followed(place: Place, model: LearningMixture, kind: str) -> Followed:

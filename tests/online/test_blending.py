@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from sklearn.base import clone
 
 import streamgmm
 from streamgmm import MixtureModel, OnlineGaussianMixture, follow, select
-from streamgmm.errors import DataError, ParameterError
-from streamgmm.model.families import Poisson
+from streamgmm.errors import DataError, ModelFileError, ParameterError
+from streamgmm.model.families import FAMILIES, Poisson
 from streamgmm.model.mixture import Mixture
 from streamgmm.online.settings import OnlineSettings, parse_settings
 from tests.mixtures import TYPES, draw, random_mixture
@@ -163,6 +164,29 @@ def test_what_cannot_be_asked_for() -> None:
     for name in ("monitor", "adapt_components"):
         with pytest.raises(ParameterError, match=f"{name}=True is for Gaussian components"):
             parse_settings(params | {name: True}, Poisson(), 3)
+
+
+@dataclass(frozen=True)
+class Counts(Poisson):
+    """A family of one's own."""
+
+    name = "counts"
+
+
+def test_a_follower_of_a_family_of_ones_own(tmp_path: Any) -> None:
+    """Another process knows the family by the model that it is given, or not at all."""
+    batches = [ROWS[a : a + 1000] for a in range(0, 6000, 1000)]
+    try:
+        follow(batches[:4], tmp_path / "state.zarr", MixtureModel(3, Counts))
+        del FAMILIES["counts"]
+        with pytest.raises(ModelFileError, match="family='counts' is not known"):
+            follow(batches, tmp_path / "state.zarr")
+        model = follow(batches[:5], tmp_path / "state.zarr", MixtureModel(3, Counts()))
+        model = follow(batches, tmp_path / "state.zarr", MixtureModel(3, Counts))
+        assert model.n_samples_seen_ == 6000
+        same(model, learn(MixtureModel(3, Counts), ROWS[:6000], 1000))
+    finally:
+        FAMILIES.pop("counts", None)
 
 
 def test_a_follower_of_any_family(tmp_path: Any) -> None:
