@@ -34,10 +34,12 @@ def informed(how: FitSettings, rows: NDArray[Any]) -> FitSettings:
 def plan_starts(how: FitSettings, n_rows: int, n_features: int) -> tuple[bool, Effort]:
     """Whether every start runs EM to convergence on all rows, and how many starts there are.
 
-    >>> plan_starts(FitSettings(4, n_init=16), 2_000, 3)
-    (True, Effort(n_rows=2000, wave=1, waves=16, least=16))
-    >>> plan_starts(FitSettings(16, n_init=16), 24_470, 16)
-    (False, Effort(n_rows=3200, wave=8, waves=2, least=16))
+    >>> small, effort = plan_starts(FitSettings(4, n_init=16), 2_000, 3)
+    >>> small, effort.n_rows, effort.n_starts
+    (True, 2000, 16)
+    >>> small, effort = plan_starts(FitSettings(16, n_init=16), 24_470, 16)
+    >>> small, effort.n_rows, effort.n_starts
+    (False, 3200, 16)
     """
     if not is_small(how, n_rows, n_features):
         return False, plan_effort(how, n_rows, n_features, n_rows)
