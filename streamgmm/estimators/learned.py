@@ -61,7 +61,7 @@ class LearnedMixture(LearningMixture, FittedMixture, DensityMixin, BaseEstimator
     def _mixture(self) -> Mixture:
         """The model as it is now, made when it is first asked for."""
         learner = self._known()
-        learner.settings = self._learning_settings(learner.n_features)
+        learner.adopt(self._learning_settings(learner.n_features))
         return learner.mixture()
 
     def to_mixture(self) -> GaussianMixture:

@@ -114,7 +114,7 @@ class LearningMixture:
         """What learns the next rows, with the settings as they are now."""
         settings = self._learning_settings(n_features)
         learner = self.learner_ if self._started() else self._new_learner(settings, n_features)
-        learner.settings = settings
+        learner.adopt(settings)
         return learner
 
     def _new_learner(self, settings: OnlineSettings, n_features: int) -> Learner:

@@ -22,7 +22,7 @@ from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.components import Family
 from streamgmm.model.families.own import family_of, for_columns, with_setting
 from streamgmm.model.moments import Floats
-from streamgmm.online.learner import Learner
+from streamgmm.online.learner import Learner, check_family
 from streamgmm.online.merging import from_statistics
 from streamgmm.online.settings import OnlineSettings
 from streamgmm.sources import Piece, Source, check_finite
@@ -283,6 +283,7 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
                     "the model was set by hand, and partial_fit goes on from the statistics of "
                     "rows; call fit with warm_start=True first"
                 )
+            check_family(mixture.family, settings.family)
             kind = {"component_kind": mixture.family}
             return from_statistics(settings, mixture, STATISTICS.together(described | kind))
         names = ("resp_init", "weights_init", "means_init", "precisions_init")

@@ -88,7 +88,7 @@ class MixtureAttributes:
         """The model as it is now; raises ParameterError where the attributes do not fit."""
         if "learner_" in vars(self):
             learner = self.learner_
-            learner.settings = self._learning_settings(learner.n_features)
+            learner.adopt(self._learning_settings(learner.n_features))
             mixture: Mixture = learner.mixture()
             return mixture
         family = vars(self).get("family_") or self._family()

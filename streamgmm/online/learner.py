@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import DegenerateComponentError, StreamGMMWarning
+from streamgmm.errors import DegenerateComponentError, ParameterError, StreamGMMWarning
 from streamgmm.fitting.sample import check_suitable
 from streamgmm.model.components import Family
 from streamgmm.model.mixture import Mixture
@@ -90,6 +90,11 @@ class Learner:
         learner = cls(settings, state.n_features)
         learner.gathered, learner.state = None, state
         return learner
+
+    def adopt(self, settings: OnlineSettings) -> None:
+        """Go on with other settings; raises ParameterError if the family of a model changes."""
+        check_family(self.settings.family if self.state else settings.family, settings.family)
+        self.settings = settings
 
     @property
     def family(self) -> Family:
@@ -213,6 +218,15 @@ class Learner:
             vars(change) | {"components": [*change.components]} for change in self.changes
         ]
         return table
+
+
+def check_family(there: Family, asked: Family) -> None:
+    """Check that a model can go on with what is asked for; raises ParameterError."""
+    if (type(there), there.name) != (type(asked), asked.name):
+        raise ParameterError(
+            f"the model has {there.name} components and {asked.name} ones are asked for; call "
+            "fit, or give the family that it has"
+        )
 
 
 class _Turn:

@@ -156,6 +156,16 @@ def test_attributes_set_by_hand_end_the_learning() -> None:
     model.set_params(warm_start=True).fit(ROWS).partial_fit(ROWS[:10])
 
 
+def test_the_family_of_a_model_does_not_change() -> None:
+    fitted = MixtureModel(3, "poisson", random_state=0).fit(ROWS[:5000])
+    learned = learn(MixtureModel(3, "poisson"), ROWS[:9000])
+    for model in (fitted, learned):
+        model.set_params(family="diag")
+        with pytest.raises(ParameterError, match="has poisson components and diag ones are asked"):
+            model.partial_fit(ROWS[:10])
+        assert model.fit(ROWS[:500]).partial_fit(ROWS[:10]).family_.name == "diag"
+
+
 def test_what_cannot_be_asked_for() -> None:
     resp = np.full((len(ROWS), 3), 1 / 3)
     with pytest.raises(ParameterError, match="partial_fit takes no resp_init"):
