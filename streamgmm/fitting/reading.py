@@ -59,7 +59,10 @@ class Bundle:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What every block of the array `name` is read for, less held-out and skipped rows."""
+    """What every block of the array `name` is read for, less held-out and skipped rows.
+
+    Requests are all hard, or none is.
+    """
 
     name: str
     requests: tuple[Request, ...]
@@ -72,7 +75,8 @@ class _Block:
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
-        self._step = EStep([(r.mixture, r.centres) for r in reading.requests])
+        hard = any(r.hard for r in reading.requests)
+        self._step = EStep([(r.mixture, r.centres) for r in reading.requests], hard)
 
     def add(self, piece: Piece) -> Floats:
         """Run the E-steps of one piece; gives the weights that its rows counted by, or none."""

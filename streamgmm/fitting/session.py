@@ -197,7 +197,8 @@ class Session:
         run = self.run
         if run.final is None:
             with self._timed("last_read"):
-                requests = [Request(mixture, None) for mixture in mixtures]
+                hard = self.job.rules.hard
+                requests = [Request(mixture, None, hard=hard) for mixture in mixtures]
                 reading = self._reader.reading(requests)
                 run.final = self._reader.run(score_block, reading, "score", afresh=True)
             self._check_unchanged()

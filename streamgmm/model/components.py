@@ -102,9 +102,18 @@ class Density(Protocol):
     """Components and their weights, ready for a pass over rows."""
 
     def accumulator(
-        self, like: NDArray[Any], weighted: bool = False, centres: Floats | None = None
+        self,
+        like: NDArray[Any],
+        weighted: bool = False,
+        centres: Floats | None = None,
+        hard: bool = False,
     ) -> Accumulator:
-        """An E-step over rows of the dtype of `like`; `centres` is what `refine` asked for."""
+        """An E-step over rows of the dtype of `like`; `centres` is what `refine` asked for.
+
+        With `hard`, q gives each row to its likeliest component alone (classification EM): its
+        entropy is zero, and F = Σ max_k log π_k p(x | θ_k). The log-likelihood is still that of
+        the mixture, so that KL = log p - F can be told.
+        """
 
     def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:
         """Log-densities of rows (n, D), with labels and responsibilities where asked for."""
@@ -186,6 +195,10 @@ class Family(Protocol):
 
         If not, the last read of a fit sums the rows itself, to notice data that changed.
         """
+
+    @property
+    def equal_weights(self) -> bool:
+        """Whether all components with rows weigh the same, and weights are not estimated."""
 
     @property
     def initial(self) -> tuple[str, ...]:

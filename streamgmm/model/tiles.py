@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from streamgmm.model.components import (
     NO_WEIGHT,
+    Accumulator,
     BlockSums,
     Components,
     ComponentStatistics,
@@ -90,6 +91,7 @@ class TiledFamily(ABC):
     lighter = ""
     initial: tuple[str, ...] = ()
     tells_mean = False
+    equal_weights = False
 
     @abstractmethod
     def n_parameters(self, k: int, d: int) -> int:
@@ -146,7 +148,7 @@ class TiledFamily(ABC):
     ) -> ComponentStatistics:
         """Sums of rows in memory under responsibilities or labels, and a tiny weight each."""
         if resp.ndim == 1:
-            resp = (resp[:, None] == np.arange(k)).astype(np.float64)
+            resp = one_hot(resp, k)
         if weight is not None:
             resp = resp * weight[:, None]
         parts = [self.summarize(rows, resp[a:b]) for a, b, rows in tiles(X, k)]
@@ -255,10 +257,14 @@ class TiledDensity:
     components: TiledComponents
 
     def accumulator(
-        self, like: NDArray[Any], weighted: bool = False, centres: Floats | None = None
-    ) -> TiledAccumulator:
+        self,
+        like: NDArray[Any],
+        weighted: bool = False,
+        centres: Floats | None = None,
+        hard: bool = False,
+    ) -> Accumulator:
         """An E-step, tile by tile."""
-        return TiledAccumulator(self)
+        return TiledAccumulator(self, hard)
 
     def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:
         """Log-densities of rows (n, D), with labels and responsibilities where asked for."""
@@ -299,8 +305,8 @@ class TiledDensity:
 class TiledAccumulator:
     """An E-step, tile by tile, in NumPy: see `Accumulator`."""
 
-    def __init__(self, density: TiledDensity) -> None:
-        self._density = density
+    def __init__(self, density: TiledDensity, hard: bool = False) -> None:
+        self._density, self._hard = density, hard
         self._totals = np.zeros(2)
         self._statistics: Any = None
 
@@ -308,7 +314,10 @@ class TiledAccumulator:
         """Add rows (n, D), and weights (n,) or none."""
         family = self._density.components.family
         for a, b, rows in tiles(X, len(self._density.weights)):
-            resp, log_density, entropy = normalized(self._density.joint(rows))
+            joint = self._density.joint(rows)
+            resp, log_density, entropy = normalized(joint)
+            if self._hard:
+                resp, entropy = one_hot(joint.argmax(axis=1), joint.shape[1]), np.zeros(len(rows))
             if len(sample_weight):
                 w = sample_weight[a:b]
                 used = w > 0  # 0 times a density of -inf is nothing
@@ -329,6 +338,16 @@ class TiledAccumulator:
             )
             self._statistics = components.family.summarize(rows, resp)
         return BlockSums(float(self._totals[0]), float(self._totals[1]), self._statistics)
+
+
+def one_hot(labels: NDArray[Any], k: int) -> Floats:
+    """Responsibilities (n, K) of labels (n,): one or zero; a label below zero is no component's.
+
+    >>> one_hot(np.array([1, -1]), 2)
+    array([[0., 1.],
+           [0., 0.]])
+    """
+    return np.asarray(labels[:, None] == np.arange(k), np.float64)
 
 
 def tiles(X: NDArray[Any], k: int) -> Iterator[tuple[int, int, Floats]]:

@@ -36,6 +36,7 @@ class What(NamedTuple):
 WHAT = {
     "labels": What(np.dtype(np.int64), np.dtype(np.int32), -1, False),
     "proba": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, True),
+    "distances": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, True),
     "log_density": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, False),
 }
 
@@ -146,7 +147,7 @@ def values_of(posterior: Posterior, what: str) -> NDArray[Any]:
     """Give the array of a posterior that `what` names."""
     if what == "labels":
         return posterior.labels
-    return posterior.resp if what == "proba" else posterior.log_density
+    return posterior.resp if WHAT[what].wide else posterior.log_density
 
 
 def posteriors(

@@ -8,16 +8,18 @@ from typing import Any
 from streamgmm.errors import ParameterError
 from streamgmm.model.components import Family
 from streamgmm.model.covariances import COVARIANCES
+from streamgmm.model.families.centroids import Centroids
 from streamgmm.model.families.gaussian import Gaussian
 from streamgmm.model.families.poisson import Poisson
 
 FAMILIES: dict[str, Family] = {
     **{name: Gaussian(name) for name in COVARIANCES},
     "poisson": Poisson(),
+    "centroids": Centroids(),
 }
 """Every family that this installation knows, by the name in stored models."""
 
-__all__ = ["FAMILIES", "Gaussian", "Poisson", "parse_family", "settings_of"]
+__all__ = ["FAMILIES", "Centroids", "Gaussian", "Poisson", "parse_family", "settings_of"]
 
 
 def parse_family(family: Family | str, settings: dict[str, Any] | None = None) -> Family:

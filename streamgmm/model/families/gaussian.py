@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import ParameterError
 from streamgmm.kernels.drivers import posterior
-from streamgmm.model.components import Components, Posterior, Shapes
+from streamgmm.model.components import Accumulator, Components, Posterior, Shapes
 from streamgmm.model.covariances import COVARIANCES, Covariance
 from streamgmm.model.covariances.base import KernelAccumulator, Layout, Recipe
-from streamgmm.model.labelled import label_moments, resp_moments
+from streamgmm.model.labelled import LabelAccumulator, label_moments, resp_moments
 from streamgmm.model.moments import Floats, Moments
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -37,6 +37,7 @@ class Gaussian:
 
     initial = ("means", "precisions")
     tells_mean = True
+    equal_weights = False
 
     def __post_init__(self) -> None:
         """Check the type."""
@@ -283,9 +284,18 @@ class GaussianDensity:
         )
 
     def accumulator(
-        self, like: NDArray[Any], weighted: bool = False, centres: Floats | None = None
-    ) -> KernelAccumulator:
-        """Sums about the means, or about `centres` (K, D): see `refine`."""
+        self,
+        like: NDArray[Any],
+        weighted: bool = False,
+        centres: Floats | None = None,
+        hard: bool = False,
+    ) -> Accumulator:
+        """Sums about the means, or about `centres` (K, D): see `refine`.
+
+        Those of a hard E-step are about their own means.
+        """
+        if hard:
+            return LabelAccumulator(self, self.components.covariance.name, self.means.shape)
         dtype = self.tile_dtype(like, weighted)
         covariance = self.components.covariance
         if centres is not None:
