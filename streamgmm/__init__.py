@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from streamgmm import errors
     from streamgmm.estimators import GaussianMixture, Selection, select
     from streamgmm.estimators.following import follow
+    from streamgmm.estimators.kmeans import KMeans
     from streamgmm.estimators.loading import load
     from streamgmm.estimators.online import OnlineGaussianMixture
     from streamgmm.progress import ProgressBar
 
 __all__ = [
     "GaussianMixture",
+    "KMeans",
     "OnlineGaussianMixture",
     "ProgressBar",
     "Selection",
@@ -32,6 +34,7 @@ __all__ = [
 
 _HOMES = {
     "GaussianMixture": "streamgmm.estimators",
+    "KMeans": "streamgmm.estimators.kmeans",
     "OnlineGaussianMixture": "streamgmm.estimators.online",
     "follow": "streamgmm.estimators.following",
     "ProgressBar": "streamgmm.progress",

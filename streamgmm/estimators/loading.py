@@ -7,6 +7,7 @@ from typing import Any
 
 from streamgmm.errors import ModelFileError
 from streamgmm.estimators.gaussian import GaussianMixture
+from streamgmm.estimators.kmeans import KMeans
 from streamgmm.estimators.online import OnlineGaussianMixture
 from streamgmm.places import Place
 from streamgmm.storage import load_group
@@ -38,7 +39,7 @@ def load(
     streamgmm.errors.ModelNotFoundError: there is no model at 'nowhere.zarr'
     """
     stored = load_group(path, storage_options)
-    classes = {cls.__name__: cls for cls in (GaussianMixture, OnlineGaussianMixture)}
+    classes = {cls.__name__: cls for cls in (GaussianMixture, KMeans, OnlineGaussianMixture)}
     if stored.kind not in classes:
         raise ModelFileError(
             f"the model '{path}' is a {stored.kind}, which this release of streamgmm does not "

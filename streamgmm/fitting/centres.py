@@ -146,6 +146,15 @@ def fit_centres(
     )
 
 
+def check_centres(centres: Floats, k: int, d: int) -> None:
+    """Check the shape of centres to start from; raises DataError, worded as scikit-learn's."""
+    said = f"The shape of the initial centers {centres.shape} does not match the number of"
+    if centres.ndim != 2 or len(centres) != k:
+        raise DataError(f"{said} clusters {k}.")
+    if centres.shape[1] != d:
+        raise DataError(f"{said} features of the data {d}.")
+
+
 def inertia(result: FitResult) -> float:
     """Σ w |x - c|² of all rows and their nearest centres."""
     parts, components = result.statistics.components, result.mixture.components
@@ -221,11 +230,7 @@ def _starts(
             centres = X[chosen].astype(np.float64)
         else:
             centres, _ = kmeans_plusplus(rows, k, random_state, n_threads=n_threads)
-        if centres.shape != (k, X.shape[1]):
-            raise DataError(
-                f"The shape of the initial centers {centres.shape} does not match the number of "
-                f"clusters {k} and the number of features of the data {X.shape[1]}."
-            )
+        check_centres(centres, k, X.shape[1])
         found.append((0.0, centres))
     if not whole:
         ends = [
@@ -251,5 +256,6 @@ def _history(best: Ascent, source: Source) -> dict[str, NDArray[Any]]:
     weight = sum(group.weight for group in best.groups)
     n_values = weight * source.n_features
     uniform = weight * np.log(np.count_nonzero(best.mixture.weights))
-    each = np.exp(-2 * (found["free_energy"] + uniform) / n_values - 1) / (2 * np.pi)
-    return found | {"inertia": n_values * each}
+    variance = np.exp(-2 * (found["free_energy"] + uniform) / n_values - 1) / (2 * np.pi)
+    variance[variance <= 2 * Centroids().least_variance] = 0.0
+    return found | {"inertia": n_values * variance}

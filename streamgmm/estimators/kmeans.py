@@ -1,0 +1,472 @@
+"""`KMeans`: scikit-learn's estimator, for data of any size."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from streamgmm.errors import DataError
+from streamgmm.estimators.rows import few_rows, in_memory, open_rows
+from streamgmm.fitting.centres import check_centres, fit_centres, inertia, settings_of_centres
+from streamgmm.model.mixture import Mixture
+from streamgmm.model.moments import Floats
+from streamgmm.passes import default_threads
+from streamgmm.predict import predict_few, predict_lazily, predict_rows, predict_to, score_rows
+from streamgmm.predict.centres import NearestCentres
+from streamgmm.progress import Listener, listener
+from streamgmm.sources import Source
+
+
+class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+    """K-means by Lloyd's iterations on data of any size, one read each.
+
+    It is the hard EM of Gaussians of equal weight and one variance that all share, fitted by the
+    engine of `GaussianMixture` to the same kinds of data. Parameters, attributes and methods are
+    those of `sklearn.cluster.KMeans`, with the same meaning and defaults, and a few more. From
+    the same start it makes the same iterations: same labels, same inertia, same `n_iter_`.
+
+    A centre that is nearest to no row goes to the row farthest from its own centre, as in
+    scikit-learn; finding it takes one more read of the data in that iteration.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+    init : {"k-means++", "random"}, callable or array-like, default="k-means++"
+        How starts are made, or the centres (n_clusters, n_features). A callable is given rows,
+        `n_clusters` and a random state. Where rows are more than 16 MiB, starts are made and
+        taken to their end on a uniform sample of them, and the best goes on to all rows.
+    n_init : "auto" or int, default="auto"
+        Starts. ``"auto"`` is 10 for ``"random"`` and callables, and 1 otherwise.
+    max_iter : int, default=300
+    tol : float, default=1e-4
+        Iteration stops when the squared shifts of all centres together are at most `tol` times
+        the mean variance of the features (rows counted by weight), or when no label changes.
+    verbose : int, default=0
+        Whether iterations are printed.
+    random_state : int, RandomState or None, default=None
+    copy_x : bool, default=True
+        Of no meaning here: rows are never changed.
+    algorithm : {"lloyd", "elkan"}, default="lloyd"
+        Both give the same numbers, and are one here.
+    block_size, n_jobs, checkpoint, on_bad_chunk, cache
+        As for `GaussianMixture`.
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (n_clusters, n_features)
+        float64, whatever the data's dtype.
+    labels_ : ndarray of shape (n_samples,)
+        int32; only where the rows were in memory.
+    inertia_ : float
+        Σ w |x - c|² over rows and their nearest centres.
+    n_iter_ : int
+        Iterations of the best start.
+    history_ : dict of str to ndarray
+        A value an iteration: ``inertia`` and ``free_energy`` F, after the centres have moved, and
+        what `GaussianMixture` has beside these. F is that of the hard assignments under the
+        mixture, nats summed over rows. ``log_likelihood`` and ``kl`` are NaN, since a pass of
+        k-means does not sum them; `streamgmm.trace_bound` does.
+    timings_, skipped_rows_
+        As of `GaussianMixture`.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        If X had names that are all strings.
+
+    Examples
+    --------
+    >>> from streamgmm import KMeans
+    >>> X = [[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]]
+    >>> model = KMeans(n_clusters=2, random_state=0).fit(X)
+    >>> model.cluster_centers_, model.inertia_
+    (array([[10.,  2.],
+           [ 1.,  2.]]), 16.0)
+    >>> model.predict([[0, 0], [12, 3]]).tolist()
+    [1, 0]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions({"k-means++", "random"}), callable, "array-like"],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+        "copy_x": ["boolean"],
+        "algorithm": [StrOptions({"lloyd", "elkan"})],
+        "block_size": [Interval(Integral, 1, None, closed="left"), str],
+        "n_jobs": [Integral, None],
+        "checkpoint": [str, os.PathLike, None],
+        "on_bad_chunk": [StrOptions({"raise", "skip"})],
+        "cache": [StrOptions({"auto"}), None],
+    }
+
+    cluster_centers_: Floats
+    labels_: NDArray[np.int32]
+    inertia_: float
+    n_iter_: int
+    history_: dict[str, NDArray[Any]]
+    timings_: dict[str, Any]
+    skipped_rows_: NDArray[np.int64]
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: Any = "k-means++",
+        n_init: Any = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        random_state: Any = None,
+        copy_x: bool = True,
+        algorithm: str = "lloyd",
+        block_size: int | str = "auto",
+        n_jobs: int | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        on_bad_chunk: str = "raise",
+        cache: str | None = "auto",
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.verbose = verbose
+        self.random_state = random_state
+        self.copy_x = copy_x
+        self.algorithm = algorithm
+        self.block_size = block_size
+        self.n_jobs = n_jobs
+        self.checkpoint = checkpoint
+        self.on_bad_chunk = on_bad_chunk
+        self.cache = cache
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Find the centres of all rows of X.
+
+        Parameters
+        ----------
+        X : array-like, zarr.Array, str or path, dask.array.Array, or Source
+            Of shape (n_samples, n_features).
+        y : Ignored
+        sample_weight : array-like, zarr.Array, path or dask.array of shape (n_samples,), optional
+            A row of weight w counts as w rows.
+
+        Returns
+        -------
+        self : KMeans
+
+        Warns
+        -----
+        sklearn.exceptions.ConvergenceWarning
+            If fewer rows differ than there are clusters.
+
+        Raises
+        ------
+        DataError
+            If X cannot be used: NaN or infinity (names the array and the rows), fewer rows than
+            clusters, no rows or columns of real numbers; or if weights or centres do not fit it.
+        SourceError, CheckpointError, OutputError
+            As `GaussianMixture.fit`.
+
+        Examples
+        --------
+        >>> from streamgmm import KMeans
+        >>> model = KMeans(1).fit([[0.0], [2.0], [7.0]], sample_weight=[1, 1, 0])
+        >>> model.cluster_centers_.tolist(), model.inertia_
+        ([[1.0]], 2.0)
+        """
+        source = open_rows(self, X, sample_weight)
+        result = fit_centres(
+            source,
+            self._settings(source.n_features),
+            check_random_state(self.random_state),
+            init=self._init(source),
+            n_threads=self._n_threads(),
+            on_progress=self._teller(),
+            checkpoint=self.checkpoint,
+        )
+        self._set_parameters(result.mixture)
+        self.inertia_ = inertia(result)
+        self.n_iter_ = result.n_iter
+        self.history_ = result.history
+        self.timings_ = result.timings
+        self.skipped_rows_ = np.array(result.skipped, np.int64).reshape(-1, 2)
+        if hasattr(self, "labels_"):
+            del self.labels_
+        if in_memory(source):
+            self.labels_ = self._labels(source)
+        found = int(np.count_nonzero(result.statistics.components.weight))
+        if found < self.n_clusters:
+            warnings.warn(
+                f"Number of distinct clusters ({found}) found smaller than n_clusters "
+                f"({self.n_clusters}). Possibly due to duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def predict(self, X: Any, *, out: Any = None, overwrite: bool = False) -> Any:
+        """Give each row the cluster of the nearest centre.
+
+        Parameters
+        ----------
+        X : array-like, zarr.Array, str or path, dask.array.Array, or Source
+            Of shape (n_samples, n_features).
+        out : str, path-like, URL or zarr store, optional
+            Where to write a Zarr array of the labels, chunk by chunk.
+        overwrite : bool, default=False
+            Whether an array at `out` may be replaced.
+
+        Returns
+        -------
+        labels : ndarray, dask.array.Array or zarr.Array of shape (n_samples,)
+            int32; int64 in a dask array. By |x - c|² in float64, ties to the lowest.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If there is no model yet.
+        DataError
+            If X has another number of features, or values that are not finite.
+        OutputExistsError, OutputError
+            If there is something at `out`, or it could not be written whole.
+
+        Examples
+        --------
+        >>> from streamgmm import KMeans
+        >>> model = KMeans(2, random_state=0).fit([[0.0], [1.0], [9.0], [10.0]])
+        >>> labels = model.predict([[0.5], [9.5], [0.6]])
+        >>> (labels == labels[0]).tolist()
+        [True, False, True]
+        """
+        found = self._predict(X, "labels", out, overwrite)
+        return found.astype(np.int32) if isinstance(found, np.ndarray) else found
+
+    def transform(self, X: Any, *, out: Any = None, overwrite: bool = False) -> Any:
+        """Give the distance of each row from each centre.
+
+        Parameters
+        ----------
+        X, out, overwrite
+            As for `predict`.
+
+        Returns
+        -------
+        distances : ndarray, dask.array.Array or zarr.Array of shape (n_samples, n_clusters)
+            float64.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, DataError, OutputExistsError, OutputError
+            As `predict`.
+
+        Examples
+        --------
+        >>> from streamgmm import KMeans
+        >>> KMeans(1).fit([[0.0], [2.0]]).transform([[4.0]]).tolist()
+        [[3.0]]
+        """
+        return self._predict(X, "distances", out, overwrite)
+
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Find the centres of X and give the distances: ``fit(X).transform(X)``.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+
+        Returns
+        -------
+        distances : ndarray or dask.array.Array of shape (n_samples, n_clusters)
+
+        Raises
+        ------
+        DataError, SourceError
+            As `fit`.
+        """
+        return self.fit(X, y, sample_weight).transform(X)
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Find the centres of X and give its labels.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+
+        Returns
+        -------
+        labels : ndarray or dask.array.Array of shape (n_samples,)
+            As `predict` gives them.
+
+        Raises
+        ------
+        DataError, SourceError
+            As `fit`.
+        """
+        self.fit(X, y, sample_weight)
+        return self.labels_ if hasattr(self, "labels_") else self.predict(X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Minus the inertia of X, in one read of the data.
+
+        Parameters
+        ----------
+        X : array-like, zarr.Array, str or path, dask.array.Array, or Source
+            Of shape (n_samples, n_features).
+        y : Ignored
+        sample_weight : array-like, zarr.Array, path or dask.array of shape (n_samples,), optional
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, DataError
+            As `predict`; DataError also if the weights do not fit the rows.
+
+        Examples
+        --------
+        >>> from streamgmm import KMeans
+        >>> KMeans(1).fit([[0.0], [2.0]]).score([[4.0]])
+        -9.0
+        """
+        check_is_fitted(self)
+        source = open_rows(self, X, sample_weight, n_features=self.cluster_centers_.shape[1])
+        found = score_rows(
+            source, self._nearest(), block_size=self.block_size, n_threads=self._n_threads()
+        )
+        return found.log_likelihood
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Save the model as a Zarr group, without pickle; `streamgmm.load` reads it back.
+
+        Parameters
+        ----------
+        path : str, path-like or URL
+        overwrite : bool, default=False
+            Whether a model at `path` may be replaced.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If there is no model yet.
+        OutputExistsError, OutputError, ParameterError
+            As `streamgmm.storage.save_model`.
+        """
+        from streamgmm.estimators.saving import save
+
+        check_is_fitted(self)
+        save(self, path, overwrite)
+
+    @property
+    def _n_features_out(self) -> int:
+        """Columns that `transform` gives."""
+        return len(self.cluster_centers_)
+
+    def _settings(self, n_features: int) -> Any:
+        """Parse what the constructor was given; raises DataError."""
+        named = self.init if isinstance(self.init, str) else "given"
+        n_init = self.n_init
+        if n_init == "auto":
+            n_init = 10 if named == "random" or callable(self.init) else 1
+        return settings_of_centres(
+            self.n_clusters,
+            init=named,
+            n_init=n_init,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            block_size=self.block_size,
+            on_bad_chunk=self.on_bad_chunk,  # type: ignore[arg-type]
+            cache=self.cache,  # type: ignore[arg-type]
+        )
+
+    def _init(self, source: Source) -> Floats | Callable[..., Any] | None:
+        """The centres to start from, or what makes them; None where they are drawn."""
+        if isinstance(self.init, str):
+            return None
+        if callable(self.init):
+            return self.init  # type: ignore[no-any-return]
+        centres = np.ascontiguousarray(self.init, np.float64)
+        check_centres(centres, self.n_clusters, source.n_features)
+        if not np.isfinite(centres).all():
+            raise DataError("init has values that are not finite; give centres of finite numbers")
+        return centres
+
+    def _set_parameters(self, mixture: Mixture) -> None:
+        self.cluster_centers_ = mixture.components.arrays()["means"]
+
+    def _nearest(self) -> NearestCentres:
+        """The model that the attributes are."""
+        return NearestCentres.at(np.ascontiguousarray(self.cluster_centers_, np.float64))
+
+    def _labels(self, source: Source) -> NDArray[np.int32]:
+        labels = predict_rows(
+            source,
+            self._nearest(),
+            "labels",
+            block_size=self.block_size,
+            n_threads=self._n_threads(),
+        )
+        return labels.astype(np.int32)
+
+    def _predict(self, X: Any, what: str, out: Any, overwrite: bool) -> Any:
+        check_is_fitted(self)
+        model, threads = self._nearest(), self._n_threads()
+        rows = None if out is not None else few_rows(self, X, model.n_features)
+        if rows is not None:
+            return predict_few(rows, model, what)
+        source = open_rows(self, X, n_features=model.n_features)
+        size = self.block_size
+        if out is not None:
+            array, _ = predict_to(
+                source, model, out, what=what, overwrite=overwrite, block_size=size,
+                n_threads=threads,
+            )  # fmt: skip
+            return array
+        if in_memory(source):
+            return predict_rows(source, model, what, block_size=size, n_threads=threads)
+        return predict_lazily(source, model, what, block_size=size)
+
+    def _n_threads(self) -> int | None:
+        """Threads of the local executor; None leaves the choice, and a cluster, to Dask."""
+        if self.n_jobs is None:
+            return None
+        return self.n_jobs if self.n_jobs >= 0 else max(1, default_threads() + 1 + self.n_jobs)
+
+    def _teller(self) -> Listener | None:
+        """Give what is told of progress: who listens, and what `verbose` prints."""
+        listens = listener()
+        if not self.verbose:
+            return listens
+
+        def both(progress: Any) -> None:
+            if progress.stage == "em" and not np.isnan(progress.lower_bound):
+                bound = f"F {progress.lower_bound:.6g} nats a row"
+                print(f"Start {progress.candidate}, iteration {progress.iteration}, {bound}.")
+            if listens is not None:
+                listens(progress)
+
+        return both
