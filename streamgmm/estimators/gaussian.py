@@ -92,6 +92,13 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         The result is the same to the last bit. The last pass reads the data again in any case,
         and notices if they have changed. Processes that fit side by side on one machine do not
         know of each other: there, None.
+    assignment : {"soft", "hard"}, default="soft"
+        Soft responsibilities are EM. With hard ones each row counts for its likeliest component
+        alone: classification EM (Celeux & Govaert 1992), which raises Σ log max_k π_k p(x | θ_k)
+        in place of the log-likelihood, ends of itself, and is not accelerated. It finds
+        components that lie apart, with weights and covariances that are biased where they
+        overlap. ``lower_bound_`` and ``free_energy`` in `history_` are of that sum; ``kl`` is
+        the log-likelihood less it.
 
     Attributes
     ----------
@@ -165,6 +172,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         "checkpoint": [str, os.PathLike, None],
         "on_bad_chunk": [StrOptions({"raise", "skip"})],
         "cache": [StrOptions({"auto"}), None],
+        "assignment": [StrOptions({"soft", "hard"})],
     }
 
     converged_: bool
@@ -201,6 +209,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         checkpoint: str | os.PathLike[str] | None = None,
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
+        assignment: str = "soft",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -224,6 +233,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
         self.checkpoint = checkpoint
         self.on_bad_chunk = on_bad_chunk
         self.cache = cache
+        self.assignment = assignment
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -416,6 +426,7 @@ class GaussianMixture(FittedMixture, DensityMixin, BaseEstimator):
             self.empty_components,  # type: ignore[arg-type]
             self.on_bad_chunk,  # type: ignore[arg-type]
             self.cache,  # type: ignore[arg-type]
+            self.assignment,  # type: ignore[arg-type]
         )
 
     def _teller(self) -> Listener | None:
