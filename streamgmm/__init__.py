@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from streamgmm.estimators.loading import load
     from streamgmm.estimators.online import OnlineGaussianMixture
     from streamgmm.progress import ProgressBar
+    from streamgmm.report.bound import trace_bound
 
 __all__ = [
     "GaussianMixture",
@@ -30,6 +31,7 @@ __all__ = [
     "follow",
     "load",
     "select",
+    "trace_bound",
 ]
 
 _HOMES = {
@@ -41,6 +43,7 @@ _HOMES = {
     "Selection": "streamgmm.estimators",
     "select": "streamgmm.estimators",
     "load": "streamgmm.estimators.loading",
+    "trace_bound": "streamgmm.report.bound",
 }
 
 

@@ -24,7 +24,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from streamgmm.errors import DataError
 from streamgmm.estimators.rows import few_rows, in_memory, open_rows
-from streamgmm.fitting.centres import check_centres, fit_centres, inertia, settings_of_centres
+from streamgmm.fitting.centres import (
+    centroids,
+    check_centres,
+    fit_centres,
+    inertia,
+    settings_of_centres,
+)
+from streamgmm.fitting.fit import FitResult
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 from streamgmm.passes import default_threads
@@ -76,6 +83,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         int32; only where the rows were in memory.
     inertia_ : float
         Σ w |x - c|² over rows and their nearest centres.
+    variance_ : float
+        The same for each value: the variance σ² of the mixture that all clusters share.
     n_iter_ : int
         Iterations of the best start.
     history_ : dict of str to ndarray
@@ -121,6 +130,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     cluster_centers_: Floats
     labels_: NDArray[np.int32]
     inertia_: float
+    variance_: float
     n_iter_: int
     history_: dict[str, NDArray[Any]]
     timings_: dict[str, Any]
@@ -196,17 +206,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         ([[1.0]], 2.0)
         """
         source = open_rows(self, X, sample_weight)
-        result = fit_centres(
-            source,
-            self._settings(source.n_features),
-            check_random_state(self.random_state),
-            init=self._init(source),
-            n_threads=self._n_threads(),
-            on_progress=self._teller(),
-            checkpoint=self.checkpoint,
-        )
-        self._set_parameters(result.mixture)
+        result = self._fit(source, on_progress=self._teller(), checkpoint=self.checkpoint)
+        self.cluster_centers_ = result.mixture.components.arrays()["means"]
         self.inertia_ = inertia(result)
+        self.variance_ = self.inertia_ / (result.statistics.weight * source.n_features)
         self.n_iter_ = result.n_iter
         self.history_ = result.history
         self.timings_ = result.timings
@@ -415,8 +418,24 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             raise DataError("init has values that are not finite; give centres of finite numbers")
         return centres
 
-    def _set_parameters(self, mixture: Mixture) -> None:
-        self.cluster_centers_ = mixture.components.arrays()["means"]
+    def _fit(self, source: Source, **settings: Any) -> FitResult:
+        return fit_centres(
+            source,
+            self._settings(source.n_features),
+            check_random_state(self.random_state),
+            init=self._init(source),
+            n_threads=self._n_threads(),
+            **settings,
+        )
+
+    def _start(self, source: Source) -> Mixture:
+        """Where `fit` starts: the first of its starts."""
+        return self._fit(source, sweeps=0).mixture
+
+    def _mixture(self) -> Mixture:
+        """The mixture of which k-means is the hard EM."""
+        centres = np.ascontiguousarray(self.cluster_centers_, np.float64)
+        return centroids(centres, float(self.variance_))
 
     def _nearest(self) -> NearestCentres:
         """The model that the attributes are."""

@@ -62,6 +62,7 @@ def fit_centres(
     n_threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    sweeps: int | None = None,
 ) -> FitResult:
     """K-means of all rows of a source: Lloyd's iterations, one read each.
 
@@ -84,6 +85,8 @@ def fit_centres(
         Centres to start from, or what makes them of the sampled rows.
     client, n_threads, on_progress, checkpoint
         As for `streamgmm.fitting.fit.fit`.
+    sweeps : int, optional
+        Most iterations on all rows, where that is not `max_iter`.
 
     Returns
     -------
@@ -110,8 +113,10 @@ def fit_centres(
     n, k = source.n_samples, settings.n_components
     if n < k:
         raise DataError(f"n_samples={n} should be >= n_clusters={k}.")
-    given = None if init is None or callable(init) else _mixture(init, 1.0)
+    given = None if init is None or callable(init) else centroids(init, 1.0)
     job = _job(source, settings, random_state, given, init if callable(init) else None, n_threads)
+    if sweeps is not None:
+        job = replace(job, rules=replace(job.rules, max_iter=sweeps))
     with open_session(
         job,
         random_state,
@@ -238,10 +243,11 @@ def _starts(
             for _, start in found
         ]
         found = [min(((end.inertia, end.centres) for end in ends), key=lambda each: each[0])]
-    return [_mixture(centres, rows.variance) for _, centres in found]
+    return [centroids(centres, rows.variance) for _, centres in found]
 
 
-def _mixture(centres: Floats, variance: float) -> Mixture:
+def centroids(centres: Floats, variance: float) -> Mixture:
+    """The mixture of centres (K, D) of equal weight, with a variance that all share."""
     family = Centroids()
     shared = np.array([max(variance, family.least_variance)])
     k = len(centres)
