@@ -24,6 +24,7 @@ from streamgmm.fitting.session import open_session
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.families import Centroids
 from streamgmm.model.families.centroids import CentroidComponents, Pooled
+from streamgmm.model.families.recall import Recall, recalling
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 from streamgmm.passes import default_threads
@@ -117,15 +118,19 @@ def fit_centres(
     job = _job(source, settings, random_state, given, init if callable(init) else None, n_threads)
     if sweeps is not None:
         job = replace(job, rules=replace(job.rules, max_iter=sweeps))
-    with open_session(
-        job,
-        random_state,
-        began=began,
-        client=client,
-        n_threads=n_threads,
-        on_progress=on_progress,
-        checkpoint=checkpoint,
-    ) as session:
+    recall = Recall()
+    with (
+        recalling(recall),
+        open_session(
+            job,
+            random_state,
+            began=began,
+            client=client,
+            n_threads=n_threads,
+            on_progress=on_progress,
+            checkpoint=checkpoint,
+        ) as session,
+    ):
         session.sample()
         session.start()
         session.climb(session.run.ascents)

@@ -83,7 +83,7 @@ class _Block:
         weights = NO_WEIGHT if piece.sample_weight is None else piece.sample_weight
         if self._reading.holdout is not None:
             weights = self._reading.holdout.weights(piece)
-        self._step.add(piece.rows, weights)
+        self._step.add(piece.rows, weights, piece.start)
         return weights
 
     def result(self, block: Block) -> Bundle:

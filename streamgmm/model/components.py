@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,14 @@ class Accumulator(Protocol):
 
     def result(self) -> BlockSums:
         """The sums of all rows added."""
+
+
+@runtime_checkable
+class PlacedAccumulator(Accumulator, Protocol):
+    """One that may remember rows from one read to the next, and wants to know which they are."""
+
+    def place(self, start: int) -> None:
+        """Say the number, in the source, of the first of the rows that are added next."""
 
 
 class Density(Protocol):

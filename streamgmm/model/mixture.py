@@ -22,6 +22,7 @@ from streamgmm.model.components import (
     Components,
     Density,
     Family,
+    PlacedAccumulator,
     Posterior,
 )
 from streamgmm.model.families import parse_family
@@ -163,11 +164,16 @@ class EStep:
         self._n_rows = 0
         self._weight = 0.0
 
-    def add(self, X: NDArray[Any], weights: Floats = NO_WEIGHT) -> None:
-        """Add rows X (n, D), float32 or float64, C-contiguous, and weights (n,) or none."""
+    def add(self, X: NDArray[Any], weights: Floats = NO_WEIGHT, start: int | None = None) -> None:
+        """Add rows X (n, D), float32 or float64, C-contiguous, and weights (n,) or none.
+
+        `start` is the number of the first of them in the source, where they have one.
+        """
         if not self._accumulators:
             self._open(X, len(weights) > 0)
         for accumulator in self._accumulators:
+            if start is not None and isinstance(accumulator, PlacedAccumulator):
+                accumulator.place(start)
             accumulator.add(X, weights)
         self._n_rows += len(X)
         self._weight += float(weights.sum() if len(weights) else len(X))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from streamgmm.model.components import Accumulator, Components, Shapes
 from streamgmm.model.families.nearest import Far, NearestAccumulator, Table
+from streamgmm.model.families.recall import Trail
 from streamgmm.model.moments import Floats
 from streamgmm.model.tiles import TiledComponents, TiledDensity, TiledFamily
 
@@ -79,12 +80,14 @@ class CentroidComponents(TiledComponents):
     """Means (K, D) and the variance (1,) that they share.
 
     `lost` is how many of them a hard E-step has left without rows, of an M-step whose statistics
-    do not know the rows that are farthest from theirs.
+    do not know the rows that are farthest from theirs. `trail` says what has become of them
+    since the first M-step.
     """
 
     means: Floats
     variance: Floats
-    lost: int = field(default=0, compare=False)
+    lost: int = 0
+    trail: Trail = field(default_factory=Trail)
 
     def arrays(self) -> dict[str, Floats]:
         return {"means": self.means, "variance": self.variance}
@@ -98,7 +101,8 @@ class CentroidComponents(TiledComponents):
         found = self.family.estimate(statistics)
         means = np.where(empty[:, None], self.means, statistics.mean)
         lost = 0 if statistics.far is not None else int(np.count_nonzero(empty))
-        return CentroidComponents(self.family, means, found.variance, lost)
+        trail = self.trail.next(self.means, means)
+        return CentroidComponents(self.family, means, found.variance, lost, trail)
 
     def take(self, components: NDArray[np.intp]) -> CentroidComponents:
         return CentroidComponents(self.family, self.means[components], self.variance)
@@ -152,12 +156,12 @@ class CentroidDensity(TiledDensity):
         if not hard:
             return super().accumulator(like, weighted, centres)
         most = 0 if centres is None else len(centres)
-        return NearestAccumulator(self.table, most, self._finish)
+        return NearestAccumulator(self.table, most, self._finish, self.components.trail)
 
     @cached_property
     def table(self) -> Table:
         """The centres as the kernels take them."""
-        return Table.of(self.components.means)
+        return Table.of(self.components.means, self.components.trail.drift)
 
     def _finish(
         self, weight: Floats, mean: Floats, scatter: float, far: Far | None

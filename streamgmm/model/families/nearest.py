@@ -13,6 +13,7 @@ from streamgmm.clustering.rows import Model, Rows, padded, sums_of
 from streamgmm.kernels import centres as moving
 from streamgmm.kernels import kmeans
 from streamgmm.model.components import NO_WEIGHT, BlockSums
+from streamgmm.model.families.recall import Trail, recall_here
 from streamgmm.model.moments import Floats
 
 _CHUNK = 1 << 16  # rows whose distances are looked at together
@@ -29,8 +30,8 @@ class Table:
     arrays: tuple[NDArray[Any], ...]
 
     @classmethod
-    def of(cls, centres: Floats) -> Table:
-        """From centres (K, D).
+    def of(cls, centres: Floats, drift: Any = 0.0) -> Table:
+        """From centres (K, D) and how far they have drifted (K,).
 
         The reference is their mean, in steps of about a percent of their range: differences from
         rows on a grid, such as whole numbers, are exact, so that rows that are equally far from
@@ -45,15 +46,23 @@ class Table:
         still = np.ones(k), np.ones(k), np.zeros(arrays[0].size), np.zeros(4)
         none = np.empty(0), np.empty(0), np.empty(0), np.empty(0)
         moving.finish(arrays, none, still, 0.0, True)  # nowhere: this prepares the table
+        arrays[5][:] = drift
         return cls(centres, ref, arrays)
 
-    def assign(self, X: NDArray[Any], weight: Floats) -> tuple[NDArray[np.int32], Any]:
+    def assign(
+        self,
+        X: NDArray[Any],
+        weight: Floats,
+        known: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    ) -> tuple[NDArray[np.int32], Any]:
         """The label of the nearest centre for each row (n,), and the sums of the rows.
 
         Sums are Σ w (K,), whether there are rows (K,), Σ w (x - c) (K, D), and Σ w |x - c|².
+        `known` are labels and drifts from the read before (see `kernels.kmeans`), which are
+        brought up to date.
         """
         (n, d), k = X.shape, len(self.centres)
-        labels, until = np.full(n, -1, np.int32), np.empty(n, np.float32)
+        labels, until = known or (np.full(n, -1, np.int32), np.empty(n, np.float32))
         sums = sums_of(1, k, d)
         rows = (X, weight, padded(self.ref[None]))
         scratch = Rows(X, weight).scratch(k)
@@ -133,11 +142,15 @@ class NearestAccumulator:
     """A hard E-step: each row belongs to its nearest centre. See `Accumulator`.
 
     `finish` makes F and the statistics of weights, means, the scatter, and the `most` rows that
-    are farthest from their centres, where any are asked for.
+    are farthest from their centres, where any are asked for. What is known of rows is
+    remembered from one read to the next, where this process does, and is told their `place`.
     """
 
-    def __init__(self, table: Table, most: int, finish: Finish) -> None:
-        self._table, self._most, self._finish = table, most, finish
+    def __init__(
+        self, table: Table, most: int, finish: Finish, trail: Trail | None = None
+    ) -> None:
+        self._table, self._most, self._finish, self._trail = table, most, finish, trail
+        self._start: int | None = None
         k, d = table.centres.shape
         self._weight, self._first, self._square = np.zeros(k), np.zeros((k, d)), 0.0
         self._far: Far | None = None
@@ -146,7 +159,7 @@ class NearestAccumulator:
         """Add rows (n, D), and weights (n,) or none."""
         if not len(X):
             return
-        labels, (mass, used, first, square) = self._table.assign(X, sample_weight)
+        labels, (mass, used, first, square) = self._assign(X, sample_weight)
         self._weight[used] += mass[used]
         self._first[used] += first[used]
         self._square += square
@@ -154,6 +167,20 @@ class NearestAccumulator:
             squares = self._table.squares(X, labels)
             found = Far.of(self._most, squares, X, sample_weight, labels)
             self._far = found if self._far is None else self._far.merge(found)
+
+    def place(self, start: int) -> None:
+        """Say which is the first of the rows that are added next."""
+        self._start = start
+
+    def _assign(self, X: NDArray[Any], weight: Floats) -> tuple[NDArray[np.int32], Any]:
+        recall, trail, start = recall_here(), self._trail, self._start
+        if recall is None or trail is None or start is None:
+            return self._table.assign(X, weight)
+        known = recall.take(trail, start, len(X))
+        found = self._table.assign(X, weight, (known.labels, known.until))
+        recall.leave(trail, known)
+        self._start = None
+        return found
 
     def result(self) -> BlockSums:
         """The sums of all rows added: the scatter is about their own means."""
