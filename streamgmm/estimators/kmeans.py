@@ -32,6 +32,8 @@ from streamgmm.fitting.centres import (
     settings_of_centres,
 )
 from streamgmm.fitting.fit import FitResult
+from streamgmm.model.families.centroids import CentroidComponents
+from streamgmm.model.families.recall import Recall
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 from streamgmm.passes import default_threads
@@ -206,7 +208,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         ([[1.0]], 2.0)
         """
         source = open_rows(self, X, sample_weight)
-        result = self._fit(source, on_progress=self._teller(), checkpoint=self.checkpoint)
+        recall = Recall()
+        result = self._fit(
+            source, on_progress=self._teller(), checkpoint=self.checkpoint, recall=recall
+        )
         self.cluster_centers_ = result.mixture.components.arrays()["means"]
         self.inertia_ = inertia(result)
         self.variance_ = self.inertia_ / (result.statistics.weight * source.n_features)
@@ -217,7 +222,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if hasattr(self, "labels_"):
             del self.labels_
         if in_memory(source):
-            self.labels_ = self._labels(source)
+            components = result.mixture.components
+            assert isinstance(components, CentroidComponents)
+            labels = recall.labels(components.trail, source.n_samples)
+            self.labels_ = self._labels(source) if labels is None else labels
         found = int(np.count_nonzero(result.statistics.components.weight))
         if found < self.n_clusters:
             warnings.warn(

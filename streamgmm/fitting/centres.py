@@ -64,6 +64,7 @@ def fit_centres(
     on_progress: Callable[[Progress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     sweeps: int | None = None,
+    recall: Recall | None = None,
 ) -> FitResult:
     """K-means of all rows of a source: Lloyd's iterations, one read each.
 
@@ -88,6 +89,9 @@ def fit_centres(
         As for `streamgmm.fitting.fit.fit`.
     sweeps : int, optional
         Most iterations on all rows, where that is not `max_iter`.
+    recall : Recall, optional
+        Where this process remembers the labels of rows from read to read; it may be asked for
+        those at the centres that are returned.
 
     Returns
     -------
@@ -118,7 +122,7 @@ def fit_centres(
     job = _job(source, settings, random_state, given, init if callable(init) else None, n_threads)
     if sweeps is not None:
         job = replace(job, rules=replace(job.rules, max_iter=sweeps))
-    recall = Recall()
+    recall = Recall() if recall is None else recall
     with (
         recalling(recall),
         open_session(

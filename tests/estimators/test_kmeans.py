@@ -14,6 +14,8 @@ from streamgmm import KMeans, load
 from streamgmm.errors import CheckpointError, DataError, NonFiniteError
 from streamgmm.fitting import centres as fitting
 from streamgmm.fitting import sample
+from streamgmm.kernels import kmeans as kernels
+from streamgmm.model.families import nearest, recall
 from streamgmm.storage import checkpoint
 
 K = 7
@@ -246,3 +248,48 @@ def test_what_cannot_be_used_is_named(X):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_estimator_checks(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize("room", [0, 30_000, 1 << 20])
+def test_what_is_remembered_changes_no_bit(X, monkeypatch, room):
+    """And rows that cannot have changed their centre are not compared with all of them again."""
+    settings = {"init": X[:K], "tol": 0, "block_size": 20_000, "n_jobs": 1}
+    ranked = []
+    assign = kernels.assign
+
+    def counting(rows, model, known, sums, *rest):
+        assign(rows, model, known, sums, *rest)
+        ranked.append(sums[3][3])
+
+    monkeypatch.setattr(nearest.kmeans, "assign", counting)
+    monkeypatch.setattr(recall.Recall.__init__, "__defaults__", (0,))
+    plain = KMeans(K, **settings).fit(X)
+    every = sum(ranked)
+    ranked.clear()
+    monkeypatch.setattr(recall.Recall.__init__, "__defaults__", (room,))
+    model = KMeans(K, **settings).fit(X)
+    found = sum(ranked)
+    assert model.cluster_centers_.tobytes() == plain.cluster_centers_.tobytes()
+    assert model.inertia_ == plain.inertia_
+    assert_array_equal(model.labels_, plain.labels_)
+    assert_array_equal(model.labels_, model.predict(X))
+    reads = plain.n_iter_ + 2  # the last one, and labels
+    assert every == reads * len(X)
+    assert found == every if room == 0 else found < 0.9 * every
+
+
+def test_a_chain_that_forks_forgets():
+    first = recall.Trail()
+    centres = np.zeros((2, 1))
+    one, two = (first.next(centres, centres + move) for move in (1.0, 3.0))
+    memory = recall.Recall()
+    known = memory.take(first, 0, 4)
+    known.labels[:] = 1
+    memory.leave(first, known)
+    assert (memory.take(one, 0, 4).labels == 1).all()  # its parent's
+    memory.leave(one, known)
+    assert (memory.take(two, 0, 4).labels == -1).all()  # not the other branch's
+    assert memory.labels(two, 4) is None  # nobody has looked yet
+    memory.leave(two, known)
+    assert memory.labels(two, 4) is not None
+    assert memory.labels(two, 5) is None

@@ -11,6 +11,7 @@ Its hard E-step is compiled (`kernels.kmeans`). The soft one, ordinary EM, is in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -164,11 +165,15 @@ class CentroidDensity(TiledDensity):
         return Table.of(self.components.means, self.components.trail.drift)
 
     def _finish(
-        self, weight: Floats, mean: Floats, scatter: float, far: Far | None
+        self, weight: Floats, mean: Floats, scatter: float, square: float, far: Far | None
     ) -> tuple[float, Pooled]:
-        """F of a hard E-step at these parameters, and its statistics."""
-        statistics = Pooled(weight, mean, np.array([scatter]), far)
-        return self.expected_log_likelihood(statistics.kept), statistics
+        """F of a hard E-step at these parameters, where Σ w |x - c|² is `square`; statistics."""
+        variance, d = self.components.variance.item(), self.components.n_features
+        each = 0.5 * d * math.log(2 * math.pi * variance) + math.log(
+            np.count_nonzero(self.weights)
+        )
+        bound = -square / (2 * variance) - float(weight.sum()) * each
+        return bound, Pooled(weight, mean, np.array([scatter]), far)
 
     def expected_log_likelihood(self, statistics: Any) -> float:
         """-N log K, for components of equal weight, and the expected log-density."""
@@ -213,11 +218,6 @@ class Pooled:
     def scatter(self) -> Floats:
         """Σ r |x - mean|² (1,)."""
         return self._settled[2]
-
-    @property
-    def kept(self) -> Pooled:
-        """The same as it was before rows changed their component."""
-        return Pooled(*self._sums)
 
     @cached_property
     def _settled(self) -> tuple[Floats, Floats, Floats]:

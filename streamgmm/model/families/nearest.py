@@ -18,7 +18,7 @@ from streamgmm.model.moments import Floats
 
 _CHUNK = 1 << 16  # rows whose distances are looked at together
 
-Finish = Callable[[Floats, Floats, float, "Far | None"], tuple[float, Any]]
+Finish = Callable[[Floats, Floats, float, float, "Far | None"], tuple[float, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,9 +141,10 @@ class Far:
 class NearestAccumulator:
     """A hard E-step: each row belongs to its nearest centre. See `Accumulator`.
 
-    `finish` makes F and the statistics of weights, means, the scatter, and the `most` rows that
-    are farthest from their centres, where any are asked for. What is known of rows is
-    remembered from one read to the next, where this process does, and is told their `place`.
+    `finish` makes F and the statistics of weights, means, the scatter about these, that about the
+    centres, and the `most` rows that are farthest from theirs, where any are asked for. What is
+    known of rows is remembered from one read to the next, where this process does, and is told
+    their `place`.
     """
 
     def __init__(
@@ -189,5 +190,5 @@ class NearestAccumulator:
         spread = weight @ np.einsum("kd,kd->k", shift, shift)
         scatter = self._square - spread if self._square > spread else 0.0 * self._square
         mean = self._table.centres + shift
-        bound, statistics = self._finish(weight, mean, scatter, self._far)
+        bound, statistics = self._finish(weight, mean, scatter, self._square, self._far)
         return BlockSums(bound, 0.0, statistics)
