@@ -75,7 +75,7 @@ def trace_bound(
     Examples
     --------
     >>> from streamgmm import GaussianMixture, trace_bound
-    >>> X = [[0.0], [1.0], [2.5], [7.0], [8.0]]
+    >>> X = [[0.0], [1.0], [2.0], [2.5], [3.0], [4.5], [5.0]]
     >>> found = trace_bound(GaussianMixture(2, random_state=0), X, n_iter=2)
     >>> found["half_step"].tolist()
     ['E', 'M', 'E', 'M']
