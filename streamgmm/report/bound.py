@@ -154,6 +154,7 @@ def save_staircase(
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import NullFormatter
     except ImportError as error:
         raise ParameterError("pictures need matplotlib: pip install 'streamgmm[plot]'") from error
     kinds, energy = traced["half_step"], traced["free_energy"]
@@ -169,16 +170,19 @@ def save_staircase(
     upper.step(at, f, where="post", color="C0", label="F(q, θ)")
     for kind, colour, what in (("E", "C0", "E-step, over q"), ("M", "C1", "M-step, over θ")):
         chosen = np.flatnonzero(kinds == kind)
-        upper.plot(chosen, energy[chosen], "o", color=colour, ms=5, label=what)
+        size = 5 if len(energy) <= 40 else 2.5
+        upper.plot(chosen, energy[chosen], "o", color=colour, ms=size, label=what)
     upper.set_ylim(*_range(energy, above))
     upper.set_ylabel("nats, summed over rows")
     upper.set_title(title)
     upper.legend(loc="best", frameon=False)
-    shown = np.where(traced["kl"] > 1e-12 * np.abs(above), traced["kl"], np.nan)
+    kl = np.where(traced["kl"] > 1e-12 * np.abs(above), traced["kl"], 0.0)
+    wide = kl.max() > 100 * kl.min(where=kl > 0, initial=np.inf)
+    shown = np.where(kl > 0, kl, np.nan) if wide else kl
     lower.step(at, np.append(shown, shown[-1]), where="post", color="C0")
-    if np.any(shown > 0):
-        lower.set_yscale("log")
-    lower.set_ylabel("KL, nats (gap: 0)")
+    lower.set_yscale("log" if wide else "linear")
+    lower.yaxis.set_minor_formatter(NullFormatter())
+    lower.set_ylabel("KL, nats (gap: 0)" if wide else "KL, nats")
     if len(energy) <= 24:
         lower.set_xticks(at[:-1], [str(kind) for kind in kinds])
     lower.set_xlabel("half-steps")
