@@ -29,10 +29,11 @@ from streamgmm.fitting.centres import (
     check_centres,
     fit_centres,
     inertia,
+    learn_centres,
     settings_of_centres,
 )
 from streamgmm.fitting.fit import FitResult
-from streamgmm.model.families.centroids import CentroidComponents
+from streamgmm.model.families.centroids import CentroidComponents, Pooled
 from streamgmm.model.families.recall import Recall
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
@@ -87,6 +88,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         Σ w |x - c|² over rows and their nearest centres.
     variance_ : float
         The same for each value: the variance σ² of the mixture that all clusters share.
+    counts_ : ndarray of shape (n_clusters,)
+        Weight of the rows of each cluster.
     n_iter_ : int
         Iterations of the best start.
     history_ : dict of str to ndarray
@@ -133,6 +136,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     labels_: NDArray[np.int32]
     inertia_: float
     variance_: float
+    counts_: Floats
     n_iter_: int
     history_: dict[str, NDArray[Any]]
     timings_: dict[str, Any]
@@ -207,12 +211,72 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         >>> model.cluster_centers_.tolist(), model.inertia_
         ([[1.0]], 2.0)
         """
-        source = open_rows(self, X, sample_weight)
+        return self._learn(open_rows(self, X, sample_weight), self.checkpoint)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Take in a batch of rows, once.
+
+        The first batch is fitted as by `fit`, unless there has been a `fit`. Rows of later ones
+        go to their nearest centres, and each centre to the mean of all rows that it ever got
+        (Sculley 2010, "Web-scale k-means clustering"). What a row of an earlier batch was given
+        to is not looked at again.
+
+        Parameters
+        ----------
+        X : array-like, zarr.Array, str or path, dask.array.Array, or Source
+            Of shape (n_samples, n_features).
+        y : Ignored
+        sample_weight : array-like, zarr.Array, path or dask.array of shape (n_samples,), optional
+
+        Returns
+        -------
+        self : KMeans
+            `counts_`, `inertia_` and `variance_` are of all rows so far, in the clusters that
+            they were given to. Of labels there are none.
+
+        Raises
+        ------
+        DataError, SourceError
+            As `fit`.
+
+        Examples
+        --------
+        >>> from streamgmm import KMeans
+        >>> model = KMeans(2, random_state=0).partial_fit([[0.0], [9.0]])
+        >>> model.partial_fit([[2.0], [9.0], [12.0]]).cluster_centers_.ravel().tolist()
+        [10.0, 1.0]
+        """
+        if not hasattr(self, "cluster_centers_"):
+            self._learn(open_rows(self, X, sample_weight), None)
+        else:
+            d = self.cluster_centers_.shape[1]
+            source = open_rows(self, X, sample_weight, n_features=d)
+            spread = np.array([self.variance_ * self.counts_.sum() * d])
+            known = Pooled(self.counts_, self.cluster_centers_, spread)
+            mixture, found = learn_centres(
+                source,
+                self._mixture(),
+                known,
+                block_size=self.block_size,
+                n_threads=self._n_threads(),
+            )
+            self.cluster_centers_ = mixture.components.arrays()["means"]
+            self.counts_ = found.weight
+            self.inertia_ = found.scatter.item()
+            self.variance_ = self.inertia_ / (found.weight.sum() * d)
+        if hasattr(self, "labels_"):
+            del self.labels_
+        return self
+
+    def _learn(self, source: Source, checkpoint: Any) -> Self:
+        """Fit to all rows of a source."""
         recall = Recall()
         result = self._fit(
-            source, on_progress=self._teller(), checkpoint=self.checkpoint, recall=recall
+            source, on_progress=self._teller(), checkpoint=checkpoint, recall=recall
         )
         self.cluster_centers_ = result.mixture.components.arrays()["means"]
+        self.counts_ = result.statistics.components.weight
         self.inertia_ = inertia(result)
         self.variance_ = self.inertia_ / (result.statistics.weight * source.n_features)
         self.n_iter_ = result.n_iter
@@ -232,7 +296,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 f"Number of distinct clusters ({found}) found smaller than n_clusters "
                 f"({self.n_clusters}). Possibly due to duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return self
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from streamgmm.clustering import kmeans_plusplus, lloyd, parse_rows
 from streamgmm.errors import DataError
-from streamgmm.fitting.ascent import Ascent, Rules
+from streamgmm.fitting.ascent import Ascent, Request, Rules
 from streamgmm.fitting.fit import FitResult, history
 from streamgmm.fitting.job import Job
-from streamgmm.fitting.reading import Progress, deal
+from streamgmm.fitting.reading import Progress, Reader, deal
 from streamgmm.fitting.run import Seen, depends
 from streamgmm.fitting.sample import plan_sample
 from streamgmm.fitting.session import open_session
@@ -25,9 +25,9 @@ from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.families import Centroids
 from streamgmm.model.families.centroids import CentroidComponents, Pooled
 from streamgmm.model.families.recall import Recall, recalling
-from streamgmm.model.mixture import Mixture
+from streamgmm.model.mixture import Mixture, m_step
 from streamgmm.model.moments import Floats
-from streamgmm.passes import default_threads
+from streamgmm.passes import default_threads, open_executor
 from streamgmm.sources import Source, parse_block_size
 
 SAME = 1e-24  # squared shifts that rounding brings about, in parts of squared distances
@@ -158,6 +158,34 @@ def fit_centres(
         timings,
         run.skipped,
     )
+
+
+def learn_centres(
+    source: Source,
+    mixture: Mixture,
+    statistics: Pooled,
+    *,
+    block_size: int | str = "auto",
+    n_threads: int | None = None,
+    client: Any = None,
+) -> tuple[Mixture, Pooled]:
+    """Take in the rows of a source, once: the mixture after them, and the statistics of all.
+
+    Each row goes to the centre that is nearest before the call, and each centre to the mean of all
+    rows that it ever got (Sculley 2010, "Web-scale k-means clustering"; MacQueen 1967).
+
+    Raises
+    ------
+    DataError
+        If there are rows that cannot be used.
+    """
+    blocks = source.blocks(parse_block_size(block_size, source))
+    with open_executor(blocks, n_threads=n_threads, client=client) as executor:
+        reader = Reader(executor, blocks, source.name, deal(len(blocks), 1))
+        reader.quiet = True
+        (found,) = reader.read([Request(mixture, None, hard=True)])
+    merged = statistics.merge(found.components)
+    return m_step(mixture, replace(found, components=merged)), merged
 
 
 def check_centres(centres: Floats, k: int, d: int) -> None:

@@ -293,3 +293,35 @@ def test_a_chain_that_forks_forgets():
     memory.leave(two, known)
     assert memory.labels(two, 4) is not None
     assert memory.labels(two, 5) is None
+
+
+def test_batches_move_each_centre_to_the_mean_of_all_rows_that_it_got(X, tmp_path):
+    parts = np.split(X, [2000, 3000, 4500])
+    model = KMeans(K, tol=0, random_state=0).partial_fit(parts[0])
+    whole = KMeans(K, tol=0, random_state=0).fit(parts[0])
+    assert_array_equal(model.cluster_centers_, whole.cluster_centers_)
+    assert not hasattr(model, "labels_")
+    given = [whole.labels_]
+    for part in parts[1:]:
+        given.append(model.predict(part))
+        model.partial_fit(part)
+    labels = np.concatenate(given)
+    means = np.array([X[labels == k].mean(axis=0) for k in range(K)])
+    assert_allclose(model.cluster_centers_, means, rtol=1e-10)
+    assert_allclose(model.counts_, np.bincount(labels, minlength=K), rtol=1e-12)
+    assert_allclose(model.inertia_, ((X - means[labels]) ** 2).sum(), rtol=1e-10)
+    best = KMeans(K, n_init=5, random_state=0).fit(X).inertia_
+    assert best <= -model.score(X) < 1.1 * best
+    model.save(tmp_path / "model.zarr")
+    again, later = load(tmp_path / "model.zarr"), model.partial_fit(X[:50])
+    assert_array_equal(again.partial_fit(X[:50]).cluster_centers_, later.cluster_centers_)
+
+
+def test_batches_go_on_from_a_fit_and_count_by_weight(X):
+    w = np.random.default_rng(0).integers(0, 3, 1000)
+    one, two = (KMeans(K, random_state=0).fit(X[1000:]) for _ in range(2))
+    one.partial_fit(X[:1000], sample_weight=w)
+    two.partial_fit(np.repeat(X[:1000], w, axis=0))
+    assert_allclose(one.cluster_centers_, two.cluster_centers_, rtol=1e-12)
+    with pytest.raises(DataError, match="2 features"):
+        one.partial_fit(X[:, :2])
