@@ -110,17 +110,15 @@ class Density(Protocol):
     """Components and their weights, ready for a pass over rows."""
 
     def accumulator(
-        self,
-        like: NDArray[Any],
-        weighted: bool = False,
-        centres: Floats | None = None,
-        hard: bool = False,
+        self, like: NDArray[Any], weighted: bool = False, centres: Floats | None = None
     ) -> Accumulator:
-        """An E-step over rows of the dtype of `like`; `centres` is what `refine` asked for.
+        """An E-step over rows of the dtype of `like`; `centres` is what `refine` asked for."""
 
-        With `hard`, q gives each row to its likeliest component alone (classification EM): its
-        entropy is zero, and F = Σ max_k log π_k p(x | θ_k). The log-likelihood is still that of
-        the mixture, so that KL = log p - F can be told.
+    def hard_accumulator(self, centres: Floats | None = None) -> Accumulator:
+        """A hard E-step: q gives each row to its likeliest component alone.
+
+        Its entropy is zero, and F = Σ max_k log π_k p(x | θ_k). The log-likelihood is still that
+        of the mixture, so that KL = log p - F can be told.
         """
 
     def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:

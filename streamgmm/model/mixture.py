@@ -190,7 +190,9 @@ class EStep:
 
     def _open(self, like: NDArray[Any], weighted: bool) -> None:
         self._accumulators = [
-            mixture.density.accumulator(like, weighted, centres, self._hard)
+            mixture.density.hard_accumulator(centres)
+            if self._hard
+            else mixture.density.accumulator(like, weighted, centres)
             for mixture, centres in self._mixtures
         ]
 

@@ -257,14 +257,14 @@ class TiledDensity:
     components: TiledComponents
 
     def accumulator(
-        self,
-        like: NDArray[Any],
-        weighted: bool = False,
-        centres: Floats | None = None,
-        hard: bool = False,
+        self, like: NDArray[Any], weighted: bool = False, centres: Floats | None = None
     ) -> Accumulator:
         """An E-step, tile by tile."""
-        return TiledAccumulator(self, hard)
+        return TiledAccumulator(self)
+
+    def hard_accumulator(self, centres: Floats | None = None) -> Accumulator:
+        """A hard E-step, tile by tile."""
+        return TiledAccumulator(self, hard=True)
 
     def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:
         """Log-densities of rows (n, D), with labels and responsibilities where asked for."""

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.model.components import Accumulator, Components, Shapes
+from streamgmm.model.components import Components, Shapes
 from streamgmm.model.families.nearest import Far, NearestAccumulator, Table
 from streamgmm.model.families.recall import Trail
 from streamgmm.model.moments import Floats
@@ -142,20 +142,12 @@ class CentroidDensity(TiledDensity):
 
     components: CentroidComponents
 
-    def accumulator(
-        self,
-        like: NDArray[Any],
-        weighted: bool = False,
-        centres: Floats | None = None,
-        hard: bool = False,
-    ) -> Accumulator:
-        """An E-step; a hard one sums F where others sum the log-likelihood.
+    def hard_accumulator(self, centres: Floats | None = None) -> NearestAccumulator:
+        """A compiled E-step, which sums F where others sum the log-likelihood.
 
         Where `centres` are given, it also finds as many of the rows that are farthest from
         theirs.
         """
-        if not hard:
-            return super().accumulator(like, weighted, centres)
         most = 0 if centres is None else len(centres)
         return NearestAccumulator(self.table, most, self._finish, self.components.trail)
 

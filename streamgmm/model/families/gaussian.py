@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import ParameterError
 from streamgmm.kernels.drivers import posterior
-from streamgmm.model.components import Accumulator, Components, Posterior, Shapes
+from streamgmm.model.components import Components, Posterior, Shapes
 from streamgmm.model.covariances import COVARIANCES, Covariance
 from streamgmm.model.covariances.base import KernelAccumulator, Layout, Recipe
 from streamgmm.model.labelled import LabelAccumulator, label_moments, resp_moments
@@ -284,18 +284,9 @@ class GaussianDensity:
         )
 
     def accumulator(
-        self,
-        like: NDArray[Any],
-        weighted: bool = False,
-        centres: Floats | None = None,
-        hard: bool = False,
-    ) -> Accumulator:
-        """Sums about the means, or about `centres` (K, D): see `refine`.
-
-        Those of a hard E-step are about their own means.
-        """
-        if hard:
-            return LabelAccumulator(self, self.components.covariance.name, self.means.shape)
+        self, like: NDArray[Any], weighted: bool = False, centres: Floats | None = None
+    ) -> KernelAccumulator:
+        """Sums about the means, or about `centres` (K, D): see `refine`."""
         dtype = self.tile_dtype(like, weighted)
         covariance = self.components.covariance
         if centres is not None:
@@ -303,6 +294,10 @@ class GaussianDensity:
         if dtype not in self._recipes:
             self._recipes[dtype] = covariance.recipe(self, dtype, None)
         return KernelAccumulator(self._recipes[dtype])
+
+    def hard_accumulator(self, centres: Floats | None = None) -> LabelAccumulator:
+        """Sums about their own means."""
+        return LabelAccumulator(self, self.components.covariance.name, self.means.shape)
 
     @cached_property
     def _recipes(self) -> dict[np.dtype[Any], Recipe]:
