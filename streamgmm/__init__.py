@@ -13,6 +13,7 @@ from streamgmm._version import __version__
 if TYPE_CHECKING:
     from streamgmm import errors
     from streamgmm.estimators import GaussianMixture, Selection, select
+    from streamgmm.estimators.clusters import ClusterSelection, select_clusters
     from streamgmm.estimators.following import follow
     from streamgmm.estimators.kmeans import KMeans
     from streamgmm.estimators.loading import load
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from streamgmm.report.bound import trace_bound
 
 __all__ = [
+    "ClusterSelection",
     "GaussianMixture",
     "KMeans",
     "OnlineGaussianMixture",
@@ -31,17 +33,20 @@ __all__ = [
     "follow",
     "load",
     "select",
+    "select_clusters",
     "trace_bound",
 ]
 
 _HOMES = {
     "GaussianMixture": "streamgmm.estimators",
+    "ClusterSelection": "streamgmm.estimators.clusters",
     "KMeans": "streamgmm.estimators.kmeans",
     "OnlineGaussianMixture": "streamgmm.estimators.online",
     "follow": "streamgmm.estimators.following",
     "ProgressBar": "streamgmm.progress",
     "Selection": "streamgmm.estimators",
     "select": "streamgmm.estimators",
+    "select_clusters": "streamgmm.estimators.clusters",
     "load": "streamgmm.estimators.loading",
     "trace_bound": "streamgmm.report.bound",
 }

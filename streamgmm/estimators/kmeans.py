@@ -275,14 +275,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         result = self._fit(
             source, on_progress=self._teller(), checkpoint=checkpoint, recall=recall
         )
-        self.cluster_centers_ = result.mixture.components.arrays()["means"]
-        self.counts_ = result.statistics.components.weight
-        self.inertia_ = inertia(result)
-        self.variance_ = self.inertia_ / (result.statistics.weight * source.n_features)
-        self.n_iter_ = result.n_iter
-        self.history_ = result.history
-        self.timings_ = result.timings
-        self.skipped_rows_ = np.array(result.skipped, np.int64).reshape(-1, 2)
+        self._set_result(result, source.n_features)
         if hasattr(self, "labels_"):
             del self.labels_
         if in_memory(source):
@@ -489,6 +482,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if not np.isfinite(centres).all():
             raise DataError("init has values that are not finite; give centres of finite numbers")
         return centres
+
+    def _set_result(self, result: FitResult, n_features: int) -> None:
+        self.cluster_centers_ = result.mixture.components.arrays()["means"]
+        self.counts_ = result.statistics.components.weight
+        self.inertia_ = inertia(result)
+        self.variance_ = self.inertia_ / (result.statistics.weight * n_features)
+        self.n_iter_ = result.n_iter
+        self.history_ = result.history
+        self.timings_ = result.timings
+        self.skipped_rows_ = np.array(result.skipped, np.int64).reshape(-1, 2)
 
     def _fit(self, source: Source, **settings: Any) -> FitResult:
         return fit_centres(

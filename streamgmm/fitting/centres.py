@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from streamgmm.fitting.job import Job
 from streamgmm.fitting.reading import Progress, Reader, deal
 from streamgmm.fitting.run import Seen, depends
 from streamgmm.fitting.sample import plan_sample
-from streamgmm.fitting.session import open_session
+from streamgmm.fitting.session import Session, open_session
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.families import Centroids
 from streamgmm.model.families.centroids import CentroidComponents, Pooled
@@ -119,7 +119,8 @@ def fit_centres(
     if n < k:
         raise DataError(f"n_samples={n} should be >= n_clusters={k}.")
     given = None if init is None or callable(init) else centroids(init, 1.0)
-    job = _job(source, settings, random_state, given, init if callable(init) else None, n_threads)
+    make = init if callable(init) else None
+    job = job_of_centres(source, [settings], random_state, given, make, n_threads)
     if sweeps is not None:
         job = replace(job, rules=replace(job.rules, max_iter=sweeps))
     recall = Recall() if recall is None else recall
@@ -140,11 +141,17 @@ def fit_centres(
         session.climb(session.run.ascents)
         best = max(session.run.ascents, key=lambda ascent: ascent.free_energy)
         session.score([best.mixture])
-        run, timings = session.run, session.timings
+        return result_of_centres(session, best, 0)
+
+
+def result_of_centres(session: Session, best: Ascent, which: int) -> FitResult:
+    """What a session has found for a candidate, the one of that number in the last read."""
+    run, source = session.run, session.job.source
     assert run.final is not None
     assert run.overall is not None
-    final = run.final.training.each[0]
-    regions = ((n, parse_block_size(settings.block_size, source), 1),)
+    final = run.final.training.each[which]
+    block_bytes = parse_block_size(session.job.candidates[0].block_size, source)
+    regions = ((source.n_samples, block_bytes, 1),)
     return FitResult(
         best.mixture,
         best.converged,
@@ -155,7 +162,7 @@ def fit_centres(
         final.n_rows,
         final,
         Seen(source.name, regions, tuple(best.groups), run.overall, run.skipped),
-        timings,
+        session.timings,
         run.skipped,
     )
 
@@ -224,16 +231,17 @@ def shift_of_centres(
     return float(moved / variance) if variance > 0 else np.inf
 
 
-def _job(
+def job_of_centres(
     source: Source,
-    settings: FitSettings,
+    candidates: Sequence[FitSettings],
     random_state: np.random.RandomState,
-    given: Mixture | None,
-    init: Init | None,
-    n_threads: int | None,
+    given: Mixture | None = None,
+    init: Init | None = None,
+    n_threads: int | None = None,
 ) -> Job:
-    """What the session is to do."""
-    needs = depends([settings], random_state, given)
+    """What a session is to do, for candidates that differ in their numbers of centres alone."""
+    needs = depends(candidates, random_state, given)
+    settings = max(candidates, key=lambda each: each.n_components)
     seed = int(np.random.RandomState(0).randint(2**31 - 1))  # scikit-learn draws nothing here
     plan = plan_sample(source, settings, whole=True, seed=seed)
     whole = plan.size >= source.n_samples
@@ -241,9 +249,9 @@ def _job(
     blocks = source.blocks(parse_block_size(settings.block_size, source))
     threads = default_threads() if n_threads is None else n_threads
     return Job(
-        source, blocks, deal(len(blocks), 1), [settings],
+        source, blocks, deal(len(blocks), 1), candidates,
         Rules(settings.tol, settings.max_iter, hard=True, judge=shift_of_centres),
-        plan, [None], seed, needs, given=given,
+        plan, [None] * len(candidates), seed, needs, [range(len(candidates))], given=given,
         draw=partial(_starts, init=init, whole=whole, n_threads=threads),
         why="as n_init says" if whole else "the best of n_init on a sample",
     )  # fmt: skip

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, SingularCovarianceError
 from streamgmm.fitting.ascent import Ascent, Request
@@ -210,6 +211,11 @@ class Session:
             self._count()
             self.run.passes, self.run.known = self._reader.passes, _runs(self.known)
             self._checkpoint.save(self.run.state(), whole=whole, wait=wait)
+
+    def some_rows(self, n: int) -> NDArray[Any]:
+        """Up to n of the rows (m, D) that pass 0 sampled; read again where they are let go."""
+        summary = self._look() if self.run.sample is None else self.run.sample
+        return summary.first(n)[0]
 
     @property
     def passes(self) -> float:
