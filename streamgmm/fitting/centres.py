@@ -245,6 +245,8 @@ def job_of_centres(
     seed = int(np.random.RandomState(0).randint(2**31 - 1))  # scikit-learn draws nothing here
     plan = plan_sample(source, settings, whole=True, seed=seed)
     whole = plan.size >= source.n_samples
+    if given is not None:  # nothing is drawn from the rows
+        plan = replace(plan, size=1, threshold=0)
     plan = replace(plan, skip=settings.on_bad_chunk == "skip")
     blocks = source.blocks(parse_block_size(settings.block_size, source))
     threads = default_threads() if n_threads is None else n_threads

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,12 +98,14 @@ class Accumulator(Protocol):
         """The sums of all rows added."""
 
 
-@runtime_checkable
 class PlacedAccumulator(Accumulator, Protocol):
     """One that may remember rows from one read to the next, and wants to know which they are."""
 
-    def place(self, start: int) -> None:
-        """Say the number, in the source, of the first of the rows that are added next."""
+    def place(self, start: int | None) -> None:
+        """Say the number, in the source, of the first of the rows that are added next.
+
+        None where they have no number.
+        """
 
 
 class Density(Protocol):

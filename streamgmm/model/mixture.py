@@ -22,7 +22,6 @@ from streamgmm.model.components import (
     Components,
     Density,
     Family,
-    PlacedAccumulator,
     Posterior,
 )
 from streamgmm.model.families import parse_family
@@ -161,6 +160,7 @@ class EStep:
     ) -> None:
         self._mixtures, self._hard = mixtures, hard
         self._accumulators: list[Accumulator] = []
+        self._placed: list[Any] = []  # `PlacedAccumulator`
         self._n_rows = 0
         self._weight = 0.0
 
@@ -171,9 +171,9 @@ class EStep:
         """
         if not self._accumulators:
             self._open(X, len(weights) > 0)
+        for placed in self._placed:
+            placed.place(start)
         for accumulator in self._accumulators:
-            if start is not None and isinstance(accumulator, PlacedAccumulator):
-                accumulator.place(start)
             accumulator.add(X, weights)
         self._n_rows += len(X)
         self._weight += float(weights.sum() if len(weights) else len(X))
@@ -195,6 +195,7 @@ class EStep:
             else mixture.density.accumulator(like, weighted, centres)
             for mixture, centres in self._mixtures
         ]
+        self._placed = [a for a in self._accumulators if hasattr(a, "place")]
 
 
 def e_step(

@@ -26,6 +26,8 @@ from streamgmm.model.families.recall import Trail
 from streamgmm.model.moments import Floats
 from streamgmm.model.tiles import TiledComponents, TiledDensity, TiledFamily
 
+_LEAST = float(np.finfo(np.float64).tiny)  # in the place of a weight of zero, to divide by
+
 
 @dataclass(frozen=True)
 class Centroids(TiledFamily):
@@ -219,10 +221,12 @@ class Pooled:
         """Statistics of both sets of rows (Chan, Golub & LeVeque 1983)."""
         (a, mean, scatter), (b, theirs, more) = self._sums, other._sums
         weight = a + b
-        share = np.divide(b, weight, out=np.zeros_like(weight), where=weight > 0)
+        share = b / np.maximum(weight, _LEAST)
         shift = theirs - mean
-        merged = np.where((a == 0)[:, None], theirs, mean + share[:, None] * shift)
         between = (a * share) @ _square(shift)
+        shift *= share[:, None]
+        shift += mean
+        merged = shift if a.all() else np.where((a == 0)[:, None], theirs, shift)
         far = self.far if other.far is None else other.far
         if self.far is not None and other.far is not None:
             far = self.far.merge(other.far)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,18 @@ _CHUNK = 1 << 16  # rows whose distances are looked at together
 Finish = Callable[[Floats, Floats, float, float, "Far | None"], tuple[float, Any]]
 
 
+_own = threading.local()
+
+
+def _scratch(k: int, d: int) -> tuple[NDArray[Any], ...]:
+    """What this thread needs to assign rows of d features to k centres, made once."""
+    made: dict[tuple[int, int], tuple[NDArray[Any], ...]] = vars(_own).setdefault("made", {})
+    if (k, d) not in made:
+        made.clear()
+        made[k, d] = Rows(np.empty((0, d)), NO_WEIGHT).scratch(k)
+    return made[k, d]
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """Centres (K, D), less `ref` (D,) as the kernels take them (see `kernels.kmeans`)."""
@@ -28,6 +41,7 @@ class Table:
     centres: Floats
     ref: Floats
     arrays: tuple[NDArray[Any], ...]
+    row: Floats
 
     @classmethod
     def of(cls, centres: Floats, drift: Any = 0.0) -> Table:
@@ -47,7 +61,7 @@ class Table:
         none = np.empty(0), np.empty(0), np.empty(0), np.empty(0)
         moving.finish(arrays, none, still, 0.0, True)  # nowhere: this prepares the table
         arrays[5][:] = drift
-        return cls(centres, ref, arrays)
+        return cls(centres, ref, arrays, padded(ref[None]))
 
     def assign(
         self,
@@ -57,18 +71,19 @@ class Table:
     ) -> tuple[NDArray[np.int32], Any]:
         """The label of the nearest centre for each row (n,), and the sums of the rows.
 
-        Sums are Σ w (K,), whether there are rows (K,), Σ w (x - c) (K, D), and Σ w |x - c|².
+        Sums are Σ w (K,), Σ w (x - c) (K, D), and Σ w |x - c|².
         `known` are labels and drifts from the read before (see `kernels.kmeans`), which are
         brought up to date.
         """
         (n, d), k = X.shape, len(self.centres)
         labels, until = known or (np.full(n, -1, np.int32), np.empty(n, np.float32))
         sums = sums_of(1, k, d)
-        rows = (X, weight, padded(self.ref[None]))
-        scratch = Rows(X, weight).scratch(k)
-        kmeans.assign(rows, self.arrays, (labels, until), sums, scratch, max(n, 1), True, 0, 1)
-        mass, n_rows, first, counts = sums
-        return labels, (mass, n_rows > 0, first.reshape(k, -1)[:, :d], float(counts[0]))
+        kmeans.assign(
+            (X, weight, self.row), self.arrays, (labels, until), sums, _scratch(k, d),
+            max(n, 1), True, 0, 1,
+        )  # fmt: skip
+        mass, _, first, counts = sums
+        return labels, (mass, first.reshape(k, -1)[:, :d], float(counts[0]))
 
     def squares(self, X: NDArray[Any], labels: NDArray[Any]) -> Floats:
         """|x - c|² (n,) of rows and the centres of their labels."""
@@ -160,16 +175,16 @@ class NearestAccumulator:
         """Add rows (n, D), and weights (n,) or none."""
         if not len(X):
             return
-        labels, (mass, used, first, square) = self._assign(X, sample_weight)
-        self._weight[used] += mass[used]
-        self._first[used] += first[used]
+        labels, (mass, first, square) = self._assign(X, sample_weight)
+        self._weight += mass
+        self._first += first
         self._square += square
         if self._most:
             squares = self._table.squares(X, labels)
             found = Far.of(self._most, squares, X, sample_weight, labels)
             self._far = found if self._far is None else self._far.merge(found)
 
-    def place(self, start: int) -> None:
+    def place(self, start: int | None) -> None:
         """Say which is the first of the rows that are added next."""
         self._start = start
 
@@ -186,7 +201,7 @@ class NearestAccumulator:
     def result(self) -> BlockSums:
         """The sums of all rows added: the scatter is about their own means."""
         weight, first = self._weight, self._first
-        shift = np.divide(first, weight[:, None], out=np.zeros_like(first), where=first != 0)
+        shift = first / np.where(weight > 0, weight, 1.0)[:, None]
         spread = weight @ np.einsum("kd,kd->k", shift, shift)
         scatter = self._square - spread if self._square > spread else 0.0 * self._square
         mean = self._table.centres + shift
