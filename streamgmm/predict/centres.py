@@ -30,6 +30,8 @@ class NearestCentres(Mixture):
     (array([-1.]), array([[1., 8.]]))
     """
 
+    offers = ("labels", "distances", "log_density")
+
     @classmethod
     def at(cls, centres: Floats) -> NearestCentres:
         """The centres (K, D)."""

@@ -11,11 +11,15 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from streamgmm import KMeans, load
-from streamgmm.errors import CheckpointError, DataError, NonFiniteError
+from streamgmm.errors import CheckpointError, DataError, NonFiniteError, ParameterError
 from streamgmm.fitting import centres as fitting
 from streamgmm.fitting import sample
 from streamgmm.kernels import kmeans as kernels
 from streamgmm.model.families import nearest, recall
+from streamgmm.model.mixture import Mixture
+from streamgmm.predict import predict_rows
+from streamgmm.predict.centres import NearestCentres
+from streamgmm.sources import open_source
 from streamgmm.storage import checkpoint
 
 K = 7
@@ -325,3 +329,13 @@ def test_batches_go_on_from_a_fit_and_count_by_weight(X):
     assert_allclose(one.cluster_centers_, two.cluster_centers_, rtol=1e-12)
     with pytest.raises(DataError, match="2 features"):
         one.partial_fit(X[:, :2])
+
+
+def test_centres_give_no_probabilities_and_mixtures_no_distances(X):
+    source = open_source(X)
+    centres = NearestCentres.at(X[:K])
+    with pytest.raises(ParameterError, match="'proba' is none of 'labels', 'distances'"):
+        predict_rows(source, centres, "proba")
+    with pytest.raises(ParameterError, match="'distances' is none of 'labels', 'proba'"):
+        predict_rows(source, Mixture.of("centroids", np.full(K, 1 / K), X[:K], np.ones(1)),
+                     "distances")  # fmt: skip
