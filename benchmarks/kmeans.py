@@ -1,4 +1,4 @@
-"""Seconds per Lloyd iteration beside scikit-learn, and a whole k-means on few rows.
+"""Seconds per Lloyd iteration of `KMeans` beside others, and a whole k-means on few rows.
 
 Run ``python -m benchmarks.kmeans`` from the root of the repository; ``--quick`` takes a tenth of
 the rows, ``--only K1`` a part of the table, ``--help`` says the rest.
@@ -7,9 +7,11 @@ What is timed. Each library fits from the same rows of the data as centres, with
 with 2 iterations and once with as many more as ``--iterations`` says; the difference, by
 iteration, is what an iteration costs without what surrounds it. "first" are the 2 iterations of
 the shorter fit with what surrounds them, in which every row is compared with every centre;
-later ones of ours skip rows that cannot change their label. Fits take turns in one process on
-the same number of threads, must have the same inertia, and figures are medians over repeats.
+later ones of ours skip rows that cannot change their label, where there is room to remember
+them. Fits take turns in one process on the same number of threads, must have the same inertia,
+and figures are medians over repeats; ratios are of the times of one turn, and then the median.
 
+"lloyd" is `streamgmm.clustering.lloyd`, which starts of mixtures use: for rows in memory alone.
 Where scikit-learn-intelex is installed (the extra ``peers``), oneDAL has columns of its own.
 
 The last line is a whole k-means, seeds and iterations, as starts of a mixture want it: on one
@@ -31,6 +33,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
+import streamgmm
 from streamgmm.clustering import k_means, lloyd
 
 SHORT = 2
@@ -69,7 +72,7 @@ def rows(w: Workload) -> np.ndarray:
 def libraries(threads: int) -> dict[str, Fit]:
     """Iterations and inertia of a fit of rows from centres, of each library there is."""
 
-    def ours(X: np.ndarray, centres: np.ndarray, max_iter: int) -> tuple[int, float]:
+    def in_memory(X: np.ndarray, centres: np.ndarray, max_iter: int) -> tuple[int, float]:
         result = lloyd(X, centres, max_iter=max_iter, tol=0, n_threads=threads)
         return result.n_iter, result.inertia
 
@@ -82,7 +85,13 @@ def libraries(threads: int) -> dict[str, Fit]:
 
         return fit
 
-    found = {"ours": ours, "scikit-learn": fit_of(KMeans)}
+    def ours(X: np.ndarray, centres: np.ndarray, max_iter: int) -> tuple[int, float]:
+        model = streamgmm.KMeans(
+            len(centres), init=centres, max_iter=max_iter, tol=0, n_jobs=threads
+        ).fit(X)
+        return model.n_iter_, model.inertia_
+
+    found = {"ours": ours, "lloyd": in_memory, "scikit-learn": fit_of(KMeans)}
     if find_spec("sklearnex"):
         from daal4py import daalinit
         from sklearnex.cluster import KMeans as OneDAL
@@ -122,8 +131,8 @@ def one(w: Workload, fits: dict[str, Fit], iterations: int, repeats: int) -> str
         cells.append(f"{kind}: ours {1e3 * own:.1f} ms")
         for name in fits:
             if name != "ours":
-                theirs = median(seconds[name])
-                cells.append(f"{name} {1e3 * theirs:.1f} ms ({theirs / own:.1f}×)")
+                ratio = median(b / a for a, b in zip(seconds["ours"], seconds[name], strict=True))
+                cells.append(f"{name} {1e3 * median(seconds[name]):.1f} ms ({ratio:.1f}×)")
     return "  ".join(cells) + f"  target {w.target:g}×"
 
 

@@ -13,13 +13,18 @@ from streamgmm._version import __version__
 if TYPE_CHECKING:
     from streamgmm import errors, families
     from streamgmm.estimators import GaussianMixture, MixtureModel, Selection, select
+    from streamgmm.estimators.clusters import ClusterSelection, select_clusters
     from streamgmm.estimators.following import follow
+    from streamgmm.estimators.kmeans import KMeans
     from streamgmm.estimators.loading import load
     from streamgmm.estimators.online import OnlineGaussianMixture
     from streamgmm.progress import ProgressBar
+    from streamgmm.report.bound import trace_bound
 
 __all__ = [
+    "ClusterSelection",
     "GaussianMixture",
+    "KMeans",
     "MixtureModel",
     "OnlineGaussianMixture",
     "ProgressBar",
@@ -30,17 +35,23 @@ __all__ = [
     "follow",
     "load",
     "select",
+    "select_clusters",
+    "trace_bound",
 ]
 
 _HOMES = {
     "GaussianMixture": "streamgmm.estimators",
+    "ClusterSelection": "streamgmm.estimators.clusters",
+    "KMeans": "streamgmm.estimators.kmeans",
     "MixtureModel": "streamgmm.estimators",
     "OnlineGaussianMixture": "streamgmm.estimators.online",
     "follow": "streamgmm.estimators.following",
     "ProgressBar": "streamgmm.progress",
     "Selection": "streamgmm.estimators",
     "select": "streamgmm.estimators",
+    "select_clusters": "streamgmm.estimators.clusters",
     "load": "streamgmm.estimators.loading",
+    "trace_bound": "streamgmm.report.bound",
 }
 
 

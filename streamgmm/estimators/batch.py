@@ -50,6 +50,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "checkpoint": [str, os.PathLike, None],
     "on_bad_chunk": [StrOptions({"raise", "skip"})],
     "cache": [StrOptions({"auto"}), None],
+    "assignment": [StrOptions({"soft", "hard"})],
 }
 """What scikit-learn checks the parameters for that every batch fit has."""
 
@@ -79,6 +80,7 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
     checkpoint: str | os.PathLike[str] | None
     on_bad_chunk: str
     cache: str | None
+    assignment: str
 
     converged_: bool
     n_iter_: int
@@ -297,6 +299,7 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
             self.empty_components,  # type: ignore[arg-type]
             self.on_bad_chunk,  # type: ignore[arg-type]
             self.cache,  # type: ignore[arg-type]
+            self.assignment,  # type: ignore[arg-type]
         )
 
 

@@ -79,6 +79,13 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         The result is the same to the last bit. The last pass reads the data again in any case,
         and notices if they have changed. Processes that fit side by side on one machine do not
         know of each other: there, None.
+    assignment : {"soft", "hard"}, default="soft"
+        Soft responsibilities are EM. With hard ones each row counts for its likeliest component
+        alone: classification EM (Celeux & Govaert 1992), which raises Σ log max_k π_k p(x | θ_k)
+        in place of the log-likelihood, ends of itself, and is not accelerated. It finds
+        components that lie apart, with weights and covariances that are biased where they
+        overlap. ``lower_bound_`` and ``free_energy`` in `history_` are of that sum; ``kl`` is
+        the log-likelihood less it.
 
     Attributes
     ----------
@@ -158,6 +165,7 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         checkpoint: str | os.PathLike[str] | None = None,
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
+        assignment: str = "soft",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -181,6 +189,7 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         self.checkpoint = checkpoint
         self.on_bad_chunk = on_bad_chunk
         self.cache = cache
+        self.assignment = assignment
 
     def _family(self) -> Family:
         return Gaussian(self.covariance_type, float(self.reg_covar))

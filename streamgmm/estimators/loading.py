@@ -7,6 +7,7 @@ from typing import Any
 
 from streamgmm.errors import ModelFileError, ParameterError
 from streamgmm.estimators.gaussian import GaussianMixture
+from streamgmm.estimators.kmeans import KMeans
 from streamgmm.estimators.mixture import MixtureModel
 from streamgmm.estimators.online import OnlineGaussianMixture
 from streamgmm.places import Place
@@ -43,7 +44,7 @@ def load(
         stored = load_group(path, storage_options)
     except ParameterError as error:  # of a family that this installation has not
         raise ModelFileError(f"the model '{path}' cannot be loaded: {error}") from error
-    known = (GaussianMixture, MixtureModel, OnlineGaussianMixture)
+    known = (GaussianMixture, KMeans, MixtureModel, OnlineGaussianMixture)
     classes = {cls.__name__: cls for cls in known}
     if stored.kind not in classes:
         raise ModelFileError(

@@ -57,7 +57,7 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         As for `streamgmm.GaussianMixture`, where the family takes them.
     verbose_interval, algorithm, acceleration, block_size, empty_components, n_jobs
         As for `streamgmm.GaussianMixture`.
-    checkpoint, on_bad_chunk, cache
+    checkpoint, on_bad_chunk, cache, assignment
         As for `streamgmm.GaussianMixture`.
     step_size, step_rows, warm_up, half_life
         Of `partial_fit`, as for `streamgmm.OnlineGaussianMixture`.
@@ -131,6 +131,7 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         checkpoint: str | os.PathLike[str] | None = None,
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
+        assignment: str = "soft",
         step_size: float | Callable[[float], float] = 0.6,
         step_rows: int = 500,
         warm_up: int | str = "auto",
@@ -159,6 +160,7 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         self.checkpoint = checkpoint
         self.on_bad_chunk = on_bad_chunk
         self.cache = cache
+        self.assignment = assignment
         self.step_size = step_size
         self.step_rows = step_rows
         self.warm_up = warm_up

@@ -13,6 +13,7 @@ elsewhere (`state`, `restored`) without a bit's difference.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
@@ -29,11 +30,15 @@ _MOST_MENDS = 5  # times that lost components are mended before they are left al
 
 
 class Request(NamedTuple):
-    """Statistics of one group of blocks (all, if None) under a mixture, about `centres`."""
+    """Statistics of one group of blocks (all, if None) under a mixture, about `centres`.
+
+    With `hard`, each row counts for its likeliest component alone.
+    """
 
     mixture: Mixture
     group: int | None
     centres: Floats | None = None
+    hard: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,10 @@ class Rules:
     sample's own noise is worth, p/2N). Where candidates `race`, one stops when another has reached
     more than it is expected to. One that is `settled`, since it has come to the top on a sample of
     the rows, is judged by its first two gains already.
+
+    Where assignments are `hard`, F takes the place of the log-likelihood, which may fall. With
+    `judge`, EM stops when the last M-step moved the components by at most `tol`: it is called
+    with those before, those after, and the statistics, and says how far that is.
     """
 
     tol: float
@@ -56,6 +65,8 @@ class Rules:
     race: bool = False
     settled: bool = False
     empty_components: str = "keep"
+    hard: bool = False
+    judge: Callable[[Any, Any, Any], float] | None = None
 
 
 @dataclass
@@ -112,9 +123,11 @@ class Ascent:
     memory : AndersonHistory or None
         Of earlier sweeps, where the climb is accelerated.
     entered : float
-        The log-likelihood where the climb began, nats; minus infinity where that is not known.
+        The lower bound where the climb began, nats; minus infinity where that is not known.
     read : float
         How often the rows were read: less than `passes` where they were kept in between.
+    shift : float
+        How far the last M-step moved the components, where the rules judge by that.
     """
 
     mixture: Mixture
@@ -138,6 +151,7 @@ class Ascent:
     memory: AndersonHistory | None = None
     read: float = 0.0
     entered: float = -np.inf
+    shift: float = np.inf
 
     def __post_init__(self) -> None:
         """Begin the first sweep, or the one that comes next."""
@@ -151,7 +165,7 @@ class Ascent:
         if self.stopped or not self.sweeping:
             return None
         group = None if self.rules.n_groups == 1 else self.position
-        return Request(self.mixture, group, self.centres)
+        return Request(self.mixture, group, self.centres, self.rules.hard)
 
     def advance(self, statistics: Statistics, passes: float, read: float = 0.0) -> None:
         """Take what was asked for: a share of a pass, of which some may have been kept.
@@ -168,12 +182,15 @@ class Ascent:
                 self.centres = self.mixture.density.refine(updated.components)
                 if self.centres is not None:
                     return  # the same group again, about these
-            self.mixture = updated
+            before, self.mixture = self.mixture, updated
         self.centres = None
         self.position += 1
         if self.position == self.rules.n_groups:
             self.sweeping = False
-            self._end(total)
+            if self.rules.judge is not None:
+                parts = before.components, updated.components, total.components
+                self.shift = self.rules.judge(*parts)
+            self._end(total, before)
             self._begin()
 
     @property
@@ -278,20 +295,26 @@ class Ascent:
         self.position = len(self.groups) % self.rules.n_groups
         self.sweeping = True
 
-    def _end(self, total: Statistics) -> None:
-        """Note what a sweep has reached; return from a jump that led down."""
+    def _end(self, total: Statistics, last: Mixture) -> None:
+        """Note what a sweep has reached; return from a jump that led down.
+
+        `last` are the parameters before the last M-step.
+        """
         rules = self.rules
         energy = free_energy(self.mixture, total)
+        whole = rules.n_groups == 1
+        # What the E-step has reached: F at its own parameters, which is log p where q is exact.
+        bound = free_energy(last, total) if rules.hard and whole else total.log_likelihood
         if not self.steps and not self.before:
-            self.entered = total.log_likelihood
+            self.entered = bound
         if self.memory is not None and self.memory.jumped and energy < self.free_energy:
             self.mixture, self.groups = self.memory.restore()
             self.before = []
             self.bounds.append(self.bounds[-1])
             self.steps.append(Step(self.free_energy, self.passes, read=self.read))
             return
-        bound = (total.log_likelihood if rules.n_groups == 1 else energy) / total.weight
-        if len(self.steps) > 0 and rules.n_groups == 1 and self.memory is None:
+        bound = (bound if whole else energy) / total.weight
+        if len(self.steps) > 0 and whole and self.memory is None:
             self.steps[-1].log_likelihood = total.log_likelihood
         self.bounds.append(bound)
         self.steps.append(Step(energy, self.passes, read=self.read, mended=self.mended))
@@ -328,6 +351,8 @@ class Ascent:
 
     def _arrived(self, bound: float, total: Statistics) -> bool:
         rules = self.rules
+        if rules.judge is not None:
+            return self.shift <= rules.tol
         if not self._by_gap:
             return abs(bound - self.previous_bound) < rules.tol
         gap = self._gap() / total.weight

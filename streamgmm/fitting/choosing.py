@@ -16,7 +16,7 @@ from streamgmm.fitting.job import Job
 from streamgmm.fitting.reading import Progress, Reader
 from streamgmm.fitting.run import Run
 from streamgmm.fitting.sample import Summary
-from streamgmm.fitting.starts import champion, climb_sample, decide, own_starts
+from streamgmm.fitting.starts import champion, climb_sample, decide
 from streamgmm.model.mixture import Mixture
 from streamgmm.progress import describe, log_event
 
@@ -48,8 +48,8 @@ class Chooser:
                 continue
             try:
                 if effort is None:
-                    found = own_starts(*run.sample.known, each, self.random_state)
-                    run.facts.append((len(found), "scikit-learn's own, since rows are few"))
+                    found = job.draw(*run.sample.known, each, self.random_state)
+                    run.facts.append((len(found), job.why))
                 else:
                     found = [self._settle(i, effort)]
                 run.starts.append(found)

@@ -118,11 +118,14 @@ def attempt(sample: Sample, block: Any) -> Outcomes:
     """Run one `Trial`, on the thread that calls."""
     trial: Trial = unwrapped(block)
     X, weight = sample.first(trial.n_rows)
-    rules = Rules(1e-6, trial.iterations, accelerate=True, statistical=True)
+    hard = trial.settings.assignment == "hard"
+    rules = Rules(1e-6, trial.iterations, accelerate=not hard, statistical=True, hard=hard)
     try:
         ascent = Ascent(trial.mixture or trial.draw(X, weight), rules)
         while (request := ascent.request) is not None:
-            statistics = e_step(request.mixture, X, weight, centres=request.centres)
+            statistics = e_step(
+                request.mixture, X, weight, centres=request.centres, hard=request.hard
+            )
             ascent.advance(statistics, 1.0)
     except DegenerateComponentError as error:
         return Outcomes((Standing(trial.number, None, error=str(error)),))

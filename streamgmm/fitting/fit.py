@@ -176,6 +176,7 @@ def _job(
         race=len(groups) > 1,
         settled=compared and partial,
         empty_components=settings.empty_components,
+        hard=settings.assignment == "hard",
     )
     plan = replace(plan, skip=settings.on_bad_chunk == "skip")
     job = Job(
@@ -248,6 +249,8 @@ def group_count(n_blocks: int) -> int:
 
 
 def _accelerate(settings: FitSettings, n_groups: int, compared: bool) -> bool:
+    if settings.assignment == "hard":  # it ends of itself; what is between two such is not one
+        return False
     return settings.acceleration == "anderson" or (
         settings.acceleration == "auto"
         and (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,12 @@ from streamgmm.fitting.effort import Effort
 from streamgmm.fitting.run import Seen
 from streamgmm.fitting.sample import Holdout, SamplePlan
 from streamgmm.fitting.settings import FitSettings
+from streamgmm.fitting.starts import own_starts
 from streamgmm.model.mixture import Mixture
 from streamgmm.sources import Block, Source
+
+Draw = Callable[[Any, Any, FitSettings, np.random.RandomState], list[Mixture]]
+"""Starts of a candidate from sampled rows (m, D) and their weights (m,) or None."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Job:
         Whatever the result depends on but the rows.
     batches : sequence of sequence of int
         Candidates that share reads.
+    draw : callable
+        Starts where none are compared; `why` is what is said of their number.
     """
 
     source: Source
@@ -58,6 +64,8 @@ class Job:
     bound: float = -np.inf
     seen: Seen | None = None
     holdout: Holdout | None = None
+    draw: Draw = own_starts
+    why: str = "scikit-learn's own, since rows are few"
 
     @property
     def partial(self) -> bool:

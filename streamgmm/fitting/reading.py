@@ -59,7 +59,10 @@ class Bundle:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What every block of the array `name` is read for, less held-out and skipped rows."""
+    """What every block of the array `name` is read for, less held-out and skipped rows.
+
+    Requests are all hard, or none is.
+    """
 
     name: str
     requests: tuple[Request, ...]
@@ -72,14 +75,15 @@ class _Block:
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
-        self._step = EStep([(r.mixture, r.centres) for r in reading.requests])
+        hard = any(r.hard for r in reading.requests)
+        self._step = EStep([(r.mixture, r.centres) for r in reading.requests], hard)
 
     def add(self, piece: Piece) -> Floats:
         """Run the E-steps of one piece; gives the weights that its rows counted by, or none."""
         weights = NO_WEIGHT if piece.sample_weight is None else piece.sample_weight
         if self._reading.holdout is not None:
             weights = self._reading.holdout.weights(piece)
-        self._step.add(piece.rows, weights)
+        self._step.add(piece.rows, weights, piece.start)
         return weights
 
     def result(self, block: Block) -> Bundle:

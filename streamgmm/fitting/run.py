@@ -185,6 +185,8 @@ def depends(
     found: dict[str, Any] = {each.name: getattr(first, each.name) for each in fields(first)}
     for name in ("max_iter", "cache", "family", "given"):
         del found[name]
+    if first.assignment == "soft":  # which checkpoints of earlier releases do not say
+        del found["assignment"]
     found |= {f"{name}_init": values for name, values in first.given.items()}
     families = [_named(c.family) for c in candidates]
     found |= {k: v for k, v in families[0].items() if all(f.get(k) == v for f in families)}

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamgmm.errors import DataError
 from streamgmm.fitting.ascent import Ascent, Request
@@ -203,7 +204,8 @@ class Session:
         run = self.run
         if run.final is None:
             with self._timed("last_read"):
-                requests = [Request(mixture, None) for mixture in mixtures]
+                hard = self.job.rules.hard
+                requests = [Request(mixture, None, hard=hard) for mixture in mixtures]
                 reading = self._reader.reading(requests)
                 run.final = self._reader.run(score_block, reading, "score", afresh=True)
             self._check_unchanged()
@@ -215,6 +217,11 @@ class Session:
             self._count()
             self.run.passes, self.run.known = self._reader.passes, _runs(self.known)
             self._checkpoint.save(self.run.state(), whole=whole, wait=wait)
+
+    def some_rows(self, n: int) -> NDArray[Any]:
+        """Up to n of the rows (m, D) that pass 0 sampled; read again where they are let go."""
+        summary = self._look() if self.run.sample is None else self.run.sample
+        return summary.first(n)[0]
 
     @property
     def passes(self) -> float:

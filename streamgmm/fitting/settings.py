@@ -17,7 +17,8 @@ class FitSettings:
     """What to fit and how, validated by whoever builds it.
 
     `family` may be given by its name. `given` are initial parameters of the family, by name, as
-    `Family.estimate` takes them.
+    `Family.estimate` takes them. With hard `assignment` each row counts for its likeliest
+    component alone: classification EM.
 
     >>> FitSettings(3, "diag").family
     Gaussian(covariance_type='diag', reg_covar=1e-06)
@@ -37,6 +38,7 @@ class FitSettings:
     empty_components: Literal["keep", "retire", "reseed"] = "keep"
     on_bad_chunk: Literal["raise", "skip"] = "raise"
     cache: Literal["auto"] | None = "auto"
+    assignment: Literal["soft", "hard"] = "soft"
 
     def __post_init__(self) -> None:
         """Find a family by its name; raises ParameterError."""

@@ -94,7 +94,8 @@ def climb_sample(
     ------
     DegenerateComponentError
     """
-    rules = Rules(1e-6, 500, accelerate=True, statistical=True)
+    hard = settings.assignment == "hard"
+    rules = Rules(1e-6, 500, accelerate=not hard, statistical=True, hard=hard)
     ascent = Ascent(mixture, rules)
     with _reading(sample, n_threads, client) as reader:
         climb([ascent], reader)

@@ -99,6 +99,16 @@ class Accumulator(Protocol):
         """The sums of all rows added."""
 
 
+class PlacedAccumulator(Accumulator, Protocol):
+    """One that may remember rows from one read to the next, and wants to know which they are."""
+
+    def place(self, start: int | None) -> None:
+        """Say the number, in the source, of the first of the rows that are added next.
+
+        None where they have no number.
+        """
+
+
 class Density(Protocol):
     """Components and their weights, ready for a pass over rows."""
 
@@ -106,6 +116,13 @@ class Density(Protocol):
         self, like: NDArray[Any], weighted: bool = False, centres: Floats | None = None
     ) -> Accumulator:
         """An E-step over rows of the dtype of `like`; `centres` is what `refine` asked for."""
+
+    def hard_accumulator(self, centres: Floats | None = None) -> Accumulator:
+        """A hard E-step: q gives each row to its likeliest component alone.
+
+        Its entropy is zero, and F = Σ max_k log π_k p(x | θ_k). The log-likelihood is still that
+        of the mixture, so that KL = log p - F can be told.
+        """
 
     def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:
         """Log-densities of rows (n, D), with labels and responsibilities where asked for."""
@@ -195,6 +212,10 @@ class Family(Protocol):
 
         If not, the last read of a fit sums the rows itself, to notice data that changed.
         """
+
+    @property
+    def equal_weights(self) -> bool:
+        """Whether all components with rows weigh the same, and weights are not estimated."""
 
     @property
     def initial(self) -> tuple[str, ...]:

@@ -6,11 +6,14 @@ to compile than all starts take.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamgmm.clustering.rows import Rows, parse_rows
 from streamgmm.errors import DataError
+from streamgmm.model.components import NO_WEIGHT, BlockSums, Density
 from streamgmm.model.moments import Floats, Moments, Scatter
 
 TINY = 10 * np.finfo(np.float64).eps
@@ -61,14 +64,7 @@ def label_moments(
         raise DataError(
             f"labels must be of shape ({len(rows.X)},), as X has rows, and are {given.shape}"
         )
-    order = np.argsort(given, kind="stable")  # so that sums are in the order of the rows
-    ends = np.searchsorted(given, np.arange(k + 1), sorter=order)
-    sums = _Sums(kind, rows, k)
-    for label in range(k):
-        members = order[ends[label] : ends[label + 1]]
-        if len(members):
-            sums.add(label, members, rows.weight[members] if rows.weight.size else None)
-    return sums.moments()
+    return _not_empty(_of_labels(kind, rows, given, k))
 
 
 def resp_moments(
@@ -101,7 +97,58 @@ def resp_moments(
         r = given[:, k] * rows.weight if rows.weight.size else given[:, k]
         if r.any():
             sums.add(k, everything, r)
+    return _not_empty(sums.moments())
+
+
+class LabelAccumulator:
+    """A hard E-step: the moments of the rows of each likeliest component. See `Accumulator`.
+
+    Rows are labelled by the posterior of `density`, which has `shape` (K, D), in float64. `kind`
+    is of the scatters.
+    """
+
+    def __init__(self, density: Density, kind: Scatter, shape: tuple[int, ...]) -> None:
+        self._density, self._kind, self._shape = density, kind, shape
+        self._log_likelihood = 0.0
+        self._moments: Moments | None = None
+
+    def add(self, X: NDArray[Any], sample_weight: Floats = NO_WEIGHT) -> None:
+        """Add rows (n, D), and weights (n,) or none."""
+        weights: Floats | None = None
+        if len(sample_weight):  # 0 times a density of -inf is nothing
+            used = sample_weight > 0
+            X, weights = np.ascontiguousarray(X[used]), sample_weight[used]
+        if not len(X):
+            return
+        found = self._density.posterior(X, labels=True)
+        each = found.log_density if weights is None else weights * found.log_density
+        self._log_likelihood += float(each.sum())
+        rows = Rows(X, NO_WEIGHT if weights is None else weights)
+        own = _of_labels(self._kind, rows, found.labels, self._shape[0])
+        self._moments = own if self._moments is None else self._moments.merge(own)
+
+    def result(self) -> BlockSums:
+        """The sums of all rows added."""
+        if self._moments is None:
+            none = Rows(np.zeros((0, self._shape[1])), NO_WEIGHT)
+            self._moments = _of_labels(self._kind, none, np.empty(0, np.int32), self._shape[0])
+        return BlockSums(self._log_likelihood, 0.0, self._moments)
+
+
+def _of_labels(kind: Scatter, rows: Rows, labels: NDArray[Any], k: int) -> Moments:
+    """Moments of the rows of each label; of one without rows, nothing."""
+    order = np.argsort(labels, kind="stable")  # so that sums are in the order of the rows
+    ends = np.searchsorted(labels, np.arange(k + 1), sorter=order)
+    sums = _Sums(kind, rows, k)
+    for label in range(k):
+        members = order[ends[label] : ends[label + 1]]
+        if len(members):
+            sums.add(label, members, rows.weight[members] if rows.weight.size else None)
     return sums.moments()
+
+
+def _not_empty(moments: Moments) -> Moments:
+    return Moments(moments.kind, moments.weight + TINY, moments.mean, moments.scatter)
 
 
 class _Sums:
@@ -152,5 +199,4 @@ class _Sums:
 
     def moments(self) -> Moments:
         """Moments about the means as they are once rounding is mended."""
-        exact = Moments.about(self._kind, self._mean, self._mass, self._first, self._second)
-        return Moments(self._kind, self._mass + TINY, exact.mean, exact.scatter)
+        return Moments.about(self._kind, self._mean, self._mass, self._first, self._second)

@@ -151,18 +151,28 @@ class EStep:
     ----------
     mixtures : sequence of (Mixture, ndarray or None)
         With the points about which `Density.refine` wants the sums, if it does.
+    hard : bool
+        Whether each row counts for its likeliest component alone.
     """
 
-    def __init__(self, mixtures: Sequence[tuple[Mixture, Floats | None]]) -> None:
-        self._mixtures = mixtures
+    def __init__(
+        self, mixtures: Sequence[tuple[Mixture, Floats | None]], hard: bool = False
+    ) -> None:
+        self._mixtures, self._hard = mixtures, hard
         self._accumulators: list[Accumulator] = []
+        self._placed: list[Any] = []  # `PlacedAccumulator`
         self._n_rows = 0
         self._weight = 0.0
 
-    def add(self, X: NDArray[Any], weights: Floats = NO_WEIGHT) -> None:
-        """Add rows X (n, D), float32 or float64, C-contiguous, and weights (n,) or none."""
+    def add(self, X: NDArray[Any], weights: Floats = NO_WEIGHT, start: int | None = None) -> None:
+        """Add rows X (n, D), float32 or float64, C-contiguous, and weights (n,) or none.
+
+        `start` is the number of the first of them in the source, where they have one.
+        """
         if not self._accumulators:
             self._open(X, len(weights) > 0)
+        for placed in self._placed:
+            placed.place(start)
         for accumulator in self._accumulators:
             accumulator.add(X, weights)
         self._n_rows += len(X)
@@ -180,9 +190,12 @@ class EStep:
 
     def _open(self, like: NDArray[Any], weighted: bool) -> None:
         self._accumulators = [
-            mixture.density.accumulator(like, weighted, centres)
+            mixture.density.hard_accumulator(centres)
+            if self._hard
+            else mixture.density.accumulator(like, weighted, centres)
             for mixture, centres in self._mixtures
         ]
+        self._placed = [a for a in self._accumulators if hasattr(a, "place")]
 
 
 def e_step(
@@ -191,13 +204,14 @@ def e_step(
     sample_weight: Floats | None = None,
     *,
     centres: Floats | None = None,
+    hard: bool = False,
 ) -> Statistics:
     """Statistics of rows X (n, D), float32 or float64, C-contiguous, under a mixture.
 
     Sums are about what the family prefers, or about `centres` where given: see
-    `Density.refine`.
+    `Density.refine`. With `hard`, each row counts for its likeliest component alone.
     """
-    step = EStep([(mixture, centres)])
+    step = EStep([(mixture, centres)], hard)
     step.add(X, NO_WEIGHT if sample_weight is None else sample_weight)
     return step.result()[0]
 
@@ -205,9 +219,12 @@ def e_step(
 def m_step(mixture: Mixture, statistics: Statistics) -> Mixture:
     """The mixture that maximises F given the statistics; raises DegenerateComponentError.
 
-    π_k = N_k / N. A component without weight stays as it is, and its weight becomes zero.
+    π_k = N_k / N, or the same for all that have rows, where the family wants it so. A component
+    without weight stays as it is, and its weight becomes zero.
     """
     weight = statistics.components.weight
+    if mixture.family.equal_weights:
+        weight = (weight > 0).astype(np.float64)
     return Mixture(weight / weight.sum(), mixture.components.maximize(statistics.components))
 
 

@@ -59,6 +59,7 @@ class TiledFamily(ABC):
     lighter = ""
     initial: tuple[str, ...] = ()
     tells_mean = False
+    equal_weights = False
     surveys = False
     base = "lebesgue"  # what densities of a column are with respect to: see `Family.measure`
     degenerate = DegenerateComponentError
@@ -138,7 +139,7 @@ class TiledFamily(ABC):
     ) -> ComponentStatistics:
         """Sums of rows in memory under responsibilities or labels, and a tiny weight each."""
         if resp.ndim == 1:
-            resp = (resp[:, None] == np.arange(k)).astype(np.float64)
+            resp = one_hot(resp, k)
         if weight is not None:
             resp = resp * weight[:, None]
         parts = [self.summarize(rows, resp[a:b]) for a, b, rows in tiles(X, k)]
@@ -256,6 +257,10 @@ class TiledDensity:
         """An E-step, tile by tile."""
         return TiledAccumulator(self)
 
+    def hard_accumulator(self, centres: Floats | None = None) -> Accumulator:
+        """A hard E-step, tile by tile."""
+        return TiledAccumulator(self, hard=True)
+
     def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:
         """Log-densities of rows (n, D), with labels and responsibilities where asked for."""
         n, k = len(X), len(self.weights)
@@ -295,8 +300,8 @@ class TiledDensity:
 class TiledAccumulator:
     """An E-step, tile by tile, in NumPy: see `Accumulator`."""
 
-    def __init__(self, density: TiledDensity) -> None:
-        self._density = density
+    def __init__(self, density: TiledDensity, hard: bool = False) -> None:
+        self._density, self._hard = density, hard
         self._totals = np.zeros(2)
         self._statistics: Any = None
 
@@ -304,7 +309,10 @@ class TiledAccumulator:
         """Add rows (n, D), and weights (n,) or none."""
         components = self._density.components
         for a, b, rows in tiles(X, len(self._density.weights)):
-            resp, log_density, entropy = normalized(self._density.joint(rows))
+            joint = self._density.joint(rows)
+            resp, log_density, entropy = normalized(joint)
+            if self._hard:
+                resp, entropy = one_hot(joint.argmax(axis=1), joint.shape[1]), np.zeros(len(rows))
             if len(sample_weight):
                 w = sample_weight[a:b]
                 used = w > 0  # 0 times a density of -inf is nothing
@@ -325,6 +333,16 @@ class TiledAccumulator:
             )
             self._statistics = components.summarize(rows, resp)
         return BlockSums(float(self._totals[0]), float(self._totals[1]), self._statistics)
+
+
+def one_hot(labels: NDArray[Any], k: int) -> Floats:
+    """Responsibilities (n, K) of labels (n,): one or zero; a label below zero is no component's.
+
+    >>> one_hot(np.array([1, -1]), 2)
+    array([[0., 1.],
+           [0., 0.]])
+    """
+    return np.asarray(labels[:, None] == np.arange(k), np.float64)
 
 
 def tiles(X: NDArray[Any], k: int) -> Iterator[tuple[int, int, Floats]]:

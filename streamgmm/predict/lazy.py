@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.model.mixture import Mixture
-from streamgmm.predict.rows import WHAT, check_features, posteriors, result_shape, values_of
+from streamgmm.predict.rows import KINDS, check_features, posteriors, result_shape, values_of
 from streamgmm.sources import Block, Source, open_source, parse_block_size
 from streamgmm.sources.array import ArrayBlock
 from streamgmm.sources.dask import DaskSource
@@ -33,7 +33,7 @@ def predict_lazily(
 
     check_features(source, mixture)
     shape = result_shape(source, mixture, what)
-    dtype = WHAT[what].dtype
+    dtype = KINDS[what].dtype
     width = math.prod(shape[1:])
     if isinstance(source, DaskSource):
         array = source.array.rechunk({1: -1})
@@ -59,7 +59,7 @@ def predict_lazily(
 
 def _predict_block(mixture: Mixture, block: Block, name: str, what: str) -> NDArray[Any]:
     parts = [values_of(posterior, what) for _, posterior in posteriors(mixture, block, name, what)]
-    return np.concatenate(parts, dtype=WHAT[what].dtype)
+    return np.concatenate(parts, dtype=KINDS[what].dtype)
 
 
 def _predict_chunk(
@@ -68,8 +68,8 @@ def _predict_chunk(
 
     start = block_info[0]["array-location"][0][0] if block_info else 0
     if not len(rows):
-        shape = (0, mixture.n_components) if WHAT[what].wide else (0,)
-        return np.empty(shape, WHAT[what].dtype)
+        shape = (0, mixture.n_components) if KINDS[what].wide else (0,)
+        return np.empty(shape, KINDS[what].dtype)
     source = open_source(np.asarray(rows), name=name)
     (block,) = source.blocks(2 * source.nbytes + 1)
     assert isinstance(block, ArrayBlock)

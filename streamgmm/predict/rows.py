@@ -40,6 +40,13 @@ WHAT = {
     "log_density": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, False),
 }
 
+"""What a mixture says of rows."""
+
+KINDS = WHAT | {
+    "distances": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, True),
+}
+"""These, and what centres say: see `streamgmm.predict.centres`."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -105,7 +112,7 @@ def predict_rows(
     """
     check_features(source, mixture)
     shape = result_shape(source, mixture, what)
-    out = np.empty(shape, WHAT[what].dtype)
+    out = np.empty(shape, KINDS[what].dtype)
     blocks = source.blocks(parse_block_size(block_size, source))
     threads = min(default_threads() if n_threads is None else n_threads, len(blocks))
     with open_executor(blocks, n_threads=threads) as executor:
@@ -115,10 +122,10 @@ def predict_rows(
 
 def predict_few(rows: NDArray[Any], mixture: Mixture, what: str) -> NDArray[Any]:
     """As `predict_rows`, of few rows in memory that have been checked, in this thread."""
-    wide = WHAT[what].wide
+    wide = KINDS[what].wide
     posterior = mixture.posterior(rows, labels=what == "labels", resp=wide)
     check_known(posterior.log_density, mixture, Piece(0, rows, None), "X")
-    return values_of(posterior, what).astype(WHAT[what].dtype, copy=False)
+    return values_of(posterior, what).astype(KINDS[what].dtype, copy=False)
 
 
 def score_few(rows: NDArray[Any], mixture: Mixture) -> Score:
@@ -139,24 +146,25 @@ def check_features(source: Source, mixture: Mixture) -> None:
 
 def result_shape(source: Source, mixture: Mixture, what: str) -> tuple[int, ...]:
     """Give the shape of a prediction for all rows; raises ParameterError."""
-    if what not in WHAT:
-        raise ParameterError(f"what={what!r} is none of {', '.join(map(repr, WHAT))}")
+    offered = getattr(mixture, "offers", tuple(WHAT))
+    if what not in offered:
+        raise ParameterError(f"what={what!r} is none of {', '.join(map(repr, offered))}")
     n = source.n_samples
-    return (n, mixture.n_components) if WHAT[what].wide else (n,)
+    return (n, mixture.n_components) if KINDS[what].wide else (n,)
 
 
 def values_of(posterior: Posterior, what: str) -> NDArray[Any]:
     """Give the array of a posterior that `what` names."""
     if what == "labels":
         return posterior.labels
-    return posterior.resp if what == "proba" else posterior.log_density
+    return posterior.resp if KINDS[what].wide else posterior.log_density
 
 
 def posteriors(
     mixture: Mixture, block: Block, name: str, what: str
 ) -> Iterator[tuple[int, Posterior]]:
     """Give (first row, posterior) of a block, a bounded number of rows at a time."""
-    wide = WHAT[what].wide
+    wide = KINDS[what].wide
     most = max(256, SLICE_BYTES // (8 * (mixture.n_components if wide else 1)))
     for piece in block.pieces():
         check_finite(piece, name)

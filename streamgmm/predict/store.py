@@ -16,7 +16,7 @@ from streamgmm.model.components import Posterior
 from streamgmm.model.mixture import Mixture
 from streamgmm.passes import default_threads, open_executor
 from streamgmm.passes.base import OnBlock
-from streamgmm.predict.rows import WHAT, check_features, posteriors, result_shape, values_of
+from streamgmm.predict.rows import KINDS, check_features, posteriors, result_shape, values_of
 from streamgmm.sources import Block, Source, parse_block_size
 from streamgmm.sources.zarr import ZarrSource
 from streamgmm.storage.output import Output, create_output
@@ -125,7 +125,7 @@ def predict_to(
     """
     check_features(source, mixture)
     shape = result_shape(source, mixture, what)
-    _, dtype, fill_value, _ = WHAT[what]
+    _, dtype, fill_value, _ = KINDS[what]
     blocks = source.blocks(parse_block_size(block_size, source))
     row_bytes = dtype.itemsize * math.prod(shape[1:])
     rows = chunk_rows([block.start for block in blocks], source.n_samples, row_bytes)

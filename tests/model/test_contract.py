@@ -49,6 +49,14 @@ class TestPoisson(ComponentsTests):
         return counts(Poisson(), rng, k, d)
 
 
+class TestCentroids(ComponentsTests):
+    """By soft assignments; by hard ones the family is k-means."""
+
+    def mixture(self, rng, k, d):
+        means, variance = 2 * rng.normal(size=(k, d)), rng.uniform(0.5, 2.0, size=1)
+        return Mixture.of("centroids", np.full(k, 1 / k), means, variance)
+
+
 class TestPoissonInNumpy(ComponentsTests):
     def mixture(self, rng, k, d):
         return counts(NumpyPoisson(), rng, k, d)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.families.bernoulli import Bernoulli
 from streamgmm.model.families.categorical import Categorical
+from streamgmm.model.families.centroids import Centroids
 from streamgmm.model.families.exponential import Exponential
 from streamgmm.model.families.gamma import Gamma
 from streamgmm.model.families.gaussian import Gaussian
@@ -35,6 +36,7 @@ FAMILIES.update(
         "vonmisesfisher": VonMisesFisher(),
         "student_t": StudentT(),
         "product": Product(),
+        "centroids": Centroids(),
     }
 )
 FAMILIES["with_noise"] = WithNoise("full")
@@ -43,6 +45,7 @@ __all__ = [
     "FAMILIES",
     "Bernoulli",
     "Categorical",
+    "Centroids",
     "Exponential",
     "Gamma",
     "Gaussian",

@@ -16,7 +16,7 @@ from streamgmm.model.components import Components, Posterior, Shapes
 from streamgmm.model.covariances import COVARIANCES, Covariance
 from streamgmm.model.covariances.base import KernelAccumulator, Layout, Recipe
 from streamgmm.model.families.moments_under import moments_under
-from streamgmm.model.labelled import label_moments, resp_moments
+from streamgmm.model.labelled import LabelAccumulator, label_moments, resp_moments
 from streamgmm.model.moments import Floats, Moments
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -38,6 +38,7 @@ class Gaussian:
 
     initial = ("means", "precisions")
     tells_mean = True
+    equal_weights = False
     surveys = False
     degenerate = SingularCovarianceError
 
@@ -336,6 +337,10 @@ class GaussianDensity:
         if dtype not in self._recipes:
             self._recipes[dtype] = covariance.recipe(self, dtype, None)
         return KernelAccumulator(self._recipes[dtype])
+
+    def hard_accumulator(self, centres: Floats | None = None) -> LabelAccumulator:
+        """Sums about their own means."""
+        return LabelAccumulator(self, self.components.covariance.name, self.means.shape)
 
     @cached_property
     def _recipes(self) -> dict[np.dtype[Any], Recipe]:
