@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streamgmm.estimators.online import OnlineGaussianMixture
     from streamgmm.progress import ProgressBar
     from streamgmm.report.bound import trace_bound
+    from streamgmm.sources import rows
 
 __all__ = [
     "ClusterSelection",
@@ -34,6 +35,7 @@ __all__ = [
     "families",
     "follow",
     "load",
+    "rows",
     "select",
     "select_clusters",
     "trace_bound",
@@ -52,6 +54,7 @@ _HOMES = {
     "select_clusters": "streamgmm.estimators.clusters",
     "load": "streamgmm.estimators.loading",
     "trace_bound": "streamgmm.report.bound",
+    "rows": "streamgmm.sources",
 }
 
 

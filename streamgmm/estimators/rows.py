@@ -12,6 +12,7 @@ from streamgmm.errors import DataError
 from streamgmm.sources import Piece, Source, check_finite, open_source
 from streamgmm.sources.array import ArraySource
 from streamgmm.sources.dask import is_dask_array
+from streamgmm.sources.regions import RegionSource
 from streamgmm.sources.zarr_open import is_zarr
 
 FEW_ROWS = 256  # up to which a call costs less than opening a source, and threads, would
@@ -39,7 +40,9 @@ def few_rows(estimator: Any, X: object, n_features: int) -> NDArray[Any] | None:
 
 def in_memory(source: Source) -> bool:
     """Whether results for these rows are given in memory, too."""
-    return isinstance(source, ArraySource)
+    return isinstance(source, ArraySource) or (
+        isinstance(source, RegionSource) and source.in_memory
+    )
 
 
 def open_rows(

@@ -192,6 +192,7 @@ def _grown(seen: Seen | None, source: Source) -> bool:
         seen is not None
         and seen.name == source.name
         and 0 < seen.n_rows < source.n_samples
+        and not hasattr(source, "sample_shape")  # rows of a cube may have other numbers now
         and 1 < len(seen.groups) < 3 * MAX_GROUPS
         and sum(region[2] for region in seen.regions) == len(seen.groups)
     )

@@ -147,7 +147,7 @@ def score_block(reading: Reading, block: Block) -> Scores:
             moments = rows_sums.result()
         if reading.holdout is None:
             continue
-        mask = reading.holdout.mask(piece.start, len(piece.rows))
+        mask = reading.holdout.mask(piece.numbers())
         if not mask.any():
             continue
         rows = np.ascontiguousarray(piece.rows[mask])

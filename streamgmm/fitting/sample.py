@@ -14,7 +14,15 @@ from streamgmm.fitting.settings import FitSettings
 from streamgmm.kernels.columns import column_sums
 from streamgmm.model.components import NO_WEIGHT, Family
 from streamgmm.model.moments import Floats, Moments
-from streamgmm.sources import Block, Piece, Source, check_finite, unreadable, without_rows
+from streamgmm.sources import (
+    Block,
+    Piece,
+    Source,
+    check_finite,
+    unreadable,
+    unwrapped,
+    without_rows,
+)
 
 WHOLE_BYTES = 16 << 20  # rows of up to this many bytes are kept whole
 RESERVOIR_BYTES = 256 << 20  # the reservoir never exceeds this
@@ -29,20 +37,20 @@ class Holdout:
     fraction: float
     seed: int
 
-    def mask(self, start: int, n: int) -> NDArray[np.bool_]:
-        """True for held-out rows among ``start:start + n``.
+    def mask(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """True for those of some rows that are held out.
 
-        >>> round(float(Holdout(0.25, 1).mask(0, 10_000).mean()), 2)
+        >>> round(float(Holdout(0.25, 1).mask(np.arange(10_000)).mean()), 2)
         0.25
         """
         limit = np.uint64(int(self.fraction * (2**64 - 1)))
-        return np.asarray(hash_rows(start, start + n, self.seed) < limit)
+        return np.asarray(hash_rows(numbers, self.seed) < limit)
 
     def weights(self, piece: Piece) -> Floats:
         """The piece's weights, zero for held-out rows: as if they were not there."""
         weight = piece.sample_weight
         weight = np.ones(len(piece.rows)) if weight is None else weight.copy()
-        weight[self.mask(piece.start, len(piece.rows))] = 0.0
+        weight[self.mask(piece.numbers())] = 0.0
         return weight
 
 
@@ -138,16 +146,14 @@ def _unless_same(weight: Floats) -> Floats | None:
     return None if len(weight) == 0 or np.all(weight == weight[0]) else weight
 
 
-def hash_rows(start: int, stop: int, seed: int) -> NDArray[np.uint64]:
-    """A uniform 64-bit key for each row index (Steele, Lea & Flood 2014, SplitMix64).
+def hash_rows(numbers: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """A uniform 64-bit key for each row number (Steele, Lea & Flood 2014, SplitMix64).
 
-    >>> hash_rows(0, 2, 0).tolist() == hash_rows(0, 9, 0)[:2].tolist()
+    >>> hash_rows(np.arange(2), 0).tolist() == hash_rows(np.arange(9), 0)[:2].tolist()
     True
     """
     with np.errstate(over="ignore"):
-        z = np.arange(start, stop, dtype=np.uint64) + np.uint64(seed) * np.uint64(
-            0xD1342543DE82EF95
-        )
+        z = numbers.astype(np.uint64) + np.uint64(seed) * np.uint64(0xD1342543DE82EF95)
         z = (z + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -192,7 +198,7 @@ def check_suitable(family: Family, piece: Piece, name: str) -> None:
         check_finite(piece, name)
         row, why = found
         raise DataError(
-            f"{name}, row {piece.start + row}: {why}; {family.name} components cannot have made "
+            f"{name}, {piece.say(row)}: {why}; {family.name} components cannot have made "
             "it: leave such rows out, or choose another family"
         )
 
@@ -223,7 +229,7 @@ def _summarize(plan: SamplePlan, block: Block) -> Summary:
         if plan.holdout is not None:
             weight = plan.holdout.weights(piece)
         sums.add(piece.rows, NO_WEIGHT if weight is None else weight)
-        keys = hash_rows(piece.start, piece.start + len(piece.rows), plan.seed)
+        keys = hash_rows(piece.numbers(), plan.seed)
         chosen: Any = keys <= np.uint64(plan.threshold)
         if weight is None:
             weight = np.ones(len(piece.rows))
@@ -273,8 +279,9 @@ class RowSums:
 
 def _nothing(plan: SamplePlan, block: Block) -> Summary:
     """The summary of a block of which no row can be read."""
-    d: int = block.n_features  # type: ignore[attr-defined]
-    rows = np.empty((0, d), block.dtype)  # type: ignore[attr-defined]
+    inner = unwrapped(block)
+    d: int = inner.n_features
+    rows = np.empty((0, d), inner.dtype)
     moments = Moments("diag", np.zeros(1), np.zeros((1, d)), np.zeros((1, d)))
     empty = np.empty(0)
     surveys = (None,) * len(plan.families)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import pickle
 import uuid
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamgmm.errors import DataError
 from streamgmm.model.mixture import Mixture
-from streamgmm.predict.rows import KINDS, check_features, posteriors, result_shape, values_of
-from streamgmm.sources import Block, Source, open_source, parse_block_size
+from streamgmm.predict.rows import KINDS, check_features, result_shape, runs_of_values
+from streamgmm.sources import Block, Source, capable, open_source, parse_block_size
 from streamgmm.sources.array import ArrayBlock
 from streamgmm.sources.dask import DaskSource
+from streamgmm.sources.regions import RegionBlock, RegionSource
 
 LAZY_BYTES = 128 << 20  # at most, in a chunk of a lazy result
 
@@ -42,6 +45,8 @@ def predict_lazily(
         return array.map_blocks(
             _predict_chunk, mixture, source.name, what, dtype=dtype, meta=meta, **kept
         )
+    if isinstance(source, RegionSource):
+        return _predict_regions(source, mixture, what)
     in_bytes = source.n_features * source.dtype.itemsize
     most = LAZY_BYTES * in_bytes // (width * dtype.itemsize)
     blocks = source.blocks(max(1, min(parse_block_size(block_size, source), most)))
@@ -57,9 +62,40 @@ def predict_lazily(
     return da.Array(layers, name, chunks, dtype=dtype)  # type: ignore[no-untyped-call]
 
 
+def _predict_regions(source: RegionSource, mixture: Mixture, what: str) -> Any:
+    """A task for each region of a cube."""
+    import dask.array as da
+    from dask._task_spec import Task, TaskRef
+    from dask.highlevelgraph import HighLevelGraph
+
+    name = f"streamgmm-{what}-{uuid.uuid4().hex}"
+    model = f"streamgmm-model-{name[-32:]}"
+    graph: dict[Any, Any] = {model: Task(model, pickle.loads, pickle.dumps(mixture))}
+    columns = (0,) * KINDS[what].wide
+    places = product(*(range(len(each) - 1) for each in source.grid.edges))
+    for place, block in zip(places, source.blocks(1), strict=True):
+        if capable(block).futures:
+            raise DataError(
+                f"{source.name} is a cube that is persisted on a cluster, of which there is no "
+                "lazy prediction; pass out=, or the cube before it was persisted"
+            )
+        key = (name, *place, *columns)
+        graph[key] = Task(key, _predict_region, TaskRef(model), block, source.name, what)
+    chunks = tuple(tuple(b - a for a, b in pairwise(each)) for each in source.grid.edges)
+    chunks += ((mixture.n_components,),) * KINDS[what].wide
+    layers = HighLevelGraph.from_collections(name, graph, dependencies=[])
+    return da.Array(layers, name, chunks, dtype=KINDS[what].dtype)  # type: ignore[no-untyped-call]
+
+
+def _predict_region(mixture: Mixture, block: RegionBlock, name: str, what: str) -> NDArray[Any]:
+    values = _predict_block(mixture, block, name, what)
+    return values.reshape(*block.regions[0].extent, *values.shape[1:])
+
+
 def _predict_block(mixture: Mixture, block: Block, name: str, what: str) -> NDArray[Any]:
-    parts = [values_of(posterior, what) for _, posterior in posteriors(mixture, block, name, what)]
-    return np.concatenate(parts, dtype=KINDS[what].dtype)
+    dtype = KINDS[what].dtype
+    runs = runs_of_values(mixture, block, name, what, dtype)
+    return np.concatenate([values for _, values, _, _ in runs])
 
 
 def _predict_chunk(

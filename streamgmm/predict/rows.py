@@ -108,15 +108,19 @@ def predict_rows(
 ) -> NDArray[Any]:
     """Labels (N,), responsibilities (N, K) or log-densities (N,), in this process's memory.
 
-    Threads write into the array that is returned. Labels are int64, as scikit-learn's.
+    Of a cube they have the samples' shape in the place of N. Rows that are left out have label
+    −1 and NaN. Threads write into the array that is returned. Labels are int64, as scikit-learn's.
     """
     check_features(source, mixture)
     shape = result_shape(source, mixture, what)
-    out = np.empty(shape, KINDS[what].dtype)
+    dtype, _, fill, _ = KINDS[what]
+    omits = getattr(source, "omits", False)
+    out = np.full(shape, fill, dtype) if omits else np.empty(shape, dtype)
+    flat = out.reshape(source.n_samples, *shape[len(sample_shape(source)) :])
     blocks = source.blocks(parse_block_size(block_size, source))
     threads = min(default_threads() if n_threads is None else n_threads, len(blocks))
     with open_executor(blocks, n_threads=threads) as executor:
-        executor.run(_fill_block, (mixture, source.name, what, out))
+        executor.run(_fill_block, (mixture, source.name, what, flat))
     return out
 
 
@@ -149,8 +153,14 @@ def result_shape(source: Source, mixture: Mixture, what: str) -> tuple[int, ...]
     offered = getattr(mixture, "offers", tuple(WHAT))
     if what not in offered:
         raise ParameterError(f"what={what!r} is none of {', '.join(map(repr, offered))}")
-    n = source.n_samples
-    return (n, mixture.n_components) if KINDS[what].wide else (n,)
+    shape = sample_shape(source)
+    return (*shape, mixture.n_components) if KINDS[what].wide else shape
+
+
+def sample_shape(source: Source) -> tuple[int, ...]:
+    """Give the lengths of the samples' dimensions: (N,) where they are rows of a table."""
+    shape: tuple[int, ...] = getattr(source, "sample_shape", (source.n_samples,))
+    return shape
 
 
 def values_of(posterior: Posterior, what: str) -> NDArray[Any]:
@@ -162,17 +172,39 @@ def values_of(posterior: Posterior, what: str) -> NDArray[Any]:
 
 def posteriors(
     mixture: Mixture, block: Block, name: str, what: str
-) -> Iterator[tuple[int, Posterior]]:
-    """Give (first row, posterior) of a block, a bounded number of rows at a time."""
+) -> Iterator[tuple[Piece, Posterior]]:
+    """Give (rows, posterior) of a block, a bounded number of rows at a time."""
     wide = KINDS[what].wide
     most = max(256, SLICE_BYTES // (8 * (mixture.n_components if wide else 1)))
     for piece in block.pieces():
         check_finite(piece, name)
         for a in range(0, len(piece.rows), most):
-            rows = piece.rows[a : a + most]
-            found = mixture.posterior(rows, labels=True, resp=wide)
-            check_known(found.log_density, mixture, piece, name)
-            yield piece.start + a, found
+            part = piece.part(a, min(a + most, len(piece.rows)))
+            found = mixture.posterior(part.rows, labels=True, resp=wide)
+            check_known(found.log_density, mixture, part, name)
+            yield part, found
+
+
+def runs_of_values(
+    mixture: Mixture, block: Block, name: str, what: str, dtype: np.dtype[Any]
+) -> Iterator[tuple[int, NDArray[Any], Piece | None, Posterior | None]]:
+    """Give what is said of every row of a block, in order: (first row, values, rows, posterior).
+
+    Rows that are left out are in the runs, with label −1 or NaN; a run of nothing else has no
+    posterior.
+    """
+    fill = KINDS[what].fill_value
+    tail = (mixture.n_components,) if KINDS[what].wide else ()
+    at = block.start
+    for piece, posterior in posteriors(mixture, block, name, what):
+        if piece.start > at:
+            yield at, np.full((piece.start - at, *tail), fill, dtype), None, None
+        values = piece.spread(values_of(posterior, what).astype(dtype, copy=False), fill)
+        yield piece.start, values, piece, posterior
+        at = piece.start + len(values)
+    stop = block.start + block.n_rows
+    if at < stop:
+        yield at, np.full((stop - at, *tail), fill, dtype), None, None
 
 
 def check_known(log_density: NDArray[Any], mixture: Mixture, piece: Piece, name: str) -> None:
@@ -211,7 +243,6 @@ class _Done:
 
 def _fill_block(context: tuple[Mixture, str, str, NDArray[Any]], block: Block) -> _Done:
     mixture, name, what, out = context
-    for start, posterior in posteriors(mixture, block, name, what):
-        values = values_of(posterior, what)
-        out[start : start + len(values)] = values
+    for piece, posterior in posteriors(mixture, block, name, what):
+        out[piece.place()] = values_of(posterior, what)
     return _Done()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,10 @@ from streamgmm.model.components import Posterior
 from streamgmm.model.mixture import Mixture
 from streamgmm.passes import default_threads, open_executor
 from streamgmm.passes.base import OnBlock
-from streamgmm.predict.rows import KINDS, check_features, posteriors, result_shape, values_of
-from streamgmm.sources import Block, Source, parse_block_size
+from streamgmm.predict.rows import KINDS, check_features, result_shape, runs_of_values
+from streamgmm.sources import Block, Piece, Source, parse_block_size, unwrapped
+from streamgmm.sources.regions import RegionBlock, RegionSource
+from streamgmm.sources.variables import InZarr
 from streamgmm.sources.zarr import ZarrSource
 from streamgmm.storage.output import Output, create_output
 
@@ -40,14 +41,19 @@ class Tally:
     lowest_row: int
 
     @classmethod
-    def of(cls, posterior: Posterior, start: int, n_components: int) -> Tally:
-        """Tally of rows from `start` on."""
+    def none(cls, n_components: int) -> Tally:
+        """Tally of no rows."""
+        return cls(0, np.zeros(n_components, np.int64), math.inf, -1)
+
+    @classmethod
+    def of(cls, posterior: Posterior, piece: Piece, n_components: int) -> Tally:
+        """Tally of the rows of a piece."""
         row = int(np.argmin(posterior.log_density))
         return cls(
             len(posterior.log_density),
             np.bincount(posterior.labels, minlength=n_components),
             float(posterior.log_density[row]),
-            start + row,
+            int(piece.part(row, row + 1).numbers()[0]),
         )
 
     def merge(self, other: Tally) -> Tally:
@@ -88,7 +94,8 @@ def predict_to(
         Where the array is to be.
     what : {"labels", "proba", "log_density"}
         int32 labels (N,), float64 responsibilities (N, K), or float64 log-densities (N,) in
-        nats.
+        nats. Of a cube they have the samples' shape in the place of N, and are chunked as the
+        samples are read. Rows that are left out have label −1 and NaN.
     overwrite : bool
         Whether an array that is there may be replaced.
     storage_options : dict, optional
@@ -124,29 +131,41 @@ def predict_to(
     ([0, 1, 1], [1, 2], 2)
     """
     check_features(source, mixture)
+    if isinstance(source, RegionSource):
+        source = source.regular()
     shape = result_shape(source, mixture, what)
     _, dtype, fill_value, _ = KINDS[what]
     blocks = source.blocks(parse_block_size(block_size, source))
-    row_bytes = dtype.itemsize * math.prod(shape[1:])
-    rows = chunk_rows([block.start for block in blocks], source.n_samples, row_bytes)
+    chunks: tuple[int, ...]
+    if isinstance(source, RegionSource):
+        chunks = (*source.grid.largest, *shape[len(source.sample_shape) :])
+        read = [v.stored.ref.array for v in source.all_variables if isinstance(v.stored, InZarr)]
+    else:
+        row_bytes = dtype.itemsize * math.prod(shape[1:])
+        rows = chunk_rows([block.start for block in blocks], source.n_samples, row_bytes)
+        chunks = (rows, *shape[1:])
+        read = [source.ref.array] if isinstance(source, ZarrSource) else []
     output = create_output(
         out,
         shape,
         dtype,
-        (rows, *shape[1:]),
+        chunks,
         fill_value=fill_value,
         attributes={"streamgmm": {"what": what, "n_components": mixture.n_components}},
         overwrite=overwrite,
         storage_options=storage_options,
-        beside=source.ref.array if isinstance(source, ZarrSource) else None,
+        beside=read,
     )
     try:
         if output.resident:  # no other process can write there
             n_threads, client = n_threads or default_threads(), None
         with open_executor(blocks, n_threads=n_threads, client=client) as executor:
             context = (mixture, source.name, what, output)
-            written: _Written = executor.run(_write_block, context, on_block=on_block)
-        return output.commit(), written.tally
+            if isinstance(source, RegionSource):
+                tally: Tally = executor.run(_write_regions, context, on_block=on_block)
+            else:
+                tally = executor.run(_write_block, context, on_block=on_block).tally
+        return output.commit(), tally
     except BaseException:
         output.discard()
         raise
@@ -216,13 +235,37 @@ def _write_chunks(
 def _write_block(context: tuple[Mixture, str, str, Output], block: Block) -> _Written:
     mixture, name, what, output = context
     size = output.chunk_rows
-    tallies: list[Tally] = []
+    tally = Tally.none(mixture.n_components)
     loose: tuple[tuple[int, NDArray[Any]], ...] = ()
-    for start, posterior in posteriors(mixture, block, name, what):
-        tallies.append(Tally.of(posterior, start, mixture.n_components))
-        values = values_of(posterior, what)
+    dtype = KINDS[what].stored
+    for start, values, piece, posterior in runs_of_values(mixture, block, name, what, dtype):
+        if piece is not None and posterior is not None:
+            tally = tally.merge(Tally.of(posterior, piece, mixture.n_components))
         stop = start + len(values)
         edges = [start, *range((start // size + 1) * size, stop, size), stop]
         parts = [(a, values[a - start : b - start]) for a, b in pairwise(edges)]
         loose = _write_chunks(output, [*loose, *parts])
-    return _Written(output, reduce(Tally.merge, tallies), loose)
+    return _Written(output, tally, loose)
+
+
+def _write_regions(context: tuple[Mixture, str, str, Output], block: Block) -> Tally:
+    """Write the regions of a block, each a chunk of the output."""
+    mixture, name, what, output = context
+    tally = Tally.none(mixture.n_components)
+    dtype = KINDS[what].stored
+    cube: RegionBlock = unwrapped(block)
+    regions = iter(cube.regions)
+    region = next(regions, None)
+    held: list[NDArray[Any]] = []
+    for _, values, piece, posterior in runs_of_values(mixture, block, name, what, dtype):
+        if piece is not None and posterior is not None:
+            tally = tally.merge(Tally.of(posterior, piece, mixture.n_components))
+        held.append(values)
+        # A piece is of one region; a run of missing rows may go over several.
+        while region is not None and sum(map(len, held)) >= region.n_rows:
+            rows = np.concatenate(held)
+            whole = rows[: region.n_rows].reshape(*region.extent, *rows.shape[1:])
+            output.write_box(region.box, whole)
+            held = [rows[region.n_rows :]]
+            region = next(regions, None)
+    return tally

@@ -2,20 +2,11 @@
 
 A source can be read again and again. It is divided into blocks: runs of whole chunks, each read
 by one task. A block gives the rows in pieces of bounded size. A new kind of source is a new file
-here and a line in `open_source`.
+here and a line in `open_source` (opening.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from numbers import Real
-from typing import Any
-
-import numpy as np
-
-from streamgmm.errors import DataError
-from streamgmm.sources import dask as _dask
-from streamgmm.sources.array import ArraySource, ArrayWeights, parse_array
 from streamgmm.sources.base import (
     PIECE_BYTES,
     Block,
@@ -25,12 +16,11 @@ from streamgmm.sources.base import (
     parse_block_size,
 )
 from streamgmm.sources.blocks import BlockBase, WrappedBlock, capable, unwrapped
+from streamgmm.sources.given import rows
 from streamgmm.sources.keeping import KeptBlock, is_kept, kept_bytes, read_and_keep
+from streamgmm.sources.opening import open_source
 from streamgmm.sources.readahead import alone
 from streamgmm.sources.skipping import unreadable, without_rows
-from streamgmm.sources.weights import Weights, check_length, check_weights
-from streamgmm.sources.zarr import ZarrSource, ZarrWeights
-from streamgmm.sources.zarr_open import is_zarr, open_ref, parse_zarr
 
 __all__ = [
     "PIECE_BYTES",
@@ -48,113 +38,8 @@ __all__ = [
     "open_source",
     "parse_block_size",
     "read_and_keep",
+    "rows",
     "unreadable",
     "unwrapped",
     "without_rows",
 ]
-
-
-def open_source(
-    X: object,
-    *,
-    sample_weight: object = None,
-    name: str = "X",
-    storage_options: dict[str, Any] | None = None,
-) -> Source:
-    """Open data as rows that can be read again and again.
-
-    Parameters
-    ----------
-    X : array-like, zarr.Array, str or path, dask.array.Array, or Source
-        Of shape (n_samples, n_features). A string or path is a Zarr array on disk
-        (``"data.zarr"``, ``"data.zarr/name"``) or a URL that fsspec opens (``"s3://…"``).
-        A source is given back as it is.
-    sample_weight : None, float, array-like, zarr.Array, str or path, or dask.array.Array
-        Of shape (n_samples,): finite, not negative. What is in memory is checked here, what is
-        lazy when it is read.
-    name : str, default="X"
-        What messages call an array that has no name of its own.
-    storage_options : dict, optional
-        For the file system of a URL.
-
-    Returns
-    -------
-    Source
-
-    Raises
-    ------
-    DataError
-        If it is not two-dimensional, has no rows or no columns, or is no real number; or if the
-        weights do not fit it.
-    DataTypeError
-        If it is sparse, or objects that are no numbers.
-    SourceNotFoundError, SourceError
-        If a path holds nothing, or no Zarr array.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> source = open_source(np.arange(6).reshape(3, 2))
-    >>> source.n_samples, source.n_features, source.dtype
-    (3, 2, dtype('float64'))
-    >>> [block.n_rows for block in source.blocks(1 << 20)]
-    [3]
-    """
-    if isinstance(X, Source):
-        if sample_weight is not None:
-            raise DataError("this source is open already; give its weights where it is opened")
-        return X
-    if is_zarr(X):
-        ref = parse_zarr(X, storage_options)
-        return ZarrSource(ref, open_weights(sample_weight, int(ref.array.shape[0])))
-    if _dask.is_dask_array(X):
-        array = _dask.parse_dask(X, name)
-        return _dask.DaskSource(array, open_weights(sample_weight, int(array.shape[0])), name)
-    rows = parse_array(X, name)
-    return ArraySource(rows, open_weights(sample_weight, len(rows)), name)
-
-
-def open_weights(sample_weight: object, n_samples: int) -> Weights | None:
-    """Open the weights of `n_samples` rows.
-
-    Parameters
-    ----------
-    sample_weight : None, float, array-like of shape (n_samples,), zarr.Array, path, dask.array
-    n_samples : int
-
-    Returns
-    -------
-    Weights or None
-        None where every row counts once.
-
-    Raises
-    ------
-    DataError
-        If there is not one weight per row, or (in memory) one is negative or not finite, or
-        all are zero.
-    """
-    if sample_weight is None:
-        return None
-    if isinstance(sample_weight, Real):
-        weight = check_weights(np.full(1, float(sample_weight)), 0)
-        if weight[0] == 0.0:
-            raise DataError("sample_weight is zero for every row; give some row weight")
-        return ArrayWeights(np.broadcast_to(weight, (n_samples,)))
-    if _dask.is_dask_array(sample_weight):
-        array: Any = sample_weight
-        _dask.check_known(array, "sample_weight")
-        check_length(tuple(array.shape), n_samples, "sample_weight")
-        return _dask.DaskWeights(array)
-    if is_zarr(sample_weight):
-        ref = open_ref(sample_weight)
-        ref = replace(ref, name=f"sample_weight ({ref.name})")
-        check_length(ref.array.shape, n_samples, ref.name)
-        if ref.array.dtype.kind not in "buif":
-            raise DataError(f"{ref.name} has dtype {ref.array.dtype}, which is not a real number")
-        return ZarrWeights(ref)
-    values = np.asarray(sample_weight)
-    check_length(values.shape, n_samples, "sample_weight")
-    values = check_weights(values, 0)
-    if not values.any():
-        raise DataError("sample_weight is zero for every row; give some row weight")
-    return ArrayWeights(values)

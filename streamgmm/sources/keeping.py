@@ -52,8 +52,8 @@ class KeptBlock(WrappedBlock):
     def _keep(self, given: Iterator[Piece]) -> Iterator[Piece]:
         pieces = []
         for piece in given:
-            weight = piece.sample_weight
-            kept = Piece(piece.start, _own(piece.rows), None if weight is None else _own(weight))
+            weight = None if piece.sample_weight is None else _own(piece.sample_weight)
+            kept = Piece(piece.start, _own(piece.rows), weight, piece.samples)
             pieces.append(kept)
             del piece, weight
             yield kept
@@ -66,8 +66,10 @@ class KeptBlock(WrappedBlock):
     def __sizeof__(self) -> int:
         """Count the cached rows, so that Dask knows the memory that a worker uses."""
         size = object.__sizeof__(self)
-        for _, rows, weight in self._pieces or ():
-            size += sys.getsizeof(rows) + (0 if weight is None else sys.getsizeof(weight))
+        for piece in self._pieces or ():
+            weight = piece.sample_weight
+            size += sys.getsizeof(piece.rows) + (0 if weight is None else sys.getsizeof(weight))
+            size += 0 if piece.samples is None else piece.samples.nbytes
         return size
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -64,19 +65,31 @@ class ZarrRef:
         SourceError
             If this process does not see the array that the other one opened.
         """
+        return self.read_box((slice(start, stop), *(slice(None) for _ in self.array.shape[1:])))
+
+    def read_box(self, box: tuple[slice, ...]) -> NDArray[Any]:
+        """Read a box, as `read` does rows.
+
+        Raises
+        ------
+        ChunkError, SourceError
+            As `read`.
+        """
         self.check_seen()
-        selection = (slice(start, stop), *(slice(None) for _ in self.array.shape[1:]))
+        spans = [each.indices(n)[:2] for each, n in zip(box, self.array.shape, strict=True)]
+        start, stop = spans[0] if spans else (0, 1)
+        whole = spans[1:] == [(0, n) for n in self.array.shape[1:]]
 
         def read() -> NDArray[Any]:
-            rows = None if self.chunks is None else self.chunks.read(start, stop)
-            return self._get(selection) if rows is None else rows
+            rows = None if self.chunks is None or not whole else self.chunks.read(start, stop)
+            return self._get(box) if rows is None else rows
 
         try:
-            return retry(read, f"{self.name}, rows {start}:{stop}")
+            return retry(read, f"{self.name}, {_say(spans)}")
         except MemoryError:
             raise
         except Exception as error:
-            self._name_chunk(start, stop, error)
+            self._name_chunk(spans, error)
             raise AssertionError from error
 
     def _get(self, selection: tuple[slice, ...]) -> NDArray[Any]:
@@ -85,12 +98,11 @@ class ZarrRef:
             return np.asarray(run_here(lambda: array.async_array.getitem(selection)))
         return np.asarray(array[selection])
 
-    def _name_chunk(self, start: int, stop: int, error: Exception) -> None:
+    def _name_chunk(self, spans: Sequence[tuple[int, int]], error: Exception) -> None:
         """Read chunk by chunk, and raise an error that names the first that cannot be read."""
         array = self.array
         shape = array.shape
         unit = array.shards or array.chunks
-        spans = [(start, stop), *((0, n) for n in shape[1:])]
         grid = [
             range(lo // step, -(-hi // step)) for (lo, hi), step in zip(spans, unit, strict=True)
         ]
@@ -100,18 +112,21 @@ class ZarrRef:
                 for i, step, (lo, hi) in zip(index, unit, spans, strict=True)
             )
             try:
-                if self.chunks is not None:
+                if self.chunks is not None and shape:
                     self.chunks.read(selection[0].start, selection[0].stop)
                 self._get(selection)
             except Exception as found:
                 key = array.metadata.encode_chunk_key(index)
-                rows = f"{index[0] * unit[0]}:{min(shape[0], (index[0] + 1) * unit[0])}"
+                whole = [
+                    (i * step, min(n, (i + 1) * step))
+                    for i, step, n in zip(index, unit, shape, strict=True)
+                ]
                 raise ChunkError(
-                    f"{self.name}: chunk '{key}' (rows {rows}) cannot be read: "
+                    f"{self.name}: chunk '{key}' ({_say(whole)}) cannot be read: "
                     f"{describe(found)}; restore it from a copy, or write the array again"
                 ) from found
         raise ChunkError(
-            f"{self.name}: rows {start}:{stop} could not be read: {describe(error)}; each chunk "
+            f"{self.name}: {_say(spans)} could not be read: {describe(error)}; each chunk "
             "could on a second try, so run again, and look at the storage if it recurs"
         ) from error
 
@@ -172,6 +187,16 @@ class ZarrRef:
                 f"but {here.shape} {here.dtype} on this worker; {advice}"
             )
         _seen.add(self.token)
+
+
+def _say(spans: Sequence[tuple[int, int]]) -> str:
+    """Name a box: by its rows where there are rows and columns.
+
+    >>> _say([(0, 9), (0, 3)]), _say([(0, 9), (4, 8), (0, 3)])
+    ('rows 0:9', '[0:9, 4:8, 0:3]')
+    """
+    each = [f"{start}:{stop}" for start, stop in spans]
+    return f"rows {each[0]}" if len(each) in (1, 2) else f"[{', '.join(each)}]"
 
 
 def describe(error: BaseException) -> str:

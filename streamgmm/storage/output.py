@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,12 +71,24 @@ class Output:
         OutputError
             Names the output and the cause.
         """
+        self.write_box((slice(start, start + len(values)),), values)
+
+    def write_box(self, box: tuple[slice, ...], values: NDArray[Any]) -> None:
+        """Write whole chunks: those of a box, which may leave out the last axes.
+
+        Raises
+        ------
+        OutputError
+            As `write`.
+        """
         if self.token not in _seen:
             self._check_seen()
         try:
-            self.array[start : start + len(values)] = values
+            self.array[box] = values
         except Exception as error:
-            raise self._failed(f"rows {start}:{start + len(values)}", error) from error
+            each = ", ".join(f"{part.start}:{part.stop}" for part in box)
+            what = f"rows {each}" if len(box) == 1 else f"[{each}]"
+            raise self._failed(what, error) from error
 
     def commit(self) -> zarr.Array[Any]:
         """Write the metadata that make it an array, and open it."""
@@ -127,7 +140,7 @@ def create_output(
     attributes: dict[str, Any],
     overwrite: bool = False,
     storage_options: dict[str, Any] | None = None,
-    beside: zarr.Array[Any] | None = None,
+    beside: Sequence[zarr.Array[Any]] = (),
 ) -> Output:
     """Begin an array: check that its place is free, and mark it as unfinished.
 
@@ -141,8 +154,8 @@ def create_output(
         else is never removed.
     storage_options : dict, optional
         For the fsspec file system of a URL.
-    beside : zarr.Array, optional
-        The array that is read meanwhile, which must not be overwritten.
+    beside : sequence of zarr.Array
+        Arrays that are read meanwhile, which must not be overwritten.
 
     Raises
     ------
@@ -158,7 +171,7 @@ def create_output(
     from zarr.core.buffer import default_buffer_prototype
 
     name, place = _parse_place(out, storage_options)
-    if beside is not None and _overlap(place, beside.store_path):
+    if any(_overlap(place, each.store_path) for each in beside):
         raise ParameterError(f"{name} is where the data are that are read; give another path")
     _make_free(name, place, overwrite)
     template = zarr.create_array(

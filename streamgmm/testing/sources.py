@@ -28,11 +28,14 @@ class SourceTests:
         Whether `source` takes weights.
     most_piece_bytes : int
         What a piece may be at the most: twice ``PIECE_BYTES``, or a chunk.
+    says : str
+        How messages name a row, as a regular expression in which ``{row}`` is its number.
     """
 
     sizes: tuple[tuple[int, int], ...] = ((1, 1), (9, 2), (1001, 3))
     weighted = True
     most_piece_bytes = 2 * PIECE_BYTES
+    says = r"row {row}\b"
 
     def source(
         self, rows: NDArray[Any], sample_weight: NDArray[Any] | None, tmp_path: Any
@@ -127,7 +130,9 @@ class SourceTests:
         rows[n // 2, d - 1] = np.nan
         source = self.source(rows, None, tmp_path)
         pieces = list(_pieces(source.blocks(256)))
-        with pytest.raises(NonFiniteError, match=rf"row {n // 2}, column {d - 1}\b"):
+        with pytest.raises(
+            NonFiniteError, match=rf"{self.says.format(row=n // 2)}, column {d - 1}\b"
+        ):
             _check(pieces, source.name)
 
     def _cases(self, tmp_path: Any) -> Iterator[tuple[str, NDArray[Any], Source]]:

@@ -320,11 +320,11 @@ def test_the_sample_depends_on_the_seed_alone():
 
 
 def test_keys_are_uniform():
-    keys = hash_rows(0, 100_000, 3) / 2**64
+    keys = hash_rows(np.arange(100_000), 3) / 2**64
     counts = np.histogram(keys, 20, (0, 1))[0]
     assert np.all(np.abs(counts - 5000) < 5 * np.sqrt(5000))
     assert abs(np.corrcoef(keys[:-1], keys[1:])[0, 1]) < 0.02
-    assert Holdout(0.0, 1).mask(0, 10).sum() == 0
+    assert Holdout(0.0, 1).mask(np.arange(10)).sum() == 0
 
 
 def test_combining_statistics_is_linear():
