@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from streamgmm.sources.numbering import Numbers
 
@@ -55,6 +55,8 @@ class Grid:
     >>> [tuple(region) for region in grid.regions(0, 12)]
     [(0, (0, 0), (2, 4)), (8, (2, 0), (1, 4))]
     """
+
+    shared_by_blocks: ClassVar[bool] = True  # a cluster is sent it once, beside its blocks
 
     edges: tuple[Edges, ...]
 
