@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Self
@@ -51,6 +52,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "on_bad_chunk": [StrOptions({"raise", "skip"})],
     "cache": [StrOptions({"auto"}), None],
     "assignment": [StrOptions({"soft", "hard"})],
+    "missing": [StrOptions({"raise", "omit"})],
 }
 """What scikit-learn checks the parameters for that every batch fit has."""
 
@@ -81,6 +83,7 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
     on_bad_chunk: str
     cache: str | None
     assignment: str
+    missing: str
 
     converged_: bool
     n_iter_: int
@@ -89,6 +92,7 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
     history_: dict[str, NDArray[Any]]
     timings_: dict[str, Any]
     skipped_rows_: NDArray[np.int64]
+    n_missing_: int
     data_seen_: dict[str, Any]
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -150,6 +154,7 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
             checkpoint=self.checkpoint,
         )
         self._take_up(result)
+        self.n_missing_ = count_missing(source.n_samples, result.n_rows, result.skipped)
         if not self.converged_ and self.max_iter > 0:
             warnings.warn(
                 "Best performing initialization did not converge. Try different init "
@@ -301,6 +306,15 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
             self.cache,  # type: ignore[arg-type]
             self.assignment,  # type: ignore[arg-type]
         )
+
+
+def count_missing(n_samples: int, n_read: int, skipped: Sequence[tuple[int, int]]) -> int:
+    """Rows that were left out since they have gaps, and not since they could not be read.
+
+    >>> count_missing(100, 70, [(0, 10)])
+    20
+    """
+    return n_samples - n_read - sum(stop - start for start, stop in skipped)
 
 
 @dataclass(frozen=True)

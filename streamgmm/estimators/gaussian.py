@@ -86,6 +86,9 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         components that lie apart, with weights and covariances that are biased where they
         overlap. ``lower_bound_`` and ``free_energy`` in `history_` are of that sum; ``kl`` is
         the log-likelihood less it.
+    missing : {"raise", "omit"}, default="raise"
+        What to do about rows with a gap (NaN, masked, a fill value): raise, or leave them out.
+        They then have label −1, and NaN for probabilities and density. Infinity is never a gap.
 
     Attributes
     ----------
@@ -117,6 +120,8 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         What the model was fitted to: ``name`` and ``n_samples`` of the array and, after
         incremental EM, the statistics from which ``warm_start`` goes on when rows have been
         appended to it.
+    n_missing_ : int
+        Rows that were left out, since they have gaps or were masked.
     skipped_rows_ : ndarray of shape (n, 2)
         Runs of rows, start and stop, in chunks that could not be read.
     n_features_in_ : int
@@ -166,6 +171,7 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
         assignment: str = "soft",
+        missing: str = "raise",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -190,6 +196,7 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         self.on_bad_chunk = on_bad_chunk
         self.cache = cache
         self.assignment = assignment
+        self.missing = missing
 
     def _family(self) -> Family:
         return Gaussian(self.covariance_type, float(self.reg_covar))

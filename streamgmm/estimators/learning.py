@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from streamgmm.errors import DataError
-from streamgmm.estimators.rows import in_memory, open_rows
+from streamgmm.estimators.rows import in_memory, omits, open_rows
 from streamgmm.model.components import NO_WEIGHT, Family
 from streamgmm.online.batches import batches_of, cut
 from streamgmm.online.learner import Learner
@@ -91,7 +91,12 @@ class LearningMixture:
             return
         before = {name: vars(self)[name] for name in LEARNED if name in vars(self)}
         try:
-            if type(X) is np.ndarray and sample_weight is None and _is_plain(X):
+            if (
+                type(X) is np.ndarray
+                and sample_weight is None
+                and _is_plain(X)
+                and not omits(self)
+            ):
                 self._check_width(X.shape[1], "X")
                 rows = np.ascontiguousarray(X)
                 check_finite(Piece(0, rows, None), "X")
@@ -125,7 +130,9 @@ class LearningMixture:
         """Open what is no plain array, its width and names checked."""
         if not hasattr(self, "n_features_in_"):
             return open_rows(self, X, sample_weight)
-        fresh = type(self)()
+        fresh: Any = type(self)()
+        if omits(self):
+            fresh.missing = "omit"
         source = open_rows(fresh, X, sample_weight)
         self._check_width(source.n_features, source.name)
         names, known = (getattr(each, "feature_names_in_", None) for each in (fresh, self))

@@ -57,7 +57,7 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         As for `streamgmm.GaussianMixture`, where the family takes them.
     verbose_interval, algorithm, acceleration, block_size, empty_components, n_jobs
         As for `streamgmm.GaussianMixture`.
-    checkpoint, on_bad_chunk, cache, assignment
+    checkpoint, on_bad_chunk, cache, assignment, missing
         As for `streamgmm.GaussianMixture`.
     step_size, step_rows, warm_up, half_life
         Of `partial_fit`, as for `streamgmm.OnlineGaussianMixture`.
@@ -78,7 +78,7 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         Of `partial_fit`, as of `streamgmm.OnlineGaussianMixture`.
     converged_, n_iter_, lower_bound_, lower_bounds_, history_, timings_
         As of `streamgmm.GaussianMixture`.
-    data_seen_, skipped_rows_, n_features_in_, feature_names_in_
+    data_seen_, skipped_rows_, n_missing_, n_features_in_, feature_names_in_
         As of `streamgmm.GaussianMixture`.
 
     Examples
@@ -132,6 +132,7 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
         assignment: str = "soft",
+        missing: str = "raise",
         step_size: float | Callable[[float], float] = 0.6,
         step_rows: int = 500,
         warm_up: int | str = "auto",
@@ -161,6 +162,7 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         self.on_bad_chunk = on_bad_chunk
         self.cache = cache
         self.assignment = assignment
+        self.missing = missing
         self.step_size = step_size
         self.step_rows = step_rows
         self.warm_up = warm_up

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import _check_feature_names, check_array
 
-from streamgmm.errors import DataError
-from streamgmm.sources import Piece, Source, check_finite, open_source
+from streamgmm.errors import DataError, ParameterError
+from streamgmm.sources import Piece, Source, check_finite, omitting, open_source, underlying
 from streamgmm.sources.array import ArraySource
 from streamgmm.sources.dask import is_dask_array
 from streamgmm.sources.regions import RegionSource
@@ -31,6 +31,7 @@ def few_rows(estimator: Any, X: object, n_features: int) -> NDArray[Any] | None:
         or not 0 < X.shape[0] <= FEW_ROWS
         or X.shape[1] != n_features
         or hasattr(estimator, "feature_names_in_")
+        or omits(estimator)
     ):
         return None
     rows = np.ascontiguousarray(X)
@@ -38,10 +39,19 @@ def few_rows(estimator: Any, X: object, n_features: int) -> NDArray[Any] | None:
     return rows
 
 
+def omits(estimator: Any) -> bool:
+    """Whether the estimator leaves out rows with gaps; raises ParameterError."""
+    missing = getattr(estimator, "missing", "raise")
+    if missing not in ("raise", "omit"):
+        raise ParameterError(f"missing={missing!r} must be 'raise' or 'omit'")
+    return bool(missing == "omit")
+
+
 def in_memory(source: Source) -> bool:
     """Whether results for these rows are given in memory, too."""
-    return isinstance(source, ArraySource) or (
-        isinstance(source, RegionSource) and source.in_memory
+    beneath = underlying(source)
+    return isinstance(beneath, ArraySource) or (
+        isinstance(beneath, RegionSource) and beneath.in_memory
     )
 
 
@@ -51,7 +61,8 @@ def open_rows(
     """Open X, and check its names and `n_features`, or set the estimator's where that is None.
 
     Lists and tables are converted by scikit-learn; Zarr arrays, paths, dask arrays and sources
-    are left where they are. Values are looked at where they are read.
+    are left where they are. Values are looked at where they are read. Rows with gaps are left
+    out where the estimator says so.
 
     Raises
     ------
@@ -70,6 +81,8 @@ def open_rows(
             input_name="X",
         )
     source = open_source(X, sample_weight=sample_weight)
+    if omits(estimator):
+        source = omitting(source)
     if n_features is None:
         if lazy and hasattr(estimator, "feature_names_in_"):
             del estimator.feature_names_in_

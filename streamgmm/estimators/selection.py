@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from streamgmm.errors import ParameterError
+from streamgmm.estimators.batch import count_missing
 from streamgmm.estimators.gaussian import GaussianMixture
 from streamgmm.estimators.mixture import REG_COVAR, MixtureModel
 from streamgmm.estimators.rows import open_rows
@@ -76,6 +77,7 @@ def select(
     checkpoint: str | os.PathLike[str] | None = None,
     on_bad_chunk: str = "raise",
     cache: Literal["auto"] | None = "auto",
+    missing: str = "raise",
 ) -> Selection:
     """Fit every number of components with every covariance type or family, and take the best.
 
@@ -98,7 +100,7 @@ def select(
         Share of the rows, chosen by a hash of their index, that no candidate is fitted to.
     sample_weight, tol, reg_covar, max_iter, init_params, random_state, block_size, n_jobs
         As for `GaussianMixture`; tol is of the gain that is still to come.
-    checkpoint, on_bad_chunk, cache
+    checkpoint, on_bad_chunk, cache, missing
         As for `GaussianMixture`.
 
     Returns
@@ -139,6 +141,7 @@ def select(
         "n_jobs": n_jobs,
         "cache": cache,
         "on_bad_chunk": on_bad_chunk,
+        "missing": missing,
     }
     models = [_model(name, kind, settings) for kind in kinds]
     first = models[0] if models else GaussianMixture()
@@ -213,4 +216,6 @@ def _take_up(model: Any, ranking: Ranking, source: Source) -> None:
     model.lower_bound_ = ascent.bounds[-1] if ascent.bounds else -np.inf
     model.history_ = history(ascent.steps, source)
     model.timings_ = ranking.timings
+    n_read = ranking.statistics.n_rows
+    model.n_missing_ = count_missing(source.n_samples, n_read, ranking.skipped)
     model.skipped_rows_ = np.array(ranking.skipped, np.int64).reshape(-1, 2)

@@ -77,11 +77,12 @@ def batches_of(
 
 def _weighed(pieces: Iterator[Rows]) -> Iterator[Rows]:
     """The same rows; raises DataError after the last where all weights were zero."""
-    some = False
+    read = some = False
     for rows, weight in pieces:
+        read = True
         some = some or len(weight) == 0 or bool(weight.any())
         yield rows, weight
-    if not some:
+    if read and not some:  # all rows of a batch may be left out
         raise DataError("sample_weight is zero for every row; give some row weight")
 
 

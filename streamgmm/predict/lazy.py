@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import uuid
+from collections.abc import Sequence
 from itertools import pairwise, product
 from typing import Any
 
@@ -14,9 +15,18 @@ from numpy.typing import NDArray
 from streamgmm.errors import DataError
 from streamgmm.model.mixture import Mixture
 from streamgmm.predict.rows import KINDS, check_features, result_shape, runs_of_values
-from streamgmm.sources import Block, Source, capable, open_source, parse_block_size
+from streamgmm.sources import (
+    Block,
+    Source,
+    capable,
+    open_source,
+    parse_block_size,
+    underlying,
+    unwrapped,
+)
 from streamgmm.sources.array import ArrayBlock
 from streamgmm.sources.dask import DaskSource
+from streamgmm.sources.grid import Edges
 from streamgmm.sources.regions import RegionBlock, RegionSource
 
 LAZY_BYTES = 128 << 20  # at most, in a chunk of a lazy result
@@ -45,8 +55,9 @@ def predict_lazily(
         return array.map_blocks(
             _predict_chunk, mixture, source.name, what, dtype=dtype, meta=meta, **kept
         )
-    if isinstance(source, RegionSource):
-        return _predict_regions(source, mixture, what)
+    cube = underlying(source)
+    if isinstance(cube, RegionSource):
+        return _predict_regions(source, cube.grid.edges, mixture, what)
     in_bytes = source.n_features * source.dtype.itemsize
     most = LAZY_BYTES * in_bytes // (width * dtype.itemsize)
     blocks = source.blocks(max(1, min(parse_block_size(block_size, source), most)))
@@ -56,13 +67,14 @@ def predict_lazily(
     columns = (0,) * (len(shape) - 1)
     for i, block in enumerate(blocks):
         key = (name, i, *columns)
+        _check_here(block, source.name)
         graph[key] = Task(key, _predict_block, TaskRef(model), block, source.name, what)
     chunks = (tuple(block.n_rows for block in blocks), *((size,) for size in shape[1:]))
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[])
     return da.Array(layers, name, chunks, dtype=dtype)  # type: ignore[no-untyped-call]
 
 
-def _predict_regions(source: RegionSource, mixture: Mixture, what: str) -> Any:
+def _predict_regions(source: Source, edges: Sequence[Edges], mixture: Mixture, what: str) -> Any:
     """A task for each region of a cube."""
     import dask.array as da
     from dask._task_spec import Task, TaskRef
@@ -72,24 +84,30 @@ def _predict_regions(source: RegionSource, mixture: Mixture, what: str) -> Any:
     model = f"streamgmm-model-{name[-32:]}"
     graph: dict[Any, Any] = {model: Task(model, pickle.loads, pickle.dumps(mixture))}
     columns = (0,) * KINDS[what].wide
-    places = product(*(range(len(each) - 1) for each in source.grid.edges))
+    places = product(*(range(len(each) - 1) for each in edges))
     for place, block in zip(places, source.blocks(1), strict=True):
-        if capable(block).futures:
-            raise DataError(
-                f"{source.name} is a cube that is persisted on a cluster, of which there is no "
-                "lazy prediction; pass out=, or the cube before it was persisted"
-            )
+        _check_here(block, source.name)
         key = (name, *place, *columns)
         graph[key] = Task(key, _predict_region, TaskRef(model), block, source.name, what)
-    chunks = tuple(tuple(b - a for a, b in pairwise(each)) for each in source.grid.edges)
+    chunks = tuple(tuple(b - a for a, b in pairwise(each)) for each in edges)
     chunks += ((mixture.n_components,),) * KINDS[what].wide
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[])
     return da.Array(layers, name, chunks, dtype=KINDS[what].dtype)  # type: ignore[no-untyped-call]
 
 
-def _predict_region(mixture: Mixture, block: RegionBlock, name: str, what: str) -> NDArray[Any]:
+def _check_here(block: Block, name: str) -> None:
+    """Check that a block needs no results on a cluster; raises DataError."""
+    if capable(block).futures:
+        raise DataError(
+            f"{name} is persisted on a cluster, and has more axes than two or rows that are left "
+            "out: there is no lazy prediction of that; pass out=, or what was persisted"
+        )
+
+
+def _predict_region(mixture: Mixture, block: Block, name: str, what: str) -> NDArray[Any]:
     values = _predict_block(mixture, block, name, what)
-    return values.reshape(*block.regions[0].extent, *values.shape[1:])
+    cube: RegionBlock = unwrapped(block)
+    return values.reshape(*cube.regions[0].extent, *values.shape[1:])
 
 
 def _predict_block(mixture: Mixture, block: Block, name: str, what: str) -> NDArray[Any]:

@@ -16,7 +16,16 @@ from streamgmm.model.mixture import Mixture
 from streamgmm.passes import default_threads, open_executor
 from streamgmm.passes.base import OnBlock
 from streamgmm.predict.rows import KINDS, check_features, result_shape, runs_of_values
-from streamgmm.sources import Block, Piece, Source, parse_block_size, unwrapped
+from streamgmm.sources import (
+    Block,
+    Piece,
+    Source,
+    omitting,
+    parse_block_size,
+    underlying,
+    unwrapped,
+)
+from streamgmm.sources.omitting import OmittingSource
 from streamgmm.sources.regions import RegionBlock, RegionSource
 from streamgmm.sources.variables import InZarr
 from streamgmm.sources.zarr import ZarrSource
@@ -131,20 +140,22 @@ def predict_to(
     ([0, 1, 1], [1, 2], 2)
     """
     check_features(source, mixture)
-    if isinstance(source, RegionSource):
-        source = source.regular()
+    cube = underlying(source)
+    if isinstance(cube, RegionSource) and not cube.grid.regular:
+        cube = cube.regular()
+        source = omitting(cube) if isinstance(source, OmittingSource) else cube
     shape = result_shape(source, mixture, what)
     _, dtype, fill_value, _ = KINDS[what]
     blocks = source.blocks(parse_block_size(block_size, source))
     chunks: tuple[int, ...]
-    if isinstance(source, RegionSource):
-        chunks = (*source.grid.largest, *shape[len(source.sample_shape) :])
-        read = [v.stored.ref.array for v in source.all_variables if isinstance(v.stored, InZarr)]
+    if isinstance(cube, RegionSource):
+        chunks = (*cube.grid.largest, *shape[len(cube.sample_shape) :])
+        read = [v.stored.ref.array for v in cube.all_variables if isinstance(v.stored, InZarr)]
     else:
         row_bytes = dtype.itemsize * math.prod(shape[1:])
         rows = chunk_rows([block.start for block in blocks], source.n_samples, row_bytes)
         chunks = (rows, *shape[1:])
-        read = [source.ref.array] if isinstance(source, ZarrSource) else []
+        read = [cube.ref.array] if isinstance(cube, ZarrSource) else []
     output = create_output(
         out,
         shape,
@@ -161,7 +172,7 @@ def predict_to(
             n_threads, client = n_threads or default_threads(), None
         with open_executor(blocks, n_threads=n_threads, client=client) as executor:
             context = (mixture, source.name, what, output)
-            if isinstance(source, RegionSource):
+            if isinstance(cube, RegionSource):
                 tally: Tally = executor.run(_write_regions, context, on_block=on_block)
             else:
                 tally = executor.run(_write_block, context, on_block=on_block).tally

@@ -18,6 +18,7 @@ from streamgmm.sources.base import (
 from streamgmm.sources.blocks import BlockBase, WrappedBlock, capable, unwrapped
 from streamgmm.sources.given import rows
 from streamgmm.sources.keeping import KeptBlock, is_kept, kept_bytes, read_and_keep
+from streamgmm.sources.omitting import omitting, underlying
 from streamgmm.sources.opening import open_source
 from streamgmm.sources.readahead import alone
 from streamgmm.sources.skipping import unreadable, without_rows
@@ -35,10 +36,12 @@ __all__ = [
     "check_finite",
     "is_kept",
     "kept_bytes",
+    "omitting",
     "open_source",
     "parse_block_size",
     "read_and_keep",
     "rows",
+    "underlying",
     "unreadable",
     "unwrapped",
     "without_rows",

@@ -46,6 +46,11 @@ class ArrayBlock(BlockBase):
         return len(self.rows)
 
     @property
+    def n_features(self) -> int:
+        """Columns."""
+        return int(self.rows.shape[1])
+
+    @property
     def carried_bytes(self) -> int:  # type: ignore[override]
         """Bytes of the rows."""
         return int(self.rows.nbytes)
