@@ -21,7 +21,8 @@ class PredictingMixture:
 
     Data in memory (arrays, lists, tables) give NumPy arrays. A Zarr array, a path or URL of
     one, a dask array or a source give a lazy dask array; or, with `out`, a Zarr array that is
-    written chunk by chunk and returned.
+    written chunk by chunk and returned. Data of xarray give its arrays, in memory or lazy. What
+    is said of cubes (`streamgmm.rows`) has the samples' shape.
     """
 
     block_size: int | str
@@ -142,10 +143,13 @@ class PredictingMixture:
             return array
         if in_memory(source):
             threads = self._n_threads()
-            return predict_rows(
+            found: Any = predict_rows(
                 source, mixture, what, block_size=self.block_size, n_threads=threads
             )
-        return predict_lazily(source, mixture, what, block_size=self.block_size)
+        else:
+            found = predict_lazily(source, mixture, what, block_size=self.block_size)
+        labelled = getattr(source, "labelled", None)
+        return found if labelled is None else labelled(found, what)
 
     def _n_threads(self) -> int | None:
         """Threads of the local executor; None leaves the choice, and a cluster, to Dask."""

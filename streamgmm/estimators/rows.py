@@ -12,6 +12,8 @@ from streamgmm.errors import DataError, ParameterError
 from streamgmm.sources import Piece, Source, check_finite, omitting, open_source, underlying
 from streamgmm.sources.array import ArraySource
 from streamgmm.sources.dask import is_dask_array
+from streamgmm.sources.datasets import is_xarray
+from streamgmm.sources.named import check_names
 from streamgmm.sources.regions import RegionSource
 from streamgmm.sources.zarr_open import is_zarr
 
@@ -69,7 +71,7 @@ def open_rows(
     DataError, DataTypeError, SourceError
         As `open_source`; DataError also if the number of features is another than in `fit`.
     """
-    lazy = isinstance(X, Source) or is_zarr(X) or is_dask_array(X)
+    lazy = isinstance(X, Source) or is_zarr(X) or is_dask_array(X) or is_xarray(X)
     if not lazy:
         _check_feature_names(estimator, X, reset=n_features is None)
     if not lazy and type(X) not in (np.ndarray, np.memmap):
@@ -83,11 +85,18 @@ def open_rows(
     source = open_source(X, sample_weight=sample_weight)
     if omits(estimator):
         source = omitting(source)
+    names = getattr(source, "feature_names", None)
     if n_features is None:
-        if lazy and hasattr(estimator, "feature_names_in_"):
+        if names is not None:
+            estimator.feature_names_in_ = np.array(names, dtype=object)
+        elif lazy and hasattr(estimator, "feature_names_in_"):
             del estimator.feature_names_in_
         estimator.n_features_in_ = source.n_features
         return source
+    known = getattr(estimator, "feature_names_in_", None)
+    if names is not None and known is not None and list(names) != list(known):
+        check_names(list(known), list(names), f"a feature of {source.name}")
+        source = source.reordered([str(each) for each in known])  # type: ignore[attr-defined]
     if source.n_features != n_features:
         raise DataError(
             f"{source.name} has {source.n_features} features, but {type(estimator).__name__} "

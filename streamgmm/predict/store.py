@@ -148,6 +148,9 @@ def predict_to(
     _, dtype, fill_value, _ = KINDS[what]
     blocks = source.blocks(parse_block_size(block_size, source))
     chunks: tuple[int, ...]
+    dims = getattr(cube, "dims", None)
+    if dims is not None and WHAT[what].wide:
+        dims = (*dims, "component")
     if isinstance(cube, RegionSource):
         chunks = (*cube.grid.largest, *shape[len(cube.sample_shape) :])
         read = [v.stored.ref.array for v in cube.all_variables if isinstance(v.stored, InZarr)]
@@ -166,6 +169,7 @@ def predict_to(
         overwrite=overwrite,
         storage_options=storage_options,
         beside=read,
+        dims=dims,
     )
     try:
         if output.resident:  # no other process can write there

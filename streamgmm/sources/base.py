@@ -302,6 +302,11 @@ def float_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
             f"Complex data not supported: {name} has dtype {dtype}; pass its real and "
             "imaginary parts as columns"
         )
+    if dtype.kind in "mM":
+        raise DataError(
+            f"{name} has dtype {dtype}, which is not a number; convert it, such as by "
+            "(t - t[0]) / numpy.timedelta64(1, 's')"
+        )
     if dtype.kind not in "buif":
         raise DataError(
             f"{name} has dtype {dtype}, which is not a number; convert it to float32 or float64"

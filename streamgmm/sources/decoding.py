@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +41,8 @@ class Decoding:
         """The dtype of decoded values: float32 for two bytes and for float32, else float64."""
         if self.plain or stored.kind not in "buif":
             return stored
+        if self.offset is not None and stored.kind in "iu":  # as a large offset needs
+            return np.dtype(np.float64)
         single = stored.itemsize <= 2 or (stored.kind == "f" and stored.itemsize <= 4)
         return np.dtype(np.float32 if single else np.float64)
 
@@ -84,8 +88,10 @@ def decoding_of(attributes: Mapping[str, Any], fill_value: Any = None) -> Decodi
 
 
 def _numbers(value: Any) -> list[float]:
-    """The numbers in an attribute; none in text that is no number (xarray encodes some)."""
+    """The numbers in an attribute; xarray writes those of floats as Base64 in format 3."""
     try:
+        if isinstance(value, str):
+            return list(struct.unpack("<d", base64.b64decode(value, validate=True)))
         return [float(each) for each in np.ravel(value) if each is not None]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, struct.error):
         return []

@@ -10,14 +10,18 @@ import numpy as np
 from streamgmm.errors import ParameterError
 from streamgmm.sources.base import Source
 from streamgmm.sources.cubes import open_cube, open_stored
+from streamgmm.sources.datasets import is_xarray, open_xarray
+from streamgmm.sources.groups import open_group
 from streamgmm.sources.opening import open_source
+from streamgmm.sources.zarr_open import is_zarr, open_node
 
 
 def rows(
     data: Any,
     *,
-    features: Sequence[int] | None = None,
-    feature_axis: int = -1,
+    features: str | Sequence[str] | Sequence[int] | None = None,
+    feature_axis: int | str = -1,
+    sample_dims: str | Sequence[str] | None = None,
     mask: Any = None,
     sample_weight: Any = None,
     storage_options: dict[str, Any] | None = None,
@@ -31,16 +35,23 @@ def rows(
     Parameters
     ----------
     data : array-like, zarr.Array, str or path, or dask.array.Array
-        With one axis of features, and any number of axes of samples.
-    features : sequence of int, optional
-        Which features, by index, in this order; all by default.
-    feature_axis : int, default=-1
-        The axis of the features.
+        With one axis of features, and any number of axes of samples. Or a Zarr group, the path
+        of one, or an `xarray.Dataset`, whose variables are features; or an `xarray.DataArray`.
+    features : sequence of str or of int, optional
+        Names of variables, in order, each a feature (or as many as it is long along a dimension
+        that is not of the samples). All data variables of a Dataset by default. Of an array,
+        indices (or labels, where it is xarray's) along the axis of the features.
+    feature_axis : int or str, default=-1
+        The axis of the features of an array; of xarray's by name, too.
+    sample_dims : sequence of str, optional
+        Names of the samples' dimensions, in the order that results have. By default all that
+        the features have; a variable that lacks some is the same along those.
     mask : array-like, zarr.Array, str or path, or dask.array.Array, optional
-        Of the samples' shape. As in NumPy's masked arrays, samples where it is true (not zero)
-        are left out: they are not fitted, and get label −1 and density NaN.
+        Of the samples' shape; or the name of a variable of a group or Dataset; or a DataArray.
+        As in NumPy's masked arrays, samples where it is true (not zero) are left out: they are
+        not fitted, and get label −1 and density NaN.
     sample_weight : float, array-like, zarr.Array, str or path, or dask.array.Array, optional
-        Of the samples' shape: finite, not negative.
+        As the mask: finite, not negative.
     storage_options : dict, optional
         For the file system of a URL.
 
@@ -51,10 +62,11 @@ def rows(
     Raises
     ------
     ParameterError
-        If the axis is out of range, or a feature is.
+        If the axis is out of range, or there is no such feature or dimension; says which is
+        nearest.
     DataError, DataTypeError
         If there are no samples, no features or no real numbers; or if the mask or the weights
-        are of another shape.
+        are of another shape; or if dimensions of variables do not fit one another.
     SourceNotFoundError, SourceError
         If a path holds nothing, or no Zarr array.
 
@@ -69,8 +81,9 @@ def rows(
     >>> streamgmm.GaussianMixture(2, random_state=0).fit(cube).predict(cube).shape
     (20, 30)
     """
+    beside = {"mask": mask, "sample_weight": sample_weight}
     if isinstance(data, Source):
-        given = {"features": features, "mask": mask, "sample_weight": sample_weight}
+        given = {"features": features, "sample_dims": sample_dims} | beside
         named = [name for name, value in given.items() if value is not None]
         if named or feature_axis != -1:
             raise ParameterError(
@@ -78,16 +91,22 @@ def rows(
                 "where they are opened"
             )
         return data
-    _, stored, _ = open_stored(data, "X", storage_options)
+    if is_xarray(data):
+        return open_xarray(
+            data, features=features, feature_axis=feature_axis, sample_dims=sample_dims, **beside
+        )
+    if is_zarr(data):
+        data, name = open_node(data, storage_options)
+        if hasattr(data, "members"):
+            return open_group(data, name, features=features, sample_dims=sample_dims, **beside)
+    if sample_dims is not None:
+        raise ParameterError(
+            "sample_dims are names of dimensions, which a group, a Dataset or a DataArray has; "
+            "of an array give feature_axis, and all other axes are of samples"
+        )
+    _, stored, _ = open_stored(data, "X")
     plain = features is None and mask is None and feature_axis in (-1, 1)
     plain = plain and not np.ma.is_masked(data)
     if plain and len(stored.shape) == 2:
-        return open_source(data, sample_weight=sample_weight, storage_options=storage_options)
-    return open_cube(
-        data,
-        features=features,
-        feature_axis=feature_axis,
-        mask=mask,
-        sample_weight=sample_weight,
-        storage_options=storage_options,
-    )
+        return open_source(data, sample_weight=sample_weight)
+    return open_cube(data, features=features, feature_axis=feature_axis, **beside)

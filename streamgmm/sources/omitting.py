@@ -93,6 +93,10 @@ class OmittingSource:
         """Bytes of all rows, as the source has them."""
         return int(self.source.nbytes)
 
+    def reordered(self, names: Sequence[str]) -> OmittingSource:
+        """Give the same rows with their features as `names` has them."""
+        return OmittingSource(self.source.reordered(names))
+
     def __getattr__(self, name: str) -> Any:
         """Whatever else the source has: its weights, the samples' shape, names of features."""
         if name == "source":  # while it is unpickled

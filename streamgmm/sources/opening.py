@@ -12,6 +12,7 @@ from streamgmm.errors import DataError
 from streamgmm.sources import dask as _dask
 from streamgmm.sources.array import ArraySource, ArrayWeights, parse_array
 from streamgmm.sources.base import Source
+from streamgmm.sources.datasets import is_xarray, open_xarray
 from streamgmm.sources.weights import Weights, check_length, check_weights
 from streamgmm.sources.zarr import ZarrSource, ZarrWeights
 from streamgmm.sources.zarr_open import is_zarr, open_ref, parse_zarr
@@ -28,10 +29,10 @@ def open_source(
 
     Parameters
     ----------
-    X : array-like, zarr.Array, str or path, dask.array.Array, or Source
+    X : array-like, zarr.Array, str or path, dask.array.Array, xarray.Dataset, or Source
         Of shape (n_samples, n_features). A string or path is a Zarr array on disk
         (``"data.zarr"``, ``"data.zarr/name"``) or a URL that fsspec opens (``"s3://…"``).
-        A source is given back as it is.
+        Of a Dataset the data variables are the features. A source is given back as it is.
     sample_weight : None, float, array-like, zarr.Array, str or path, or dask.array.Array
         Of shape (n_samples,): finite, not negative. What is in memory is checked here, what is
         lazy when it is read.
@@ -67,6 +68,8 @@ def open_source(
         if sample_weight is not None:
             raise DataError("this source is open already; give its weights where it is opened")
         return X
+    if is_xarray(X):
+        return open_xarray(X, sample_weight=sample_weight)
     if is_zarr(X):
         ref = parse_zarr(X, storage_options)
         return ZarrSource(ref, open_weights(sample_weight, int(ref.array.shape[0])))

@@ -14,7 +14,7 @@ from streamgmm.sources.base import Block, Piece, split_piece
 from streamgmm.sources.blocks import BlockBase
 from streamgmm.sources.grid import Grid, Region, regular_edges
 from streamgmm.sources.readahead import read_ahead
-from streamgmm.sources.variables import Held, Variable, VariablePart
+from streamgmm.sources.variables import FEATURE, Held, Variable, VariablePart
 from streamgmm.sources.weights import check_weights
 
 
@@ -138,9 +138,11 @@ class RegionSource:
     weight, mask : Variable or None
         Rows are left out where the mask is not zero.
     feature_names : tuple of str or None
+    dims : tuple of str or None
+        Names of the samples' dimensions.
     labelled : callable or None
         Makes what is said of all samples into what the data were given as: a function of the
-        array, what it is, and the number of components or None.
+        array and of what it is.
     """
 
     name: str
@@ -149,6 +151,7 @@ class RegionSource:
     weight: Variable | None = None
     mask: Variable | None = None
     feature_names: tuple[str, ...] | None = None
+    dims: tuple[str, ...] | None = None
     labelled: Callable[[Any, str], Any] | None = field(default=None, compare=False)
 
     @property
@@ -195,6 +198,31 @@ class RegionSource:
     def all_variables(self) -> tuple[Variable, ...]:
         """Those of the features, the weights and the mask."""
         return (*self.variables, *(v for v in (self.weight, self.mask) if v is not None))
+
+    def with_labels(self, labelled: Callable[[Any, str], Any]) -> RegionSource:
+        """Give the same samples with something that makes results what the data were."""
+        return replace(self, labelled=labelled)
+
+    def reordered(self, names: Sequence[str]) -> RegionSource:
+        """Give the same samples with their features as `names` has them; all must be there."""
+        assert self.feature_names is not None
+        places = [
+            (variable, pick)
+            for variable in self.variables
+            for pick in (variable.columns if FEATURE in variable.axes else (None,))
+        ]
+        at = dict(zip(self.feature_names, places, strict=True))
+        found: list[Variable] = []
+        for name in names:
+            variable, pick = at[name]
+            last = found[-1] if found else None
+            if pick is None:
+                found.append(variable)
+            elif last is not None and last.stored is variable.stored and last.picks is not None:
+                found[-1] = replace(last, picks=(*last.picks, pick))
+            else:
+                found.append(replace(variable, picks=(pick,)))
+        return replace(self, variables=tuple(found), feature_names=tuple(names))
 
     def regular(self) -> RegionSource:
         """Give the same samples in regions of one size, which chunks of Zarr must have."""

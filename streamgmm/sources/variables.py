@@ -209,6 +209,12 @@ class Variable:
         return int(size) if self.picks is None else len(self.picks)
 
     @property
+    def columns(self) -> tuple[int, ...]:
+        """Which of the features along its axis of features it gives."""
+        size = self.stored.shape[self.axes.index(FEATURE)]
+        return tuple(range(size)) if self.picks is None else self.picks
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64, as its values are given."""
         return float_dtype(self.decoding.dtype(self.stored.dtype), self.name)

@@ -62,15 +62,20 @@ def open_ref(X: object, storage_options: dict[str, Any] | None = None) -> ZarrRe
     """
     import zarr
 
-    if isinstance(X, zarr.Array):
-        return _ref(X, f"array '{X.store_path}'")
-    if isinstance(X, zarr.Group):
-        raise SourceError(_group_message(X, str(X.store_path)))
-    place = Place.parse(X, storage_options)  # type: ignore[arg-type]
-    node = _open_url(place) if place.directory is None else _open_path(place)
+    node, name = open_node(X, storage_options)
     if isinstance(node, zarr.Group):
-        raise SourceError(_group_message(node, place.name))
-    return _ref(node, f"array '{place}'")
+        raise SourceError(_group_message(node, name))
+    return _ref(node, f"array '{name}'")
+
+
+def open_node(X: object, storage_options: dict[str, Any] | None = None) -> tuple[Any, str]:
+    """Open an array or a group; give it and where it is. Raises as `open_ref`."""
+    import zarr
+
+    if isinstance(X, (zarr.Array, zarr.Group)):
+        return X, str(X.store_path)
+    place = Place.parse(X, storage_options)  # type: ignore[arg-type]
+    return (_open_url(place) if place.directory is None else _open_path(place)), place.name
 
 
 def _open_path(place: Place) -> Any:
@@ -140,7 +145,8 @@ def _group_message(group: Any, where: str) -> str:
     listed = ", ".join(f"'{name}' {node.shape} {node.dtype}" for name, node in sorted(found))
     return (
         f"'{where}' is a Zarr group, not an array; it holds {listed}{more}. Name one, e.g. "
-        f"'{where.rstrip('/')}/{min(found)[0]}'"
+        f"'{where.rstrip('/')}/{min(found)[0]}', or say which are features: "
+        f"rows('{where}', features=['{min(found)[0]}'])"
     )
 
 

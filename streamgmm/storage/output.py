@@ -141,6 +141,7 @@ def create_output(
     overwrite: bool = False,
     storage_options: dict[str, Any] | None = None,
     beside: Sequence[zarr.Array[Any]] = (),
+    dims: Sequence[str] | None = None,
 ) -> Output:
     """Begin an array: check that its place is free, and mark it as unfinished.
 
@@ -156,6 +157,8 @@ def create_output(
         For the fsspec file system of a URL.
     beside : sequence of zarr.Array
         Arrays that are read meanwhile, which must not be overwritten.
+    dims : sequence of str, optional
+        Names of the dimensions.
 
     Raises
     ------
@@ -182,6 +185,7 @@ def create_output(
         compressors=ZstdCodec(level=1),  # the size of the default level, but faster
         fill_value=fill_value,
         attributes=attributes,
+        dimension_names=dims,
         zarr_format=3,
     )
     array = zarr.Array(zarr.AsyncArray(template.async_array.metadata, place))
