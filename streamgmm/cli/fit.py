@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from streamgmm.cli.describe import describe_model, ended, print_components
+from streamgmm.cli.given import Given, missing_option, rows_options
 from streamgmm.cli.options import (
     Running,
     cache_option,
@@ -70,8 +71,10 @@ INIT = ("kmeans", "k-means++", "random", "random_from_data")
     show_default=True,
     help="What to do about chunks that cannot be read.",
 )
+@missing_option
 @cache_option
 @click.option("--json-events", is_flag=True, help="Write progress as lines of JSON.")
+@rows_options
 @running
 def fit_command(
     data: str,
@@ -89,8 +92,10 @@ def fit_command(
     sample_weight: str | None,
     checkpoint: str | None,
     on_bad_chunk: str,
+    missing: str,
     cache: bool,
     json_events: bool,
+    given: Given,
     how: Running,
 ) -> None:
     """Fit a mixture to all rows of DATA and save it.
@@ -99,12 +104,12 @@ def fit_command(
 
     Counts: streamgmm fit counts.zarr -k 8 --family poisson --out model.zarr
     """
-    from streamgmm.sources import open_source, parse_block_size
+    from streamgmm.sources import parse_block_size
     from streamgmm.storage import check_free
 
     excluded(family, covariance)
     check_free(out, how.overwrite)
-    source = open_source(data, sample_weight=sample_weight)
+    source = given.open(data, sample_weight)
     parse_block_size(how.block_size, source)
     kind = _model(family, covariance)
     model = kind(
@@ -121,6 +126,7 @@ def fit_command(
         checkpoint=checkpoint,
         on_bad_chunk=on_bad_chunk,
         cache="auto" if cache else None,
+        missing=missing,
     )
     started = time.perf_counter()
     with (
@@ -157,4 +163,6 @@ def _report(
         f"{described['passes']:.1f} reads of {n_samples:,} rows in {seconds:.1f} s; "
         f"saved in {out}"
     )
+    if model.n_missing_:
+        print(f"{model.n_missing_:,} rows were left out, since they have gaps or are masked")
     print(f"next: streamgmm predict {out} {data} --out labels.zarr")

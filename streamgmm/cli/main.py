@@ -74,8 +74,8 @@ def _show_warning(
 def commands() -> None:
     """Gaussian and other mixtures by exact EM for data larger than memory.
 
-    DATA is a two-dimensional Zarr array of rows: a path (data.zarr, data.zarr/name) or a URL
-    (s3://...).
+    DATA is a Zarr array of rows: a path (data.zarr, data.zarr/name) or a URL (s3://...). Cubes
+    and groups are rows too: see --feature-axis and --features.
     """
 
 

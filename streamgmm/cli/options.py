@@ -87,7 +87,9 @@ max_iter_option = click.option(
 )
 
 weight_option = click.option(
-    "--sample-weight", metavar="PATH", help="A Zarr array of a weight for each row."
+    "--sample-weight",
+    metavar="PATH",
+    help="A Zarr array of a weight for each row, or the name of a variable.",
 )
 
 

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from streamgmm.cli.given import Given, rows_options
 from streamgmm.cli.options import (
     block_size_option,
     cache_option,
@@ -43,6 +44,7 @@ from streamgmm.cli.options import (
 )
 @block_size_option
 @cache_option
+@rows_options
 @json_option
 def plan_command(
     data: str,
@@ -57,6 +59,7 @@ def plan_command(
     block_size: int | str,
     cache: bool,
     as_json: bool,
+    given: Given,
 ) -> None:
     """Say what a fit to DATA will read, hold and take; refuse one that cannot fit in memory.
 
@@ -65,11 +68,10 @@ def plan_command(
     Example: streamgmm plan data.zarr -k 64 --workers 40 --worker-memory 8GiB
     """
     from streamgmm.planning.plan import plan
-    from streamgmm.sources import open_source
 
     excluded(family, covariance)
     found = plan(
-        open_source(data),
+        given.open(data),
         n_components,
         family or covariance or "full",
         workers=workers,

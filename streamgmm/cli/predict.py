@@ -6,6 +6,7 @@ import time
 
 import click
 
+from streamgmm.cli.given import Given, missing_option, rows_options
 from streamgmm.cli.options import Running, cluster, print_json, progress, running
 
 WHAT = ("labels", "proba", "log-density")
@@ -22,12 +23,16 @@ WHAT = ("labels", "proba", "log-density")
     show_default=True,
     help="The likeliest component of each row; the probability of each; or the log-density.",
 )
+@missing_option
+@rows_options
 @running
 def predict_command(
     model: str,
     data: str,
     out: str,
     what: str,
+    missing: str,
+    given: Given,
     how: Running,
 ) -> None:
     """Write what MODEL says of every row of DATA to a Zarr array.
@@ -35,11 +40,14 @@ def predict_command(
     Example: streamgmm predict model.zarr data.zarr --out labels.zarr
     """
     from streamgmm.estimators.loading import load
+    from streamgmm.estimators.rows import open_rows
     from streamgmm.predict import predict_to
-    from streamgmm.sources import open_source
 
-    mixture = load(model)._mixture()
-    source = open_source(data)
+    estimator = load(model)
+    mixture = estimator._mixture()
+    if missing == "omit":
+        estimator.missing = missing
+    source = open_rows(estimator, given.open(data), n_features=mixture.n_features)
     started = time.perf_counter()
     with cluster(how), progress(how.quiet) as bar:
         done = 0

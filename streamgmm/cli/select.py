@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from streamgmm.cli.given import Given, missing_option, rows_options
 from streamgmm.cli.options import (
     COVARIANCES,
     Running,
@@ -75,7 +76,9 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes a selection repeatable.")
 @weight_option
 @click.option("--out", metavar="MODEL", help="Where to save the best model.")
+@missing_option
 @cache_option
+@rows_options
 @running
 def select_command(
     data: str,
@@ -90,7 +93,9 @@ def select_command(
     seed: int | None,
     sample_weight: str | None,
     out: str | None,
+    missing: str,
     cache: bool,
+    given: Given,
     how: Running,
 ) -> None:
     """Compare models of DATA in reads that all of them share.
@@ -98,13 +103,12 @@ def select_command(
     Example: streamgmm select data.zarr -k 1:12 --out model.zarr
     """
     from streamgmm.estimators import select
-    from streamgmm.sources import open_source
     from streamgmm.storage import check_free
 
     excluded(family, covariance)
     if out is not None:
         check_free(out, how.overwrite)
-    source = open_source(data, sample_weight=sample_weight)
+    source = given.open(data, sample_weight)
     started = time.perf_counter()
     with cluster(how), progress(how.quiet):
         selection = select(
@@ -121,6 +125,7 @@ def select_command(
             block_size=how.block_size,
             n_jobs=how.threads,
             cache="auto" if cache else None,
+            missing=missing,
         )
     if out is not None:
         selection.best.save(out, overwrite=how.overwrite)

@@ -96,17 +96,24 @@ def rows(
             data, features=features, feature_axis=feature_axis, sample_dims=sample_dims, **beside
         )
     if is_zarr(data):
-        data, name = open_node(data, storage_options)
-        if hasattr(data, "members"):
-            return open_group(data, name, features=features, sample_dims=sample_dims, **beside)
+        node, name = open_node(data, storage_options)
+        if hasattr(node, "members") and features is not None:
+            return open_group(node, name, features=features, sample_dims=sample_dims, **beside)
     if sample_dims is not None:
         raise ParameterError(
             "sample_dims are names of dimensions, which a group, a Dataset or a DataArray has; "
             "of an array give feature_axis, and all other axes are of samples"
         )
-    _, stored, _ = open_stored(data, "X")
+    _, stored, _ = open_stored(data, "X", storage_options)
     plain = features is None and mask is None and feature_axis in (-1, 1)
     plain = plain and not np.ma.is_masked(data)
     if plain and len(stored.shape) == 2:
-        return open_source(data, sample_weight=sample_weight)
-    return open_cube(data, features=features, feature_axis=feature_axis, **beside)
+        return open_source(data, sample_weight=sample_weight, storage_options=storage_options)
+    return open_cube(
+        data,
+        features=features,
+        feature_axis=feature_axis,
+        mask=mask,
+        sample_weight=sample_weight,
+        storage_options=storage_options,
+    )

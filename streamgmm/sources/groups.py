@@ -30,17 +30,11 @@ def open_group(
     Raises
     ------
     DataError
-        If no features are named, or variables do not fit one another.
+        If variables do not fit one another.
     ParameterError
         If there is no such variable or dimension; says which is nearest.
     """
     there = _arrays(group)
-    if features is None:
-        listed = ", ".join(f"'{each}'" for each in there) or "none"
-        raise DataError(
-            f"'{name}' is a group of arrays; say which are features, such as "
-            f"features={list(there)[:2]}. There are {listed}"
-        )
     wanted = parse_names(features)
     check_names(wanted, list(there), f"an array of '{name}'")
     found = [_named(each, there[each]) for each in wanted]

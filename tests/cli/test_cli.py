@@ -176,7 +176,7 @@ MISTAKES = {
     ),
     "other width": (
         ("predict", "model.zarr", "wide.zarr", "--out", "l.zarr"),
-        "'wide.zarr' has 5 features, but the model is expecting 3",
+        "'wide.zarr' has 5 features, but GaussianMixture is expecting 3",
     ),
     "output exists": (
         ("predict", "model.zarr", "data.zarr", "--out", "wide.zarr"),

@@ -7,7 +7,7 @@ import zarr
 
 import streamgmm
 from streamgmm import GaussianMixture
-from streamgmm.errors import DataError, ParameterError
+from streamgmm.errors import DataError, ParameterError, SourceError
 from streamgmm.sources import KeptBlock
 from streamgmm.testing import SourceTests
 
@@ -237,7 +237,7 @@ def test_a_pass_reads_each_chunk_of_the_variables_once(ocean, tmp_path):
 def test_bad_input(ocean, tmp_path):
     group = group_of(ocean, tmp_path / "g.zarr")
     path = str(tmp_path / "g.zarr")
-    with pytest.raises(DataError, match=r"a group of arrays.*'depth', 'salt', 'temp'"):
+    with pytest.raises(SourceError, match=r"a Zarr group.*'temp' .*features=\['depth'\]"):
         streamgmm.rows(path)
     with pytest.raises(ParameterError, match=r"'tmp' is not an array.*did you mean 'temp'"):
         streamgmm.rows(path, features=["tmp"])

@@ -1,0 +1,83 @@
+"""Options that say how DATA are rows: which features, which axes, what is left out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import click
+
+missing_option = click.option(
+    "--missing",
+    type=click.Choice(["raise", "omit"]),
+    default="raise",
+    show_default=True,
+    help="What to do about rows with gaps (NaN, fill values).",
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """How DATA are rows: the options that `rows_options` adds."""
+
+    features: str | None
+    feature_axis: int
+    sample_dims: str | None
+    mask: str | None
+
+    def open(self, data: str, sample_weight: str | None = None) -> Any:
+        """Open the rows; raises as `streamgmm.rows`."""
+        from streamgmm.sources import rows
+
+        features: Any = _list(self.features)
+        if features is not None and all(each.lstrip("-").isdigit() for each in features):
+            features = [int(each) for each in features]
+        return rows(
+            data,
+            features=features,
+            feature_axis=self.feature_axis,
+            sample_dims=_list(self.sample_dims),
+            mask=self.mask,
+            sample_weight=sample_weight,
+        )
+
+
+def _list(text: str | None) -> list[str] | None:
+    return None if text is None else [each.strip() for each in text.split(",")]
+
+
+def rows_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say how DATA are rows; the command is given them as ``given``."""
+
+    @functools.wraps(command)
+    def run(**options: Any) -> None:
+        given = Given(**{each.name: options.pop(each.name) for each in fields(Given)})
+        command(given=given, **options)
+
+    added = [
+        click.option(
+            "--features",
+            metavar="NAMES",
+            help="Variables or columns, or indices of features: temp,salt or 0,2.",
+        ),
+        click.option(
+            "--feature-axis",
+            type=int,
+            default=-1,
+            show_default=True,
+            help="The axis of the features of an array; all others are of samples.",
+        ),
+        click.option(
+            "--sample-dims", metavar="NAMES", help="Dimensions of a group's samples: time,y,x."
+        ),
+        click.option(
+            "--mask",
+            metavar="PATH",
+            help="A Zarr array, or the name of a variable: rows where it is not 0 are left out.",
+        ),
+    ]
+    for option in reversed(added):
+        run = option(run)
+    return run
