@@ -141,7 +141,8 @@ def predict_to(
     """
     check_features(source, mixture)
     cube = underlying(source)
-    if isinstance(cube, RegionSource) and not cube.grid.regular:
+    by_region = isinstance(cube, RegionSource) and len(cube.sample_shape) > 1
+    if by_region and not cube.grid.regular:
         cube = cube.regular()
         source = omitting(cube) if isinstance(source, OmittingSource) else cube
     shape = result_shape(source, mixture, what)
@@ -151,14 +152,17 @@ def predict_to(
     dims = getattr(cube, "dims", None)
     if dims is not None and WHAT[what].wide:
         dims = (*dims, "component")
+    read = []
     if isinstance(cube, RegionSource):
-        chunks = (*cube.grid.largest, *shape[len(cube.sample_shape) :])
         read = [v.stored.ref.array for v in cube.all_variables if isinstance(v.stored, InZarr)]
+    elif isinstance(cube, ZarrSource):
+        read = [cube.ref.array]
+    if by_region:
+        chunks = (*cube.grid.largest, *shape[len(cube.sample_shape) :])
     else:
         row_bytes = dtype.itemsize * math.prod(shape[1:])
         rows = chunk_rows([block.start for block in blocks], source.n_samples, row_bytes)
         chunks = (rows, *shape[1:])
-        read = [cube.ref.array] if isinstance(cube, ZarrSource) else []
     output = create_output(
         out,
         shape,
@@ -176,7 +180,7 @@ def predict_to(
             n_threads, client = n_threads or default_threads(), None
         with open_executor(blocks, n_threads=n_threads, client=client) as executor:
             context = (mixture, source.name, what, output)
-            if isinstance(cube, RegionSource):
+            if by_region:
                 tally: Tally = executor.run(_write_regions, context, on_block=on_block)
             else:
                 tally = executor.run(_write_block, context, on_block=on_block).tally

@@ -107,7 +107,7 @@ def open_xarray(
             raise DataError("the dataset has no data variables")
         there = [str(each) for each in data.variables]
         check_names(wanted, there, "a variable of the dataset")
-        found = [_named(f"variable '{each}'", data[each]) for each in wanted]
+        found = [_named(each, "variable", data[each]) for each in wanted]
         name = "the dataset"
     else:
         data, found = _features_of(data, features, feature_axis, sample_dims)
@@ -116,7 +116,7 @@ def open_xarray(
     for each, what in ((mask, "mask"), (sample_weight, "sample_weight")):
         if isinstance(each, str) and isinstance(data, xarray.Dataset) and each in data.variables:
             each = data[each]
-        beside.append(_named(what, each) if isinstance(each, xarray.DataArray) else each)
+        beside.append(_named("", what, each) if isinstance(each, xarray.DataArray) else each)
     if sample_dims is None and not isinstance(data, xarray.Dataset):
         sample_dims = [dim for dim in data.dims if dim != found[0].dims[-1]]
     source = open_named(name, found, sample_dims, *beside)
@@ -157,22 +157,23 @@ def _features_of(
                 f"features={features!r} are not all there along '{along}' of the array"
             ) from error
     data = data.transpose(..., along)
-    return data, [_named(f"variable '{data.name}'" if data.name else "the array", data)]
+    name = "" if data.name is None else str(data.name)
+    return data, [_named(name, "variable" if name else "the array", data)]
 
 
 def _by_label(features: Any) -> bool:
     return any(isinstance(each, str) for each in features)
 
 
-def _named(label: str, array: Any) -> Named:
+def _named(name: str, kind: str, array: Any) -> Named:
     dims = tuple(str(dim) for dim in array.dims)
     data = array.variable._data
     if is_dask_array(data):
-        check_known(data, label)
-        return Named(label, InDask(data), dims)
+        check_known(data, f"{kind} '{name}'")
+        return Named(name, kind, InDask(data), dims)
     if isinstance(data, np.ndarray) or array.variable._in_memory:
-        return Named(label, Held(array.values), dims)
-    return Named(label, InXarray(array.variable), dims)
+        return Named(name, kind, Held(array.values), dims)
+    return Named(name, kind, InXarray(array.variable), dims)
 
 
 def as_xarray(values: Any, what: str, *, dims: Sequence[str], coords: Mapping[Any, Any]) -> Any:

@@ -12,7 +12,10 @@ from streamgmm.sources.base import Source
 from streamgmm.sources.cubes import open_cube, open_stored
 from streamgmm.sources.datasets import is_xarray, open_xarray
 from streamgmm.sources.groups import open_group
+from streamgmm.sources.npy import is_npy, open_npy
 from streamgmm.sources.opening import open_source
+from streamgmm.sources.parquet import is_parquet, open_parquet
+from streamgmm.sources.tables import is_table, open_table
 from streamgmm.sources.zarr_open import is_zarr, open_node
 
 
@@ -35,19 +38,22 @@ def rows(
     Parameters
     ----------
     data : array-like, zarr.Array, str or path, or dask.array.Array
-        With one axis of features, and any number of axes of samples. Or a Zarr group, the path
-        of one, or an `xarray.Dataset`, whose variables are features; or an `xarray.DataArray`.
+        With one axis of features, and any number of axes of samples; the path of a ``.npy``
+        file is mapped. Or a Zarr group, the path of one, or an `xarray.Dataset`, whose variables
+        are features; or an `xarray.DataArray`. Or a table, whose columns are: a pandas or Polars
+        DataFrame, an Arrow table, or the path or URL of Parquet (a file, a folder, partitions).
     features : sequence of str or of int, optional
-        Names of variables, in order, each a feature (or as many as it is long along a dimension
-        that is not of the samples). All data variables of a Dataset by default. Of an array,
-        indices (or labels, where it is xarray's) along the axis of the features.
+        Names of variables or columns, in order, each a feature (or as many as it is long along a
+        dimension that is not of the samples). By default all data variables of a Dataset, all
+        columns of a table. Of an array, indices (or labels, where it is xarray's) along the axis
+        of the features.
     feature_axis : int or str, default=-1
         The axis of the features of an array; of xarray's by name, too.
     sample_dims : sequence of str, optional
         Names of the samples' dimensions, in the order that results have. By default all that
         the features have; a variable that lacks some is the same along those.
     mask : array-like, zarr.Array, str or path, or dask.array.Array, optional
-        Of the samples' shape; or the name of a variable of a group or Dataset; or a DataArray.
+        Of the samples' shape; or the name of a variable or column; or a DataArray.
         As in NumPy's masked arrays, samples where it is true (not zero) are left out: they are
         not fitted, and get label −1 and density NaN.
     sample_weight : float, array-like, zarr.Array, str or path, or dask.array.Array, optional
@@ -95,6 +101,12 @@ def rows(
         return open_xarray(
             data, features=features, feature_axis=feature_axis, sample_dims=sample_dims, **beside
         )
+    if is_table(data):
+        return open_table(data, features=features, **beside)
+    if is_parquet(data):
+        return open_parquet(data, features=features, **beside, storage_options=storage_options)
+    if is_npy(data):
+        data = open_npy(data)
     if is_zarr(data):
         node, name = open_node(data, storage_options)
         if hasattr(node, "members") and features is not None:

@@ -68,4 +68,4 @@ def _named(name: str, array: Any) -> Named:
         dims, fill = tuple(old), array.fill_value
     if dims is None or any(dim is None for dim in dims):
         dims = tuple(f"axis {i}" for i in range(array.ndim))
-    return Named(f"variable '{name}'", InZarr(ref), tuple(dims), decoding_of(attributes, fill))
+    return Named(name, "variable", InZarr(ref), tuple(dims), decoding_of(attributes, fill))

@@ -17,12 +17,18 @@ _LISTED = 12
 
 
 class Named(NamedTuple):
-    """An array that has a name, and names for its dimensions."""
+    """An array that has a name, and names for its dimensions; messages call it by its label."""
 
-    label: str
+    name: str
+    kind: str
     stored: Any
     dims: tuple[str, ...]
     decoding: Decoding = PLAIN
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.kind} '{self.name}'" if self.name else self.kind
 
 
 def open_named(
@@ -69,9 +75,9 @@ def open_named(
         variable = _variable(each, dims, name)
         float_dtype(each.decoding.dtype(each.stored.dtype), each.label)
         variables.append(variable)
-        short = each.label.removeprefix("variable ").strip("'")
         wide = FEATURE in variable.axes
-        names += [f"{short}_{i}" for i in range(variable.n_columns)] if wide else [short]
+        many = [f"{each.name or 'feature'}_{i}" for i in range(variable.n_columns)]
+        names += many if wide else [each.name]
     beside = [
         _beside(each, dims, sizes, what) if isinstance(each, Named) else each
         for each, what in ((mask, "mask"), (sample_weight, "sample_weight"))

@@ -13,6 +13,8 @@ from streamgmm.sources import dask as _dask
 from streamgmm.sources.array import ArraySource, ArrayWeights, parse_array
 from streamgmm.sources.base import Source
 from streamgmm.sources.datasets import is_xarray, open_xarray
+from streamgmm.sources.npy import is_npy, open_npy
+from streamgmm.sources.parquet import is_parquet, open_parquet
 from streamgmm.sources.weights import Weights, check_length, check_weights
 from streamgmm.sources.zarr import ZarrSource, ZarrWeights
 from streamgmm.sources.zarr_open import is_zarr, open_ref, parse_zarr
@@ -32,7 +34,8 @@ def open_source(
     X : array-like, zarr.Array, str or path, dask.array.Array, xarray.Dataset, or Source
         Of shape (n_samples, n_features). A string or path is a Zarr array on disk
         (``"data.zarr"``, ``"data.zarr/name"``) or a URL that fsspec opens (``"s3://…"``).
-        Of a Dataset the data variables are the features. A source is given back as it is.
+        Of a Dataset the data variables are the features, of Parquet the columns. A source is
+        given back as it is.
     sample_weight : None, float, array-like, zarr.Array, str or path, or dask.array.Array
         Of shape (n_samples,): finite, not negative. What is in memory is checked here, what is
         lazy when it is read.
@@ -70,6 +73,10 @@ def open_source(
         return X
     if is_xarray(X):
         return open_xarray(X, sample_weight=sample_weight)
+    if is_parquet(X):
+        return open_parquet(X, sample_weight=sample_weight, storage_options=storage_options)
+    if is_npy(X):
+        X, name = open_npy(X), f"array '{X}'"
     if is_zarr(X):
         ref = parse_zarr(X, storage_options)
         return ZarrSource(ref, open_weights(sample_weight, int(ref.array.shape[0])))

@@ -144,9 +144,9 @@ def _group_message(group: Any, where: str) -> str:
         return f"'{where}' is a Zarr group that holds no array"
     listed = ", ".join(f"'{name}' {node.shape} {node.dtype}" for name, node in sorted(found))
     return (
-        f"'{where}' is a Zarr group, not an array; it holds {listed}{more}. Name one, e.g. "
-        f"'{where.rstrip('/')}/{min(found)[0]}', or say which are features: "
-        f"rows('{where}', features=['{min(found)[0]}'])"
+        f"'{where}' is a Zarr group, not an array; it holds {listed}{more}. Say which are "
+        f"features, as in rows(…, features=['{min(found)[0]}']), or name one, e.g. "
+        f"'{where.rstrip('/')}/{min(found)[0]}'"
     )
 
 

@@ -66,7 +66,7 @@ def test_a_cube_by_its_axis(group, capsys):
         (["--features", "tmp"], "did you mean 'temp'"),
         (["--features", "temp", "--sample-dims", "tim,y,x"], "did you mean 'time'"),
         (["--features", "temp", "--mask", "lnd.zarr"], "there is nothing at 'lnd.zarr'"),
-        ([], "say which are features"),
+        ([], "Say which are features"),
     ],
 )
 def test_mistakes_end_with_one_line(group, capsys, options, said):

@@ -132,7 +132,11 @@ def test_a_path_with_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("x.npy", "mmap_mode"), ("x.csv", "pandas"), ("x.zip", "ZipStore"), ("x.bin", "directory")],
+    [
+        ("x.csv", "pandas"),
+        ("x.zip", "ZipStore"),
+        ("x.bin", "directory"),
+    ],
 )
 def test_a_file(tmp_path: Path, name: str, hint: str) -> None:
     (tmp_path / name).write_bytes(b"x")
