@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from streamgmm._version import __version__
+from streamgmm.cli.convert import convert_command
 from streamgmm.cli.demo import demo_command
 from streamgmm.cli.fit import fit_command
 from streamgmm.cli.follow import follow_command
@@ -83,6 +84,7 @@ for command in (
     fit_command,
     predict_command,
     info_command,
+    convert_command,
     demo_command,
     follow_command,
     plan_command,

@@ -160,7 +160,7 @@ def make_grid(
         edges.append(common_edges(known) if known else None)
     if _bytes(edges, row_bytes) > MOST_REGION_BYTES:
         edges = list(max(chunkings, key=lambda each: _bytes(each, row_bytes)))
-    return Grid(_together(shape, edges, row_bytes, REGION_BYTES if together else 0))
+    return Grid(put_together(shape, edges, row_bytes, REGION_BYTES if together else 0))
 
 
 def _bytes(edges: Iterable[Edges | None], row_bytes: int) -> int:
@@ -169,7 +169,7 @@ def _bytes(edges: Iterable[Edges | None], row_bytes: int) -> int:
     )
 
 
-def _together(
+def put_together(
     shape: tuple[int, ...], edges: Sequence[Edges | None], row_bytes: int, most: int
 ) -> tuple[Edges, ...]:
     """Put small chunks together along the last dimensions, up to `most` bytes.

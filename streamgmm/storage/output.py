@@ -105,6 +105,19 @@ class Output:
         except Exception as error:
             raise self._failed("its metadata", error) from error
 
+    def note(self, more: dict[str, Any]) -> None:
+        """Write something into the mark of an unfinished output: how far its writer is.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        try:
+            _mark(self.array.store_path, self.token, more)
+        except Exception as error:
+            raise self._failed("its metadata", error) from error
+
     def discard(self) -> None:
         """Rollback: remove all that was written. If that fails, what is left is no array."""
         try:
@@ -169,14 +182,60 @@ def create_output(
     OutputError
         If it cannot be written to.
     """
-    import zarr
-    from zarr.codecs import ZstdCodec
-    from zarr.core.buffer import default_buffer_prototype
-
     name, place = _parse_place(out, storage_options)
     if any(_overlap(place, each.store_path) for each in beside):
         raise ParameterError(f"{name} is where the data are that are read; give another path")
     _make_free(name, place, overwrite)
+    metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims)
+    output = _output(metadata, place, name, uuid.uuid4().hex)
+    try:
+        _mark(place, output.token, {})
+    except Exception as error:
+        output.discard()
+        raise output._failed("its metadata", error) from error
+    return output
+
+
+def taken_up(
+    out: str | os.PathLike[str] | Place,
+    noted: dict[str, Any],
+    *,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    chunks: tuple[int, ...],
+    fill_value: float,
+    attributes: dict[str, Any],
+    dims: Sequence[str] | None = None,
+) -> tuple[Output | None, int]:
+    """Take up an output whose writer ended, if it noted the same `noted` with `Output.note`.
+
+    Returns
+    -------
+    output : Output or None
+        None where there is nothing to take up.
+    done : int
+        Rows that were noted to be written.
+    """
+    name, place = _parse_place(out, None)
+    mark = _attributes(place)
+    if mark is None or mark.get("converted") != noted:
+        return None, 0
+    metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims)
+    return _output(metadata, place, name, str(mark["token"])), int(mark["done"])
+
+
+def _metadata(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    chunks: tuple[int, ...],
+    fill_value: float,
+    attributes: dict[str, Any],
+    dims: Sequence[str] | None,
+) -> Any:
+    """The metadata that the array will have."""
+    import zarr
+    from zarr.codecs import ZstdCodec
+
     template = zarr.create_array(
         zarr.storage.MemoryStore(),
         shape=shape,
@@ -188,17 +247,23 @@ def create_output(
         dimension_names=dims,
         zarr_format=3,
     )
-    array = zarr.Array(zarr.AsyncArray(template.async_array.metadata, place))
-    output = Output(array, name, uuid.uuid4().hex)
-    mark = {"streamgmm": {"unfinished": True, "token": output.token}}
+    return template.async_array.metadata
+
+
+def _output(metadata: Any, place: Any, name: str, token: str) -> Output:
+    import zarr
+
+    return Output(zarr.Array(zarr.AsyncArray(metadata, place)), name, token)
+
+
+def _mark(place: Any, token: str, more: dict[str, Any]) -> None:
+    """Mark a place as that of an unfinished output."""
+    from zarr.core.buffer import default_buffer_prototype
+
+    mark = {"streamgmm": {"unfinished": True, "token": token} | more}
     root = {"zarr_format": 3, "node_type": "group", "attributes": mark}
     make = default_buffer_prototype().buffer.from_bytes
-    try:
-        _run((place / "zarr.json").set(make(json.dumps(root).encode())))
-    except Exception as error:
-        output.discard()
-        raise output._failed("its metadata", error) from error
-    return output
+    _run((place / "zarr.json").set(make(json.dumps(root).encode())))
 
 
 def is_unfinished(path: str | os.PathLike[str] | Place) -> bool:

@@ -1,0 +1,61 @@
+"""``streamgmm convert``: rows of any kind as a Zarr array that is good to read."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from streamgmm.cli.given import Given, rows_options
+from streamgmm.cli.options import json_option, print_json, progress
+
+
+@click.command("convert")
+@click.argument("source")
+@click.argument("out")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float64"]),
+    help="Of the numbers that are written; by default as they are read.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace what is at OUT.")
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@rows_options
+@json_option
+def convert_command(
+    source: str,
+    out: str,
+    dtype: str | None,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+    given: Given,
+) -> None:
+    """Write the rows of SOURCE to a Zarr array OUT, in chunks of whole rows, in one read.
+
+    SOURCE is a cube, a group, Parquet or a .npy file. A run that was interrupted goes on where it
+    was when it is started again.
+
+    Example: streamgmm convert flights.parquet flights.zarr --features delay,distance
+    """
+    from streamgmm.storage.converting import convert
+
+    rows = given.open(source)
+    started = time.perf_counter()
+    done = 0
+    with progress(quiet) as bar:
+
+        def on_rows(n: int) -> None:
+            nonlocal done
+            done += n
+            if bar is not None:
+                bar.tell("convert", done, rows.n_samples)
+
+        array = convert(rows, out, dtype=dtype, overwrite=overwrite, on_rows=on_rows)
+    seconds = time.perf_counter() - started
+    shape, chunks = list(array.shape), list(array.chunks)
+    if as_json:
+        print_json({"out": out, "shape": shape, "chunks": chunks, "seconds": seconds})
+        return
+    print(f"{rows.n_samples:,} rows in {seconds:.1f} s; written to {out}, {shape} in {chunks}")
+    print(f"next: streamgmm fit {out} -k 8 --out model.zarr")

@@ -1,0 +1,224 @@
+"""Rows of any kind, written to a Zarr array that is good to read: in chunks of whole rows.
+
+The rows are read once, in order, a bounded piece at a time. The array exists only once it is
+whole. What an interrupted run has written is used by the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.errors import OutputError, ParameterError
+from streamgmm.places import Place
+from streamgmm.sources import Piece, Source, underlying
+from streamgmm.sources.grid import Grid, put_together
+from streamgmm.sources.regions import RegionSource
+from streamgmm.storage.output import Output, create_output, taken_up
+
+if TYPE_CHECKING:
+    import zarr
+
+CHUNK_BYTES = 16 << 20
+"""Bytes of rows in a chunk; where the regions of a cube are larger, one of those."""
+
+_SAVE_EVERY = 16
+"""Chunks after which it is noted how far the run is."""
+
+_SPARE = 64 << 20
+"""Bytes that must stay free on the disk."""
+
+Box = tuple[slice, ...]
+
+
+def convert(
+    source: Source,
+    out: str | Place,
+    *,
+    dtype: Any = None,
+    overwrite: bool = False,
+    storage_options: dict[str, Any] | None = None,
+    on_rows: Callable[[int], object] | None = None,
+) -> zarr.Array[Any]:
+    """Write rows to a Zarr array, in chunks of about 16 MiB of whole rows, in one read.
+
+    Rows of a cube keep the samples' shape; the features are the last axis. Rows that are masked
+    are NaN. A run that was interrupted goes on where it was if it is asked for the same again.
+
+    Parameters
+    ----------
+    source : Source
+    out : str or Place
+        A path or URL.
+    dtype : dtype, optional
+        float32 or float64; that of the source by default.
+    overwrite : bool
+        Whether an array at `out` may be replaced.
+    storage_options : dict, optional
+        For the fsspec file system of a URL.
+    on_rows : callable, optional
+        Called with the number of rows that have been written since the last call.
+
+    Returns
+    -------
+    zarr.Array
+        Of shape (…, n_features).
+
+    Raises
+    ------
+    OutputExistsError, OutputError
+        If there is something at `out`, or it cannot be written, or the disk has no room for all
+        rows uncompressed.
+    ParameterError
+        If `dtype` is neither float32 nor float64.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from streamgmm.sources import rows
+    >>> bands = np.arange(24.0).reshape(2, 3, 4)  # band, y, x
+    >>> array = convert(rows(bands, feature_axis=0), tempfile.mkdtemp() + "/rows.zarr")
+    >>> array.shape, array[1, 2].tolist()
+    ((3, 4, 2), [6.0, 18.0])
+    """
+    kind = np.dtype(source.dtype if dtype is None else dtype)
+    if kind not in (np.float32, np.float64):
+        raise ParameterError(f"dtype={dtype!r} must be float32 or float64")
+    source, shape, chunks = _layout(source, kind.itemsize)
+    place = Place.parse(out, storage_options)
+    names = getattr(source, "feature_names", None)
+    told: dict[str, Any] = {
+        "source": source.name, "shape": list(shape), "dtype": kind.name, "chunks": list(chunks),
+        "features": None if names is None else list(names), "first": _first(source),
+    }  # fmt: skip
+    dims = getattr(source, "dims", None)
+    form: dict[str, Any] = {
+        "shape": shape, "dtype": kind, "chunks": chunks, "fill_value": math.nan,
+        "attributes": {"streamgmm": {"converted": told}},
+        "dims": None if dims is None else (*dims, "feature"),
+    }  # fmt: skip
+    output, done = (None, 0) if overwrite else taken_up(place, told, **form)
+    _check_room(place, math.prod(shape) * kind.itemsize, done / max(1, math.prod(shape[:-1])))
+    if output is None:
+        output = create_output(place, **form, overwrite=overwrite)
+    if on_rows is not None and done:
+        on_rows(done)
+    _write(source, output, kind, told, done, on_rows)
+    return output.commit()
+
+
+def _layout(source: Source, itemsize: int) -> tuple[Source, tuple[int, ...], tuple[int, ...]]:
+    """The source, cut so that a chunk is a run of its rows; the shape; the chunks."""
+    row_bytes = source.n_features * itemsize
+    cube = underlying(source)
+    if isinstance(cube, RegionSource) and len(cube.sample_shape) > 1:
+        cube = cube.regular()
+        edges = put_together(cube.sample_shape, cube.grid.edges, row_bytes, CHUNK_BYTES)
+        cube = replace(cube, grid=Grid(edges))
+        shape = (*cube.sample_shape, source.n_features)
+        return cube, shape, (*cube.grid.largest, source.n_features)
+    n_rows = max(1, min(CHUNK_BYTES // row_bytes, source.n_samples))
+    return source, (source.n_samples, source.n_features), (n_rows, source.n_features)
+
+
+def _first(source: Source) -> str:
+    """A digest of the first rows, by which a run knows the data of the one before."""
+    for block in source.blocks(1)[:1]:
+        for piece in block.pieces():
+            return hashlib.sha256(piece.rows.tobytes()).hexdigest()
+    return ""
+
+
+def _check_room(place: Place, n_bytes: int, share: float) -> None:
+    """Refuse what the disk has no room for; raises OutputError."""
+    if place.directory is None:
+        return
+    folder = place.directory
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    needed = round(n_bytes * (1 - share))
+    if needed + _SPARE > free:
+        raise OutputError(
+            f"'{place}' needs up to {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free "
+            "there; give another path, fewer features, or dtype float32"
+        )
+
+
+def _write(
+    source: Source,
+    output: Output,
+    kind: np.dtype[Any],
+    told: dict[str, Any],
+    done: int,
+    on_rows: Callable[[int], object] | None,
+) -> None:
+    """Write from row `done` on, chunk by chunk, and note every few chunks how far it is."""
+    targets = _boxes(source, output, done)
+    box, extent = next(targets, ((), (0,)))
+    left = math.prod(extent)
+    held: list[NDArray[Any]] = []
+    count = 0
+    try:
+        for rows in _runs(source, kind, done):
+            at = 0
+            while at < len(rows):
+                part = rows[at : at + left]
+                held.append(part)
+                at += len(part)
+                left -= len(part)
+                if left:
+                    continue
+                values = np.concatenate(held).reshape(*extent, -1)
+                output.write_box(box, values)
+                held, count = [], count + 1
+                done += math.prod(extent)
+                if on_rows is not None:
+                    on_rows(math.prod(extent))
+                if count % _SAVE_EVERY == 0:
+                    output.note({"converted": told, "done": done})
+                box, extent = next(targets, ((), (0,)))
+                left = math.prod(extent)
+    except BaseException:
+        with suppress(OutputError):
+            output.note({"converted": told, "done": done})
+        raise
+
+
+def _boxes(source: Source, output: Output, done: int) -> Iterator[tuple[Box, tuple[int, ...]]]:
+    """The chunks that are still to be written, in the order of the rows, and their extents."""
+    n = source.n_samples
+    if isinstance(source, RegionSource) and len(source.sample_shape) > 1:
+        for region in source.grid.regions(done, n):
+            yield region.box, region.extent
+        return
+    for a in range(done, n, output.chunk_rows):
+        b = min(n, a + output.chunk_rows)
+        yield (slice(a, b),), (b - a,)
+
+
+def _runs(source: Source, kind: np.dtype[Any], start: int) -> Iterator[NDArray[Any]]:
+    """All rows from `start` on, in order; NaN where they are left out."""
+    for block in source.blocks(1 << 27, start, source.n_samples):
+        at = block.start
+        pieces: Iterator[Piece] = block.pieces()
+        for piece in pieces:
+            if piece.start > at:
+                yield _gap(piece.start - at, source.n_features, kind)
+            rows = piece.spread(piece.rows.astype(kind, copy=False), math.nan)
+            yield rows
+            at = piece.start + len(rows)
+        if at < block.start + block.n_rows:
+            yield _gap(block.start + block.n_rows - at, source.n_features, kind)
+
+
+def _gap(n_rows: int, n_features: int, kind: np.dtype[Any]) -> NDArray[Any]:
+    return np.broadcast_to(np.array(math.nan, kind), (n_rows, n_features))
