@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import zarr
 
 Decode = Callable[[bytes, NDArray[Any]], object]
+Span = tuple[int, int]
 
 
 _free: deque[NDArray[np.uint8]] = deque(maxlen=4)
@@ -43,7 +45,7 @@ class _Lent:
         _free.append(self._memory)
 
 
-def _lend(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+def lend(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Give an array from a pool of buffers, if it is of about the size of a piece.
 
     The system has to map and clear fresh memory. On two threads that costs a third of the time
@@ -63,7 +65,7 @@ def _lend(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class LocalChunks:
-    """Row chunks that are files of their own, with all columns in each.
+    """Chunks that are files of their own.
 
     Attributes
     ----------
@@ -78,8 +80,13 @@ class LocalChunks:
     root: str
     codec: str
 
-    def read(self, start: int, stop: int) -> NDArray[Any] | None:
-        """Read the rows ``start:stop``; None if a chunk must be read by Zarr.
+    def read(self, spans: Sequence[Span]) -> NDArray[Any] | None:
+        """Read a box; None if a chunk must be read by Zarr.
+
+        Parameters
+        ----------
+        spans : sequence of (start, stop)
+            Along each axis.
 
         Raises
         ------
@@ -88,69 +95,93 @@ class LocalChunks:
         OSError
             If a file cannot be read.
         """
-        array = self.array
-        unit = array.chunks[0]
-        tail = array.shape[1:]
-        out = _lend((stop - start, *tail), array.dtype)
-        for i in range(start // unit, -(-stop // unit)):
-            a, b = max(start, i * unit), min(stop, (i + 1) * unit)
-            into = out[a - start : b - start]
-            try:
-                file = open(self._path(i), "rb", buffering=0)  # noqa: SIM115
-            except FileNotFoundError:
-                if array.fill_value is None:
-                    return None
-                into[...] = array.fill_value
-                continue
-            with file:
-                size = os.fstat(file.fileno()).st_size
-                whole = unit * out.itemsize * int(np.prod(tail, dtype=np.int64))
-                if size == 0:
-                    return None
-                if self.codec == "raw":
-                    if size != whole:
-                        raise ChunkError(f"truncated: {size} bytes where it should have {whole}")
-                    file.seek((a - i * unit) * (whole // unit))
-                    _fill(file, into)
-                    continue
-                encoded = _slurp(file, size)
-            if _decoded_size(self.codec, encoded) != whole:
+        out = lend(tuple(stop - start for start, stop in spans), self.array.dtype)
+        steps = self.array.chunks
+        for index in self._indices(spans):
+            corner = [i * step for i, step in zip(index, steps, strict=True)]
+            ends = [first + step for first, step in zip(corner, steps, strict=True)]
+            lows = [max(start, first) for (start, _), first in zip(spans, corner, strict=True)]
+            highs = [min(stop, end) for (_, stop), end in zip(spans, ends, strict=True)]
+            each = zip(lows, highs, spans, strict=True)
+            into = out[tuple(slice(a - start, b - start) for a, b, (start, _) in each)]
+            inside = [(a - c, b - c) for a, b, c in zip(lows, highs, corner, strict=True)]
+            if not self._read_chunk(index, into, inside):
                 return None
-            if len(into) == unit:
-                _decoder(self.codec)(encoded, into)
-            else:
-                chunk = np.empty((unit, *tail), array.dtype)
-                _decoder(self.codec)(encoded, chunk)
-                into[...] = chunk[a - i * unit : b - i * unit]
         return out
 
-    def warm(self, run: tuple[int, int]) -> None:
-        """Ask the system to read the files of some rows into the page cache, without waiting."""
-        unit = self.array.chunks[0]
-        for i in range(run[0] // unit, -(-run[1] // unit)):
+    def _read_chunk(
+        self, index: tuple[int, ...], into: NDArray[Any], inside: Sequence[Span]
+    ) -> bool:
+        """Read the part `inside` of a chunk; False if Zarr must read it."""
+        shape = self.array.chunks
+        whole = int(np.prod(shape, dtype=np.int64)) * into.itemsize
+        try:
+            file = open(self._path(index), "rb", buffering=0)  # noqa: SIM115
+        except FileNotFoundError:
+            if self.array.fill_value is None:
+                return False
+            into[...] = self.array.fill_value
+            return True
+        rows_only = all(span == (0, n) for span, n in zip(inside[1:], shape[1:], strict=True))
+        direct = rows_only and into.flags.c_contiguous
+        with file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                return False
+            if self.codec == "raw":
+                if size != whole:
+                    raise ChunkError(f"truncated: {size} bytes where it should have {whole}")
+                if direct:
+                    file.seek(inside[0][0] * (whole // shape[0]))
+                    _fill(file, into)
+                    return True
+                chunk = lend(shape, into.dtype)
+                _fill(file, chunk)
+                into[...] = chunk[tuple(slice(*span) for span in inside)]
+                return True
+            encoded = _slurp(file, size)
+        if _decoded_size(self.codec, encoded) != whole:
+            return False
+        if direct and len(into) == shape[0]:
+            _decoder(self.codec)(encoded, into)
+            return True
+        chunk = lend(shape, into.dtype)
+        _decoder(self.codec)(encoded, chunk)
+        into[...] = chunk[tuple(slice(*span) for span in inside)]
+        return True
+
+    def warm(self, spans: Sequence[Span]) -> None:
+        """Ask the system to read the files of a box into the page cache, without waiting."""
+        for index in self._indices(spans):
             with suppress(OSError):  # the read that follows gets the error too
-                file = os.open(self._path(i), os.O_RDONLY)
+                file = os.open(self._path(index), os.O_RDONLY)
                 try:
                     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
                 finally:
                     os.close(file)
 
-    def _path(self, i: int) -> str:
+    def _indices(self, spans: Sequence[Span]) -> Iterator[tuple[int, ...]]:
+        """The chunks of a box."""
+        steps = self.array.chunks
+        return product(
+            *(range(a // step, -(-b // step)) for (a, b), step in zip(spans, steps, strict=True))
+        )
+
+    def _path(self, index: tuple[int, ...]) -> str:
         metadata: Any = self.array.metadata
-        key = metadata.encode_chunk_key((i, *(0 for _ in self.array.shape[1:])))
-        return os.path.join(self.root, key)
+        return os.path.join(self.root, metadata.encode_chunk_key(index))
 
 
 def local_chunks(array: zarr.Array[Any], root: Path) -> LocalChunks | None:
     """Describe the chunks of an array in a directory, if they can be read without Zarr.
 
-    That is: no shards, no filters, native bytes in C order, all columns in every chunk, and
-    uncompressed or in one frame of Blosc or Zstandard.
+    That is: no shards, no filters, native bytes in C order, and uncompressed or in one frame of
+    Blosc or Zstandard.
     """
     metadata: Any = array.metadata
-    if array.ndim not in (1, 2) or array.shards is not None or array.filters:
+    if array.ndim == 0 or array.shards is not None or array.filters:
         return None
-    if array.chunks[1:] != array.shape[1:] or not array.dtype.isnative:
+    if not array.dtype.isnative:
         return None
     if array.dtype.kind not in "buif":
         return None

@@ -12,10 +12,54 @@ from numpy.typing import NDArray
 
 from streamgmm.sources.base import Block, Piece, split_piece
 from streamgmm.sources.blocks import BlockBase
+from streamgmm.sources.chunks import lend
 from streamgmm.sources.grid import Grid, Region, regular_edges
 from streamgmm.sources.readahead import read_ahead
 from streamgmm.sources.variables import FEATURE, Held, Variable, VariablePart
 from streamgmm.sources.weights import check_weights
+
+REMOTE_DEPTH = 3
+"""Depth of read-ahead for remote stores, whose latency is larger than a disk's."""
+
+TILE_ROWS = 2048
+"""Rows that are put together at a time, so that they stay in the processor's cache."""
+
+
+def interleaved(
+    values: Sequence[NDArray[Any]], extent: tuple[int, ...], n_features: int, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Put the features of variables beside one another, (rows, features).
+
+    Parameters
+    ----------
+    values : sequence of ndarray
+        Each of shape (*extent, features), or 1 along dimensions that it lacks.
+    extent, n_features, dtype
+        Of the result.
+
+    Examples
+    --------
+    >>> a, b = np.array([[[0.0], [1.0]]]), np.array([[[5.0]]])
+    >>> interleaved([a, b], (1, 2), 2, np.dtype(np.float64)).tolist()
+    [[0.0, 5.0], [1.0, 5.0]]
+    """
+    n_rows = math.prod(extent)
+    out = lend((n_rows, n_features), dtype)
+    whole = out.reshape(*extent, n_features)
+    flat: list[tuple[slice, NDArray[Any]]] = []
+    at = 0
+    for each in values:
+        columns = slice(at, at + each.shape[-1])
+        at = columns.stop
+        try:
+            wide = np.broadcast_to(each, (*extent, each.shape[-1]))
+            flat.append((columns, wide.reshape(n_rows, each.shape[-1], copy=False)))
+        except ValueError:  # its rows do not lie at even steps in memory
+            whole[..., columns] = each
+    for a in range(0, n_rows, TILE_ROWS):
+        for columns, rows in flat:
+            out[a : a + TILE_ROWS, columns] = rows[a : a + TILE_ROWS]
+    return out
 
 
 @dataclass(frozen=True)
@@ -84,7 +128,11 @@ class RegionBlock(BlockBase):
     def pieces(self) -> Iterator[Piece]:
         """Read region by region, the next one ahead, and give the rows that are the block's."""
         items = list(range(len(self.regions)))
-        for piece in read_ahead(self._read, items):
+        refs = [getattr(part.part, "ref", None) for part in self.parts]
+        local = any(ref is not None and ref.chunks is not None for ref in refs)
+        far = any(ref is not None and not ref.local for ref in refs)
+        depth = REMOTE_DEPTH if far else 1
+        for piece in read_ahead(self._read, items, depth, self._warm if local else None):
             if len(piece.rows):
                 yield from split_piece(piece)
 
@@ -109,15 +157,17 @@ class RegionBlock(BlockBase):
         shape = (*region.extent, self.n_features)
         if len(self.parts) == 1:
             values = self.parts[0].read(i, region)
-            if values.shape == shape:
-                return np.ascontiguousarray(values, self.dtype).reshape(-1, shape[-1])
-        rows = np.empty(shape, self.dtype)
-        at = 0
+            if values.shape == shape and values.flags.c_contiguous:
+                return values.astype(self.dtype, copy=False).reshape(-1, shape[-1])
+            return interleaved([values], region.extent, self.n_features, self.dtype)
+        read = [part.read(i, region) for part in self.parts]
+        return interleaved(read, region.extent, self.n_features, self.dtype)
+
+    def _warm(self, i: int) -> None:
         for part in self.parts:
-            stop = at + part.variable.n_columns
-            rows[..., at:stop] = part.read(i, region)
-            at = stop
-        return rows.reshape(-1, shape[-1])
+            ref = getattr(part.part, "ref", None)
+            if ref is not None:
+                ref.warm(part.variable.box(self.regions[i]))
 
     def _values(self, part: VariablePart, i: int, region: Region) -> NDArray[Any]:
         values = part.read(i, region)

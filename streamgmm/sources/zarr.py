@@ -171,9 +171,13 @@ class ZarrBlock(BlockBase):
 
         runs = fixed_runs(self.start, self.start + self.n_rows, step)
         depth = 1 if self.ref.local else _REMOTE_DEPTH
-        chunks = self.ref.chunks
-        warm = chunks.warm if chunks is not None and hasattr(os, "posix_fadvise") else None
-        return chain.from_iterable(map(split_piece, read_ahead(read, runs, depth, warm)))
+        local = self.ref.chunks is not None and hasattr(os, "posix_fadvise")
+
+        def warm(run: tuple[int, int]) -> None:
+            self.ref.warm((slice(*run), slice(None)))
+
+        given = warm if local else None
+        return chain.from_iterable(map(split_piece, read_ahead(read, runs, depth, given)))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -77,12 +78,10 @@ class ZarrRef:
         """
         self.check_seen()
         spans = [each.indices(n)[:2] for each, n in zip(box, self.array.shape, strict=True)]
-        start, stop = spans[0] if spans else (0, 1)
-        whole = spans[1:] == [(0, n) for n in self.array.shape[1:]]
 
         def read() -> NDArray[Any]:
-            rows = None if self.chunks is None or not whole else self.chunks.read(start, stop)
-            return self._get(box) if rows is None else rows
+            values = None if self.chunks is None else self.chunks.read(spans)
+            return self._get(box) if values is None else values
 
         try:
             return retry(read, f"{self.name}, {_say(spans)}")
@@ -112,8 +111,8 @@ class ZarrRef:
                 for i, step, (lo, hi) in zip(index, unit, spans, strict=True)
             )
             try:
-                if self.chunks is not None and shape:
-                    self.chunks.read(selection[0].start, selection[0].stop)
+                if self.chunks is not None:
+                    self.chunks.read([(part.start, part.stop) for part in selection])
                 self._get(selection)
             except Exception as found:
                 key = array.metadata.encode_chunk_key(index)
@@ -129,6 +128,12 @@ class ZarrRef:
             f"{self.name}: {_say(spans)} could not be read: {describe(error)}; each chunk "
             "could on a second try, so run again, and look at the storage if it recurs"
         ) from error
+
+    def warm(self, box: tuple[slice, ...]) -> None:
+        """Ask the system to load the files of a box, where there are some, without waiting."""
+        if self.chunks is not None and hasattr(os, "posix_fadvise"):
+            spans = [each.indices(n)[:2] for each, n in zip(box, self.array.shape, strict=True)]
+            self.chunks.warm(spans)
 
     def fetch(self, start: int, stop: int) -> int:
         """Read the stored bytes of the rows ``start:stop`` and discard them; give how many.

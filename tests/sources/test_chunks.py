@@ -38,11 +38,36 @@ def test_rows_are_those_of_zarr(codec: str, zarr_format: int, dtype: str, tmp_pa
     ref = open_ref(stored(tmp_path, codec, zarr_format, dtype))
     assert ref.chunks is not None
     for start, stop in [(0, 230), (0, 50), (50, 150), (10, 20), (40, 60), (199, 230), (229, 230)]:
-        rows = ref.chunks.read(start, stop)
+        rows = ref.chunks.read([(start, stop), (0, 7)])
         assert rows is not None
         np.testing.assert_array_equal(rows, ref.array[start:stop])
         assert rows.dtype == dtype
         assert rows.flags.writeable
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("codec", list(CODECS))
+def test_boxes_are_those_of_zarr(codec: str, zarr_format: int, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(9, 10, 11)).round(1)
+    for chunks in [(2, 10, 11), (4, 3, 5), (9, 10, 1)]:
+        array = zarr.create_array(
+            str(tmp_path / "x.zarr"),
+            data=values,
+            chunks=chunks,
+            compressors=CODECS[codec][zarr_format],
+            zarr_format=zarr_format,  # type: ignore[arg-type]
+            overwrite=True,
+        )
+        ref = open_ref(array)
+        assert ref.chunks is not None
+        for box in [
+            [(0, 9), (0, 10), (0, 11)],
+            [(2, 4), (0, 3), (5, 10)],
+            [(3, 8), (1, 9), (4, 5)],
+        ]:
+            found = ref.chunks.read(box)
+            assert found is not None
+            np.testing.assert_array_equal(found, values[tuple(slice(*span) for span in box)])
 
 
 def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path: Path) -> None:
@@ -52,7 +77,7 @@ def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path: Path) -> N
     array[:40] = 1.0
     chunks = open_ref(str(tmp_path / "x.zarr")).chunks
     assert chunks is not None
-    rows = chunks.read(30, 90)
+    rows = chunks.read([(30, 90), (0, 2)])
     assert rows is not None
     np.testing.assert_array_equal(rows, array[30:90])
 
@@ -60,7 +85,6 @@ def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "settings",
     [
-        {"chunks": (50, 3)},
         {"chunks": (50, 7), "shards": (100, 7)},
         {"serializer": zarr.codecs.BytesCodec(endian="big")},
         {"compressors": zarr.codecs.GzipCodec()},

@@ -1,0 +1,94 @@
+"""The table of docs/rows.md: every kind of rows, and what works for each."""
+
+import re
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+
+import streamgmm
+from streamgmm import GaussianMixture, OnlineGaussianMixture, follow, select
+from streamgmm.errors import ParameterError
+
+DOC = Path(__file__).parents[2] / "docs" / "rows.md"
+SHAPE = (8, 10, 25)
+DIMS = ("time", "y", "x")
+KINDS = ["numpy", "npy", "zarr", "dask", "group", "xarray", "parquet", "arrow", "pandas"]
+
+
+@pytest.fixture
+def values():
+    values = np.random.default_rng(0).normal(size=(*SHAPE, 2))
+    values[::2] += 7
+    return values
+
+
+def open_kind(kind, values, tmp_path):
+    columns = {name: values[..., j] for j, name in enumerate("ab")}
+    flat = {name: each.ravel() for name, each in columns.items()}
+    if kind == "numpy":
+        return streamgmm.rows(values)
+    if kind == "npy":
+        np.save(tmp_path / "x.npy", values)
+        return streamgmm.rows(tmp_path / "x.npy")
+    if kind == "zarr":
+        zarr.create_array(str(tmp_path / "x.zarr"), data=values, chunks=(3, 10, 10, 2))
+        return streamgmm.rows(str(tmp_path / "x.zarr"))
+    if kind == "dask":
+        return streamgmm.rows(da.from_array(values, chunks=(4, 10, 10, 1)))
+    if kind == "group":
+        group = zarr.open_group(str(tmp_path / "g.zarr"), mode="w")
+        for name, each in columns.items():
+            group.create_array(name, data=each, chunks=(2, 10, 25), dimension_names=DIMS)
+        return streamgmm.rows(str(tmp_path / "g.zarr"), features=["a", "b"])
+    if kind == "xarray":
+        xarray = pytest.importorskip("xarray")
+        return streamgmm.rows(xarray.Dataset({n: (DIMS, e) for n, e in columns.items()}))
+    if kind == "parquet":
+        pq.write_table(pa.table(flat), tmp_path / "x.parquet", row_group_size=300)
+        return streamgmm.rows(tmp_path / "x.parquet")
+    if kind == "arrow":
+        return streamgmm.rows(pa.table(flat))
+    pandas = pytest.importorskip("pandas")
+    return streamgmm.rows(pandas.DataFrame(flat))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind(kind, values, tmp_path):
+    source = open_kind(kind, values, tmp_path)
+    table = values.reshape(-1, 2)
+    settings = {"n_components": 2, "random_state": 0}
+    plain = GaussianMixture(**settings).fit(table)
+    checkpoint = str(tmp_path / "run.zarr")
+    model = GaussianMixture(**settings, checkpoint=checkpoint).fit(source)
+    assert np.allclose(model.means_, plain.means_)
+    again = GaussianMixture(**settings, checkpoint=checkpoint).fit(source)  # it is finished
+    assert np.array_equal(again.means_, model.means_)
+
+    labels = np.asarray(model.predict(source))
+    assert labels.shape == getattr(source, "sample_shape", (2000,))
+    assert np.array_equal(labels.ravel(), plain.predict(table))
+    out = model.predict(source, out=str(tmp_path / "labels.zarr"))
+    assert np.array_equal(out[:], labels)
+
+    best = select(source, range(1, 4), "full", random_state=0).best
+    assert best.n_components == 2
+    assert model.plan(source, workers=2, worker_memory="1GiB").n_rows == 2000
+    learned = OnlineGaussianMixture(2, random_state=0).partial_fit(source)
+    assert learned.n_samples_seen_ == 2000
+    with pytest.raises(ParameterError, match="cannot be followed"):
+        follow(source, state=str(tmp_path / "state.zarr"), model=learned)
+
+
+def test_examples_of_the_page_run(tmp_path, monkeypatch):
+    pytest.importorskip("xarray")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)
+    assert len(blocks) >= 4
+    names = {}
+    for block in blocks:
+        exec(block, names)
