@@ -328,7 +328,8 @@ def check_shape(shape: Sequence[int], name: str) -> tuple[int, int]:
         raise DataError(
             f"Expected 2D array, got {kind} instead: {name} has shape {tuple(shape)}. "
             "Reshape your data to rows and columns, using array.reshape(-1, 1) if it has a "
-            "single feature or array.reshape(1, -1) if it is a single sample"
+            "single feature or array.reshape(1, -1) if it is a single sample; of a cube with more "
+            "axes of samples than one, pass streamgmm.rows(array, feature_axis=...)"
         )
     n_samples, n_features = shape
     if n_samples == 0:

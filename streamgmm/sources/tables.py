@@ -38,13 +38,15 @@ def open_table(
     """
     pandas = sys.modules.get("pandas")
     is_frame = pandas is not None and isinstance(data, pandas.DataFrame)
-    there = list(data.columns) if is_frame else _arrow(data).column_names
+    if not is_frame:
+        data = _arrow(data)  # once: a stream is read but once
+    there = list(data.columns) if is_frame else data.column_names
     beside = (mask, sample_weight)
     named = [each for each in beside if isinstance(each, str) and each in there]
     wanted = list(map(str, there)) if features is None else parse_names(features)
     check_names(wanted, list(map(str, there)), "a column of the table")
     columns = dict.fromkeys([*wanted, *named])
-    held = _of_frame(data, columns) if is_frame else _of_arrow(_arrow(data), columns)
+    held = _of_frame(data, columns) if is_frame else _of_arrow(data, columns)
     found = [Named(each, "column", Held(held[each]), ("row",)) for each in wanted]
     given = [
         Named(each, "column", Held(held[each]), ("row",)) if each in named else each

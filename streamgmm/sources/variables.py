@@ -284,9 +284,19 @@ class VariablePart:
         ------
         ChunkError, SourceError
             As `ZarrRef.read`.
+        DataError
+            If there is more or less than the array says.
         """
         variable = self.variable
-        values = self.part.read(i, variable.box(region))
+        box = variable.box(region)
+        values = self.part.read(i, box)
+        lengths = zip(box, variable.stored.shape, strict=True)
+        expected = tuple(len(range(*part.indices(n))) for part, n in lengths)
+        if values.shape != expected:
+            raise DataError(
+                f"{variable.name}, {box}: what was read has shape {values.shape}, but the array "
+                f"says {expected}"
+            )
         return variable.decoding.decode(variable.arrange(values, len(region.extent)))
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -381,8 +381,16 @@ def test_more_bad_input():
         streamgmm.rows(open_source(np.ones((4, 2))), mask=np.zeros(4))
     with pytest.raises(DataError, match="nothing to fit"):
         GaussianMixture(1).fit(streamgmm.rows(cube(), mask=np.ones(SHAPE[:3])))
+    with pytest.raises(DataError, match=r"Expected 2D array.*streamgmm.rows\(array"):
+        GaussianMixture(1).fit(da.from_array(cube(), chunks=2))
     with pytest.raises(DataError, match="weights must be finite"):
         GaussianMixture(1).fit(streamgmm.rows(cube(), sample_weight=np.full(SHAPE[:3], -1.0)))
+
+
+def test_chunks_that_are_not_what_the_graph_says_are_refused():
+    lazy = da.ones((4, 4, 2), chunks=2).map_blocks(lambda x: x[:1], chunks=(2, 2, 2))
+    with pytest.raises(DataError, match=r"has shape \(1, 2, 2\), but the array says \(2, 2, 2\)"):
+        GaussianMixture(1).fit(streamgmm.rows(lazy))
 
 
 def test_a_plain_table_needs_no_regions():

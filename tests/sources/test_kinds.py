@@ -84,6 +84,17 @@ def test_every_kind(kind, values, tmp_path):
         follow(source, state=str(tmp_path / "state.zarr"), model=learned)
 
 
+@pytest.mark.parametrize("kind", ["zarr", "dask", "group", "xarray", "parquet"])
+def test_on_a_cluster_the_bits_are_the_same(client, kind, values, tmp_path):
+    source = open_kind(kind, values, tmp_path)
+    settings = {"n_components": 2, "random_state": 0, "block_size": 6000}
+    here = GaussianMixture(**settings, n_jobs=1).fit(source)
+    there = GaussianMixture(**settings).fit(source)
+    assert np.array_equal(here.means_, there.means_)
+    labels = there.predict(source, out=str(tmp_path / "labels.zarr"))
+    assert np.array_equal(labels[:], np.asarray(here.predict(source)))
+
+
 def test_examples_of_the_page_run(tmp_path, monkeypatch):
     pytest.importorskip("xarray")
     monkeypatch.chdir(tmp_path)
