@@ -13,6 +13,7 @@ import numpy as np
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.sources import dask as _dask
 from streamgmm.sources.base import float_dtype
+from streamgmm.sources.dask_boxes import InDask
 from streamgmm.sources.decoding import decoding_of
 from streamgmm.sources.grid import make_grid
 from streamgmm.sources.regions import RegionSource
@@ -36,7 +37,7 @@ def open_stored(X: Any, name: str, storage_options: dict[str, Any] | None = None
         return ref.name, InZarr(ref), dict(ref.array.attrs)
     if _dask.is_dask_array(X):
         _dask.check_known(X, name)
-        return name, _dask.InDask(X), {}
+        return name, InDask(X), {}
     try:
         return name, Held(np.asarray(X)), {}
     except (ValueError, TypeError) as error:
@@ -96,7 +97,7 @@ def make_source(
     dtype = np.result_type(*(variable.dtype for variable in variables))
     variables = tuple(small_at_once(each, len(shape)) for each in variables)
     chunkings = [variable.chunking(len(shape)) for variable in variables]
-    lazy = any(isinstance(variable.stored, _dask.InDask) for variable in variables)
+    lazy = any(isinstance(variable.stored, InDask) for variable in variables)
     grid = make_grid(shape, chunkings, n_columns * dtype.itemsize, together=not lazy)
     masking = None if mask is None else open_beside(mask, shape, "mask", name)
     weighing = None

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, ParameterError
-from streamgmm.sources.dask import InDask, check_known, is_dask_array
+from streamgmm.sources.dask import check_known, is_dask_array
+from streamgmm.sources.dask_boxes import InDask
 from streamgmm.sources.grid import Edges, regular_edges
 from streamgmm.sources.named import Named, check_names, open_named, parse_names
 from streamgmm.sources.regions import RegionSource
