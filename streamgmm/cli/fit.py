@@ -163,6 +163,6 @@ def _report(
         f"{described['passes']:.1f} reads of {n_samples:,} rows in {seconds:.1f} s; "
         f"saved in {out}"
     )
-    if model.n_missing_:
+    if getattr(model, "n_missing_", 0):
         print(f"{model.n_missing_:,} rows were left out, since they have gaps or are masked")
     print(f"next: streamgmm predict {out} {data} --out labels.zarr")

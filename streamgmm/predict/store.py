@@ -150,7 +150,7 @@ def predict_to(
     blocks = source.blocks(parse_block_size(block_size, source))
     chunks: tuple[int, ...]
     dims = getattr(cube, "dims", None)
-    if dims is not None and WHAT[what].wide:
+    if dims is not None and KINDS[what].wide:
         dims = (*dims, "component")
     read = []
     if isinstance(cube, RegionSource):
