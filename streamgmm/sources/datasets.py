@@ -108,7 +108,7 @@ def open_xarray(
             raise DataError("the dataset has no data variables")
         there = [str(each) for each in data.variables]
         check_names(wanted, there, "a variable of the dataset")
-        found = [_named(each, "variable", data[each]) for each in wanted]
+        found = [_named(str(each), "variable", data[each]) for each in wanted]
         name = "the dataset"
     else:
         data, found = _features_of(data, features, feature_axis, sample_dims)
