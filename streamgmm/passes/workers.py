@@ -74,9 +74,12 @@ def connect(
         raise ParameterError(f"n_workers={n_workers} must be 1 or more")
     distributed: Any = importlib.import_module("distributed")
     where = address if address is not None else scheduler_file
-    settings = {} if scheduler_file is None else {"scheduler_file": scheduler_file}
+    settings: dict[str, Any] = {} if scheduler_file is None else {"scheduler_file": scheduler_file}
+    settings |= {"timeout": timeout, "security": security}
     try:
-        client = distributed.Client(address, timeout=timeout, security=security, **settings)
+        # A client that cannot connect stays the active one, and every later computation fails.
+        distributed.Client(address, set_as_default=False, **settings).close()
+        client = distributed.Client(address, **settings)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise SchedulerError(
             f"no scheduler answers at '{where}' within {timeout:g} s ({_first_line(error)}); "

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import zarr
@@ -17,7 +18,7 @@ from streamgmm.errors import (
     StreamGMMWarning,
     WorkerError,
 )
-from streamgmm.passes import check_workers, connect, open_executor, workers
+from streamgmm.passes import active_client, check_workers, connect, open_executor, workers
 from streamgmm.sources import open_source
 
 
@@ -88,12 +89,15 @@ def test_data_that_workers_do_not_see(client: Any, tmp_path: Path) -> None:
 
 
 def test_a_scheduler_that_does_not_answer() -> None:
+    before = dask.config.get("scheduler", None)
     begin = time.monotonic()
     with pytest.raises(SchedulerError, match=r"'tcp://127\.0\.0\.1:9' within 0\.5 s"):
         connect("tcp://127.0.0.1:9", timeout=0.5)
     with pytest.raises(ConnectionError, match=r"'nonsense://x'"):
         connect("nonsense://x", timeout=0.5)
     assert time.monotonic() - begin < 20
+    assert dask.config.get("scheduler", None) == before  # Dask goes on without it
+    assert active_client() is None
     with pytest.raises(ParameterError, match="n_workers=0"):
         connect("tcp://127.0.0.1:9", n_workers=0)
 
