@@ -1,4 +1,7 @@
-"""`KMeans`: scikit-learn's estimator, for data of any size."""
+"""`KMeans`: scikit-learn's estimator, for data of any size.
+
+A long file for its docstrings: half of it says the parameters and methods of scikit-learn's face.
+"""
 
 from __future__ import annotations
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from streamgmm.clustering import kmeans_plusplus, lloyd, parse_rows
 from streamgmm.errors import DataError
-from streamgmm.fitting.ascent import Ascent, Request, Rules
+from streamgmm.fitting.ascent import Ascent
 from streamgmm.fitting.fit import FitResult, history
 from streamgmm.fitting.job import Job
 from streamgmm.fitting.reading import Progress, Reader, deal
+from streamgmm.fitting.rules import Request, Rules
 from streamgmm.fitting.run import Seen, depends
 from streamgmm.fitting.sample import plan_sample
 from streamgmm.fitting.session import Session, open_session

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import DegenerateComponentError
-from streamgmm.fitting.ascent import Ascent, Rules
+from streamgmm.fitting.ascent import Ascent
 from streamgmm.fitting.effort import Effort
 from streamgmm.fitting.initial import initial_mixture
+from streamgmm.fitting.rules import Rules
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.mixture import Mixture, e_step
 from streamgmm.model.moments import Floats

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, StreamGMMWarning
-from streamgmm.fitting.ascent import Ascent, Rules, Step
+from streamgmm.fitting.ascent import Ascent
 from streamgmm.fitting.effort import is_small, plan_effort
 from streamgmm.fitting.job import Job
 from streamgmm.fitting.reading import Progress, deal
+from streamgmm.fitting.rules import Rules, Step
 from streamgmm.fitting.run import Rows, Seen, depends
 from streamgmm.fitting.sample import plan_sample
 from streamgmm.fitting.session import open_session

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.fitting.ascent import Rules
 from streamgmm.fitting.effort import Effort
+from streamgmm.fitting.rules import Rules
 from streamgmm.fitting.run import Seen
 from streamgmm.fitting.sample import Holdout, SamplePlan
 from streamgmm.fitting.settings import FitSettings

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from streamgmm.errors import DegenerateComponentError
-from streamgmm.fitting.ascent import Ascent, Request
+from streamgmm.fitting.ascent import Ascent
+from streamgmm.fitting.rules import Request
 from streamgmm.fitting.sample import Holdout, RowSums, check_suitable
 from streamgmm.model.components import NO_WEIGHT
 from streamgmm.model.mixture import EStep, Statistics

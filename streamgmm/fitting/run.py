@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from streamgmm.errors import CheckpointError
-from streamgmm.fitting.ascent import Ascent, Rules
+from streamgmm.fitting.ascent import Ascent
 from streamgmm.fitting.reading import Bundle, Scores
+from streamgmm.fitting.rules import Rules
 from streamgmm.fitting.sample import Summary
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.components import Family

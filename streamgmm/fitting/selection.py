@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, ParameterError
-from streamgmm.fitting.ascent import Ascent, Rules
+from streamgmm.fitting.ascent import Ascent
 from streamgmm.fitting.effort import count_parameters, plan_effort
 from streamgmm.fitting.fit import check_rows, group_count
 from streamgmm.fitting.job import Job
 from streamgmm.fitting.memory import n_sums
 from streamgmm.fitting.reading import Progress, Scores, deal
+from streamgmm.fitting.rules import Rules
 from streamgmm.fitting.run import depends
 from streamgmm.fitting.sample import Holdout, plan_sample
 from streamgmm.fitting.session import Session, open_session

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import DataError
-from streamgmm.fitting.ascent import Ascent, Request
+from streamgmm.fitting.ascent import Ascent
 from streamgmm.fitting.choosing import Chooser
 from streamgmm.fitting.job import Job
 from streamgmm.fitting.memory import refuse_too_large
 from streamgmm.fitting.reading import Progress, Reader, climb, score_block
+from streamgmm.fitting.rules import Request
 from streamgmm.fitting.run import GLOBAL, Run
 from streamgmm.fitting.sample import Summary, summarize
 from streamgmm.model.families import settings_of, with_settings

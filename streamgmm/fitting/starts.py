@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.fitting.ascent import Ascent, Rules
+from streamgmm.fitting.ascent import Ascent
 from streamgmm.fitting.contest import Contest, Outcomes, Sample, Trial, attempt
 from streamgmm.fitting.initial import initial_mixture
 from streamgmm.fitting.reading import Reader, climb, deal
+from streamgmm.fitting.rules import Rules
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats

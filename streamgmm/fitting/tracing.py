@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.fitting.acceleration import merge_groups
-from streamgmm.fitting.ascent import Ascent, Request, Rules
+from streamgmm.fitting.ascent import Ascent
 from streamgmm.fitting.fit import group_count
 from streamgmm.fitting.reading import Reader, deal
+from streamgmm.fitting.rules import Request, Rules
 from streamgmm.model.mixture import Mixture, free_energy
 from streamgmm.passes import one_blas_thread, open_executor
 from streamgmm.sources import Source, kept_bytes, parse_block_size

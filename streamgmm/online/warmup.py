@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from streamgmm.errors import DegenerateComponentError
-from streamgmm.fitting.ascent import Ascent, Rules
+from streamgmm.fitting.ascent import Ascent
 from streamgmm.fitting.contest import Contest, Standing, Trial
 from streamgmm.fitting.initial import initial_mixture
+from streamgmm.fitting.rules import Rules
 from streamgmm.fitting.starts import champion
 from streamgmm.model.mixture import Mixture, Statistics, e_step
 from streamgmm.model.moments import Floats

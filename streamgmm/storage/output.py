@@ -3,7 +3,7 @@
 Zarr knows an array by its metadata. So the chunks are written first, beside metadata that mark
 the place as unfinished. The commit replaces these by the metadata of the array, in one step.
 Before it, or after a crash or on a full disk, a reader finds no array. This holds on file systems
-and in object stores.
+and in object stores. A long file, since each kind of place must keep one promise, said once.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamgmm.fitting.ascent import Ascent, Rules
+from streamgmm.fitting.ascent import Ascent
+from streamgmm.fitting.rules import Rules
 from streamgmm.model.mixture import Mixture, e_step, free_energy, m_step
 from streamgmm.testing.cases import Case, broken
 from streamgmm.testing.parameters import ParameterLaws

@@ -1,4 +1,8 @@
-"""Gaussian components: means, and covariances of one of four shapes; compiled kernels."""
+"""Gaussian components: means, and covariances of one of four shapes; compiled kernels.
+
+A long file, since family, components and density make one another: apart they would import in a
+circle.
+"""
 
 from __future__ import annotations
 
