@@ -1,8 +1,7 @@
-"""What every fitted mixture offers: what it says of rows, scores, samples, saving."""
+"""What every fitted mixture offers: what it says of rows, scores, samples."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -55,33 +54,3 @@ class FittedMixture(ScoringMixture):
             )
         mixture = self._mixture()
         return mixture.sample(n_samples, check_random_state(self.random_state))
-
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Save the model as a Zarr group, without pickle; `streamgmm.load` reads it back.
-
-        Parameters
-        ----------
-        path : str, path-like or URL
-        overwrite : bool, default=False
-            Whether a model at `path` may be replaced.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If there is no model yet.
-        OutputExistsError, OutputError, ParameterError
-            As `streamgmm.storage.save_model`.
-
-        Examples
-        --------
-        >>> import tempfile, streamgmm
-        >>> path = tempfile.mkdtemp() + "/model.zarr"
-        >>> model = streamgmm.GaussianMixture().fit([[-1.0], [1.0]])
-        >>> model.save(path)
-        >>> bool(streamgmm.load(path).means_ == model.means_)
-        True
-        """
-        from streamgmm.estimators.saving import save
-
-        check_is_fitted(self)
-        save(self, path, overwrite)

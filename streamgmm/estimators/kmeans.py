@@ -41,6 +41,7 @@ from streamgmm.model.families.recall import Recall
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 from streamgmm.predict import predict_rows
+from streamgmm.predict.rows import sample_shape
 from streamgmm.progress import Listener, listener
 from streamgmm.sources import Source
 
@@ -89,7 +90,7 @@ class KMeans(
     ----------
     cluster_centers_ : ndarray of shape (n_clusters, n_features)
         float64, whatever the data's dtype.
-    labels_ : ndarray of shape (n_samples,)
+    labels_ : ndarray of shape (n_samples,), or of the samples' shape
         int32; only where the rows were in memory.
     inertia_ : float
         Σ w |x - c|² over rows and their nearest centres.
@@ -289,7 +290,9 @@ class KMeans(
             components = result.mixture.components
             assert isinstance(components, CentroidComponents)
             labels = recall.labels(components.trail, source.n_samples)
-            self.labels_ = self._labels(source) if labels is None else labels
+            if labels is None:
+                labels = self._labels(source)
+            self.labels_ = labels.reshape(sample_shape(source))
         found = int(np.count_nonzero(result.statistics.components.weight))
         if found < self.n_clusters:
             warnings.warn(
@@ -338,7 +341,7 @@ class KMeans(
             As `fit`.
         """
         self.fit(X, y, sample_weight)
-        return self.labels_ if hasattr(self, "labels_") else self.predict(X)
+        return self.labels_ if isinstance(X, np.ndarray) else self.predict(X)
 
     def _settings(self, n_features: int) -> Any:
         """Parse what the constructor was given; raises DataError."""
@@ -401,7 +404,7 @@ class KMeans(
     def _labels(self, source: Source) -> NDArray[np.int32]:
         labels = predict_rows(
             source,
-            self._nearest(),
+            self._model(),
             "labels",
             block_size=self.block_size,
             n_threads=self._n_threads(),

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
-from streamgmm.estimators.rows import few_rows, in_memory, open_rows
+from streamgmm.estimators.rowwise import RowwiseModel
 from streamgmm.model.moments import Floats
-from streamgmm.passes import default_threads
-from streamgmm.predict import predict_few, predict_lazily, predict_rows, predict_to, score_rows
 from streamgmm.predict.centres import NearestCentres
 
 
-class FittedCentres:
-    """Methods of an estimator with ``cluster_centers_``, which are the model.
+class FittedCentres(RowwiseModel):
+    """Methods of an estimator with ``cluster_centers_``, which are the model."""
 
-    Data in memory give NumPy arrays, others a lazy dask array; or, with `out`, a Zarr array that
-    is written chunk by chunk and returned.
-    """
-
-    block_size: int | str
-    n_jobs: int | None
     cluster_centers_: Floats
 
     def predict(self, X: Any, *, out: Any = None, overwrite: bool = False) -> Any:
@@ -41,7 +31,7 @@ class FittedCentres:
         Returns
         -------
         labels : ndarray, dask.array.Array or zarr.Array of shape (n_samples,)
-            int32; int64 in a dask array. By |x - c|² in float64, ties to the lowest.
+            int32; int64 in a dask or xarray array. By |x - c|² in float64, ties to the lowest.
 
         Raises
         ------
@@ -114,63 +104,12 @@ class FittedCentres:
         >>> KMeans(1).fit([[0.0], [2.0]]).score([[4.0]])
         -9.0
         """
-        check_is_fitted(self)
-        source = open_rows(self, X, sample_weight, n_features=self.cluster_centers_.shape[1])
-        found = score_rows(
-            source, self._nearest(), block_size=self.block_size, n_threads=self._n_threads()
-        )
-        return found.log_likelihood
-
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Save the model as a Zarr group, without pickle; `streamgmm.load` reads it back.
-
-        Parameters
-        ----------
-        path : str, path-like or URL
-        overwrite : bool, default=False
-            Whether a model at `path` may be replaced.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If there is no model yet.
-        OutputExistsError, OutputError, ParameterError
-            As `streamgmm.storage.save_model`.
-        """
-        from streamgmm.estimators.saving import save
-
-        check_is_fitted(self)
-        save(self, path, overwrite)
+        return self._score(X, sample_weight).log_likelihood
 
     @property
     def _n_features_out(self) -> int:
         """Columns that `transform` gives."""
         return len(self.cluster_centers_)
 
-    def _nearest(self) -> NearestCentres:
-        """The model that the attributes are."""
+    def _model(self) -> NearestCentres:
         return NearestCentres.at(np.ascontiguousarray(self.cluster_centers_, np.float64))
-
-    def _predict(self, X: Any, what: str, out: Any, overwrite: bool) -> Any:
-        check_is_fitted(self)
-        model, threads = self._nearest(), self._n_threads()
-        rows = None if out is not None else few_rows(self, X, model.n_features)
-        if rows is not None:
-            return predict_few(rows, model, what)
-        source = open_rows(self, X, n_features=model.n_features)
-        size = self.block_size
-        if out is not None:
-            array, _ = predict_to(
-                source, model, out, what=what, overwrite=overwrite, block_size=size,
-                n_threads=threads,
-            )  # fmt: skip
-            return array
-        if in_memory(source):
-            return predict_rows(source, model, what, block_size=size, n_threads=threads)
-        return predict_lazily(source, model, what, block_size=size)
-
-    def _n_threads(self) -> int | None:
-        """Threads of the local executor; None leaves the choice, and a cluster, to Dask."""
-        if self.n_jobs is None:
-            return None
-        return self.n_jobs if self.n_jobs >= 0 else max(1, default_threads() + 1 + self.n_jobs)

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
-from sklearn.utils.validation import check_is_fitted
-
-from streamgmm.estimators.rows import few_rows, in_memory, open_rows
+from streamgmm.estimators.rowwise import RowwiseModel
 from streamgmm.model.mixture import Mixture
-from streamgmm.passes import default_threads
-from streamgmm.passes.base import OnBlock
-from streamgmm.predict import predict_few, predict_lazily, predict_rows, predict_to
-from streamgmm.progress import listener
 
 
-class PredictingMixture:
-    """Methods of an estimator whose model is what `_mixture` gives.
-
-    Data in memory (arrays, lists, tables) give NumPy arrays. A Zarr array, a path or URL of
-    one, a dask array or a source give a lazy dask array; or, with `out`, a Zarr array that is
-    written chunk by chunk and returned. Data of xarray give its arrays, in memory or lazy. What
-    is said of cubes (`streamgmm.rows`) has the samples' shape.
-    """
-
-    block_size: int | str
-    n_jobs: int | None
+class PredictingMixture(RowwiseModel):
+    """Methods of an estimator whose model is what `_mixture` gives."""
 
     def predict(self, X: Any, *, out: Any = None, overwrite: bool = False) -> Any:
         """Give each row the component that most likely made it.
@@ -122,64 +105,5 @@ class PredictingMixture:
         """The model; raises ParameterError where its attributes do not fit one another."""
         raise NotImplementedError
 
-    def _predict(self, X: Any, what: str, out: Any, overwrite: bool) -> Any:
-        check_is_fitted(self)
-        mixture = self._mixture()
-        rows = None if out is not None else few_rows(self, X, mixture.n_features)
-        if rows is not None:
-            return predict_few(rows, mixture, what)
-        source = open_rows(self, X, n_features=mixture.n_features)
-        if out is not None:
-            array, _ = predict_to(
-                source,
-                mixture,
-                out,
-                what=what,
-                overwrite=overwrite,
-                block_size=self.block_size,
-                n_threads=self._n_threads(),
-                on_block=count_rows("predict", source.n_samples),
-            )
-            return array
-        if in_memory(source):
-            threads = self._n_threads()
-            found: Any = predict_rows(
-                source, mixture, what, block_size=self.block_size, n_threads=threads
-            )
-        else:
-            found = predict_lazily(source, mixture, what, block_size=self.block_size)
-        labelled = getattr(source, "labelled", None)
-        return found if labelled is None else labelled(found, what)
-
-    def _n_threads(self) -> int | None:
-        """Threads of the local executor; None leaves the choice, and a cluster, to Dask."""
-        if self.n_jobs is None:
-            return None
-        return self.n_jobs if self.n_jobs >= 0 else max(1, default_threads() + 1 + self.n_jobs)
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """What is told of a pass that has no iterations: a `streamgmm.progress.Event`."""
-
-    stage: str
-    rows: int
-    n_rows: int
-    iteration: int = 0
-    lower_bound: float = math.nan
-    change: float = math.nan
-
-
-def count_rows(stage: str, n_rows: int) -> OnBlock | None:
-    """Give what counts rows for whoever listens to progress; None where nobody does."""
-    tell = listener()
-    if tell is None:
-        return None
-    done = 0
-
-    def on_block(rows: int) -> None:
-        nonlocal done
-        done += rows
-        tell(_Reading(stage, done, n_rows))
-
-    return on_block
+    def _model(self) -> Mixture:
+        return self._mixture()

@@ -5,11 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sklearn.utils.validation import check_is_fitted
-
-from streamgmm.estimators.predicting import PredictingMixture, count_rows
-from streamgmm.estimators.rows import few_rows, open_rows
-from streamgmm.predict import Score, score_few, score_rows
+from streamgmm.estimators.predicting import PredictingMixture
 
 
 class ScoringMixture(PredictingMixture):
@@ -99,21 +95,6 @@ class ScoringMixture(PredictingMixture):
         9.676
         """
         return -2 * self._score(X).log_likelihood + 2 * self._n_parameters()
-
-    def _score(self, X: Any, sample_weight: Any = None) -> Score:
-        check_is_fitted(self)
-        mixture = self._mixture()
-        rows = None if sample_weight is not None else few_rows(self, X, mixture.n_features)
-        if rows is not None:
-            return score_few(rows, mixture)
-        source = open_rows(self, X, sample_weight, n_features=mixture.n_features)
-        return score_rows(
-            source,
-            mixture,
-            block_size=self.block_size,
-            n_threads=self._n_threads(),
-            on_block=count_rows("score", source.n_samples),
-        )
 
     def _n_parameters(self) -> int:
         """Free parameters."""

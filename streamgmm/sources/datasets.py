@@ -22,6 +22,7 @@ from streamgmm.sources.variables import Box, Held
 SAID = {
     "labels": "most likely component, -1 where there is none",
     "proba": "probability of each component",
+    "distances": "distance from each centre",
     "log_density": "log-density",
 }
 

@@ -8,7 +8,7 @@ import pytest
 
 from streamgmm import GaussianMixture
 from streamgmm.errors import DataError, NonFiniteError
-from streamgmm.estimators import predicting, scoring
+from streamgmm.estimators import rowwise
 from streamgmm.estimators.rows import FEW_ROWS, few_rows
 from streamgmm.sources import open_source
 
@@ -32,8 +32,7 @@ def test_few_rows_are_told_what_many_are(
         for other in (np.asfortranarray(rows)[:n], rows[::2][: n // 2 + 1]):
             np.testing.assert_array_equal(ask(other), ask(np.ascontiguousarray(other)))
     short_score, bic = model.score(rows[:n]), model.bic(rows[:n])
-    for module in (predicting, scoring):
-        monkeypatch.setattr(module, "few_rows", lambda *given: None)
+    monkeypatch.setattr(rowwise, "few_rows", lambda *given: None)
     assert model.score(rows[:n]) == pytest.approx(short_score, rel=1e-14)
     assert model.bic(rows[:n]) == pytest.approx(bic, rel=1e-14)
 

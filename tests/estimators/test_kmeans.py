@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans as Reference
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import streamgmm
 from streamgmm import KMeans, load
 from streamgmm.errors import CheckpointError, DataError, NonFiniteError, ParameterError
 from streamgmm.fitting import centres as fitting
@@ -319,6 +320,29 @@ def test_batches_move_each_centre_to_the_mean_of_all_rows_that_it_got(X, tmp_pat
     model.save(tmp_path / "model.zarr")
     again, later = load(tmp_path / "model.zarr"), model.partial_fit(X[:50])
     assert_array_equal(again.partial_fit(X[:50]).cluster_centers_, later.cluster_centers_)
+
+
+def test_cubes_keep_their_shape_and_progress_is_told(X, tmp_path, monkeypatch):
+    cube = streamgmm.rows(X[:2400].reshape(40, 60, -1))
+    mask = np.arange(40) < 3
+    part = streamgmm.rows(X[:2400].reshape(40, 60, -1), mask=np.repeat(mask, 60).reshape(40, 60))
+    flat = KMeans(K, random_state=0).fit(X[:2400])
+    model = KMeans(K, random_state=0).fit(cube)
+    assert_array_equal(model.labels_.ravel(), flat.labels_)
+    for found in (model.labels_, model.predict(cube), model.fit_predict(cube)):
+        assert_array_equal(found, flat.labels_.reshape(40, 60))
+    assert model.transform(cube).shape == (40, 60, K)
+    assert model.score(cube) == pytest.approx(-flat.inertia_)
+    labels = KMeans(K, random_state=0).fit(part).labels_
+    assert_array_equal(labels == -1, np.repeat(mask, 60).reshape(40, 60))
+    told = []
+    monkeypatch.setattr("streamgmm.estimators.rowwise.listener", lambda: told.append)
+    model.score(cube)
+    model.predict(cube, out=tmp_path / "labels.zarr")
+    assert [(each.stage, each.rows) for each in told if each.rows == each.n_rows] == [
+        ("score", 2400),
+        ("predict", 2400),
+    ]
 
 
 def test_batches_go_on_from_a_fit_and_count_by_weight(X):

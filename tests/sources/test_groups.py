@@ -6,7 +6,7 @@ import pytest
 import zarr
 
 import streamgmm
-from streamgmm import GaussianMixture
+from streamgmm import GaussianMixture, KMeans
 from streamgmm.errors import DataError, ParameterError, SourceError
 from streamgmm.sources import KeptBlock
 from streamgmm.testing import SourceTests
@@ -159,6 +159,20 @@ def test_xarray_in_xarray_out(ocean, tmp_path):
     out = model.predict(ocean, out=str(tmp_path / "labels.zarr"))
     assert out.metadata.dimension_names == DIMS
     assert np.array_equal(out[:], labels.values)
+
+
+def test_centres_of_xarray(ocean):
+    model = KMeans(2, random_state=0).fit(ocean)
+    assert model.labels_.shape == SHAPE
+    for labels in (model.predict(ocean), model.fit_predict(ocean)):
+        assert labels.dims == DIMS
+        assert np.array_equal(labels, model.labels_)
+    distances = model.transform(ocean)
+    assert distances.dims == (*DIMS, "component")
+    assert np.array_equal(distances.argmin("component"), model.labels_)
+    lazy = model.transform(ocean.chunk(time=2))
+    assert isinstance(lazy.data, da.Array)
+    xr.testing.assert_allclose(lazy.compute(), distances)
 
 
 def test_a_data_array(ocean):
