@@ -13,9 +13,8 @@ from streamgmm.model.mixture import Mixture
 from streamgmm.online.batches import checked
 from streamgmm.online.drift import KINDS, Alarm
 from streamgmm.online.following.appending import Appender, open_appender
-from streamgmm.online.following.base import Unit
+from streamgmm.online.following.base import Learns, Unit
 from streamgmm.online.following.state import Followed
-from streamgmm.online.learner import Learner
 from streamgmm.places import Place
 
 FORMS = {
@@ -114,7 +113,7 @@ class Session:
         self._changed, self._behind = False, 0
 
     def _teach(
-        self, learner: Learner, teach: Callable[[], list[Alarm]], rows: NDArray[Any]
+        self, learner: Learns, teach: Callable[[], list[Alarm]], rows: NDArray[Any]
     ) -> None:
         """Teach the learner, and label the rows that are no longer waiting after that."""
         before = learner.mixture() if self._labelling and learner.state is not None else None
@@ -130,7 +129,7 @@ class Session:
     def _labelling(self) -> bool:
         return "labels" in self._outputs or "log_density" in self._outputs
 
-    def _begin(self, n_features: int) -> Learner:
+    def _begin(self, n_features: int) -> Learns:
         """Save a state without rows before the first output is written."""
         followed = self.followed
         followed.learner = followed.begin(n_features)
