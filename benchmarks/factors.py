@@ -1,7 +1,8 @@
 """Factor analysers on pictures of clothes: seconds an iteration, and likelihood of held-out rows.
 
-Fashion-MNIST, 70,000 pictures of 28 × 28 pixels (Debian's package ``dataset-fashion-mnist``), pixels
-from 0 to 1. Run ``python -m benchmarks.factors``.
+Fashion-MNIST, 70,000 pictures of 28 × 28 pixels from 0 to 1, of Debian's package
+``dataset-fashion-mnist``.
+Run ``python -m benchmarks.factors``.
 """
 
 from __future__ import annotations
