@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -262,7 +262,7 @@ class Reader:
         """
         reading = self.reading(requests)
         bundle: Bundle = self.run(read_block, reading, stage, iteration, group, afresh)
-        return bundle.each
+        return tuple(_settled(s) for s in bundle.each)
 
     def reading(self, requests: Sequence[Request], pairs: Pairs = ()) -> Reading:
         """The context of a pass that reads for `requests`."""
@@ -276,6 +276,14 @@ class Reader:
         """Pass on what a candidate has to say."""
         if self._on_progress is not None:
             self._on_progress(progress)
+
+
+def _settled(statistics: Statistics) -> Statistics:
+    """Statistics as they are when they have been stored, where sums of a read are otherwise."""
+    components = statistics.components
+    if not hasattr(components, "settled"):
+        return statistics
+    return replace(statistics, components=components.settled())
 
 
 def deal(n_blocks: int, n_groups: int, first: int = 0) -> list[range]:
