@@ -11,7 +11,14 @@ from streamgmm.model.mixture import Mixture
 class PredictingMixture(RowwiseModel):
     """Methods of an estimator whose model is what `_mixture` gives."""
 
-    def predict(self, X: Any, *, out: Any = None, overwrite: bool = False) -> Any:
+    def predict(
+        self,
+        X: Any,
+        *,
+        out: Any = None,
+        overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+    ) -> Any:
         """Give each row the component that most likely made it.
 
         Parameters
@@ -22,6 +29,8 @@ class PredictingMixture(RowwiseModel):
             Where to write a Zarr array of the labels, chunk by chunk.
         overwrite : bool, default=False
             Whether an array at `out` may be replaced.
+        storage_options : dict, optional
+            For the file system of `out`, where that is a URL.
 
         Returns
         -------
@@ -45,25 +54,37 @@ class PredictingMixture(RowwiseModel):
         >>> (labels == labels[0]).tolist()
         [True, False, True]
         """
-        return self._predict(X, "labels", out, overwrite)
+        return self._predict(X, "labels", out, overwrite, storage_options)
 
-    def predict_proba(self, X: Any, *, out: Any = None, overwrite: bool = False) -> Any:
+    def predict_proba(
+        self,
+        X: Any,
+        *,
+        out: Any = None,
+        overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
+    ) -> Any:
         """Give the posterior probability of each component for each row.
 
         Parameters
         ----------
-        X, out, overwrite
+        X, out, overwrite, storage_options
             As for `predict`.
+        dtype : {"float32", "float64"}, optional
+            Of the result; by default that of the rows.
 
         Returns
         -------
         resp : ndarray, dask.array.Array or zarr.Array of shape (n_samples, n_components)
-            float64; rows sum to one.
+            Rows sum to one. float32 of rows of float32, else float64.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError, DataError, OutputExistsError, OutputError
             As `predict`.
+        ParameterError
+            If `dtype` is another.
 
         Examples
         --------
@@ -72,25 +93,37 @@ class PredictingMixture(RowwiseModel):
         >>> model.predict_proba([[5.0]]).round(3).tolist()
         [[0.5, 0.5]]
         """
-        return self._predict(X, "proba", out, overwrite)
+        return self._predict(X, "proba", out, overwrite, storage_options, dtype)
 
-    def score_samples(self, X: Any, *, out: Any = None, overwrite: bool = False) -> Any:
+    def score_samples(
+        self,
+        X: Any,
+        *,
+        out: Any = None,
+        overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
+    ) -> Any:
         """Give the log-density of each row.
 
         Parameters
         ----------
-        X, out, overwrite
+        X, out, overwrite, storage_options
             As for `predict`.
+        dtype : {"float32", "float64"}, optional
+            Of the result; by default that of the rows.
 
         Returns
         -------
         log_density : ndarray, dask.array.Array or zarr.Array of shape (n_samples,)
-            float64, nats.
+            Nats. float32 of rows of float32, else float64.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError, DataError, OutputExistsError, OutputError
             As `predict`.
+        ParameterError
+            If `dtype` is another.
 
         Examples
         --------
@@ -99,7 +132,7 @@ class PredictingMixture(RowwiseModel):
         >>> model.score_samples([[0.0], [3.0]]).round(3).tolist()
         [-0.919, -5.419]
         """
-        return self._predict(X, "log_density", out, overwrite)
+        return self._predict(X, "log_density", out, overwrite, storage_options, dtype)
 
     def _mixture(self) -> Mixture:
         """The model; raises ParameterError where its attributes do not fit one another."""

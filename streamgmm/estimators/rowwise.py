@@ -71,12 +71,20 @@ class RowwiseModel:
         """What says something of rows; raises ParameterError where attributes do not fit."""
         raise NotImplementedError
 
-    def _predict(self, X: Any, what: str, out: Any, overwrite: bool) -> Any:
+    def _predict(
+        self,
+        X: Any,
+        what: str,
+        out: Any,
+        overwrite: bool,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
+    ) -> Any:
         check_is_fitted(self)
         model = self._model()
         rows = None if out is not None else few_rows(self, X, model.n_features)
         if rows is not None:
-            return predict_few(rows, model, what)
+            return predict_few(rows, model, what, dtype)
         source = open_rows(self, X, n_features=model.n_features)
         if out is not None:
             array, _ = predict_to(
@@ -84,7 +92,9 @@ class RowwiseModel:
                 model,
                 out,
                 what=what,
+                dtype=dtype,
                 overwrite=overwrite,
+                storage_options=storage_options,
                 block_size=self.block_size,
                 n_threads=self._n_threads(),
                 on_block=count_rows("predict", source.n_samples),
@@ -93,10 +103,10 @@ class RowwiseModel:
         if in_memory(source):
             threads = self._n_threads()
             found: Any = predict_rows(
-                source, model, what, block_size=self.block_size, n_threads=threads
+                source, model, what, dtype=dtype, block_size=self.block_size, n_threads=threads
             )
         else:
-            found = predict_lazily(source, model, what, block_size=self.block_size)
+            found = predict_lazily(source, model, what, dtype=dtype, block_size=self.block_size)
         labelled = getattr(source, "labelled", None)
         return found if labelled is None else labelled(found, what)
 

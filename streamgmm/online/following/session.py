@@ -17,9 +17,9 @@ from streamgmm.online.following.base import Learns, Unit
 from streamgmm.online.following.state import Followed
 from streamgmm.places import Place
 
-FORMS = {
+FORMS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "labels": ("int32", ("label",)),
-    "log_density": ("float64", ("log_density",)),
+    "log_density": (None, ("log_density",)),  # the rows' dtype
     "alarms": ("float64", ("row", "kind", "statistic")),
 }
 ALARM_KINDS = (*KINDS, "refused")
@@ -69,6 +69,8 @@ class Session:
     def learn(self, unit: Unit, name: str) -> None:
         """Learn a unit: the model and the position change together."""
         followed, rows = self.followed, unit.rows
+        for output in self._outputs.values():
+            output.begin(rows.dtype)
         learner = followed.learner or self._begin(rows.shape[1])
         try:
             batches = checked(rows, learner.n_features, learner.most_rows, name)
