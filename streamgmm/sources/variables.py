@@ -192,6 +192,8 @@ class Variable:
         What makes numbers of what is stored.
     picks : tuple of int or None
         Which of the features are wanted; None for all.
+    accompanies : bool
+        Whether it was given beside the rows, and does not decide where results are kept.
     """
 
     name: str
@@ -199,6 +201,7 @@ class Variable:
     axes: tuple[int, ...]
     decoding: Decoding = PLAIN
     picks: tuple[int, ...] | None = None
+    accompanies: bool = False
 
     @property
     def n_columns(self) -> int:
