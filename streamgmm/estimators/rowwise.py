@@ -10,6 +10,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from streamgmm.estimators.rows import few_rows, in_memory, open_rows
+from streamgmm.estimators.uncertain import noisy
 from streamgmm.model.mixture import Mixture
 from streamgmm.passes import default_threads
 from streamgmm.passes.base import OnBlock
@@ -106,22 +107,30 @@ class RowwiseModel(RowTeller):
         """What says something of rows; raises ParameterError where attributes do not fit."""
         raise NotImplementedError
 
-    def _predict(self, X: Any, what: str, out: Any, overwrite: bool) -> Any:
+    def _predict(
+        self, X: Any, what: str, out: Any, overwrite: bool, noise_variance: Any = None
+    ) -> Any:
         check_is_fitted(self)
         model = self._model()
-        rows = None if out is not None else few_rows(self, X, model.n_features)
+        few = out is None and noise_variance is None
+        rows = few_rows(self, X, model.n_features) if few else None
         if rows is not None:
             return predict_few(rows, model, what)
         source = open_rows(self, X, n_features=model.n_features)
+        if noise_variance is not None:
+            source, model = noisy(source, noise_variance, model)
         return self._say(source, model, what, out, overwrite)
 
-    def _score(self, X: Any, sample_weight: Any = None) -> Score:
+    def _score(self, X: Any, sample_weight: Any = None, noise_variance: Any = None) -> Score:
         check_is_fitted(self)
         model = self._model()
-        rows = None if sample_weight is not None else few_rows(self, X, model.n_features)
+        few = sample_weight is None and noise_variance is None
+        rows = few_rows(self, X, model.n_features) if few else None
         if rows is not None:
             return score_few(rows, model)
         source = open_rows(self, X, sample_weight, n_features=model.n_features)
+        if noise_variance is not None:
+            source, model = noisy(source, noise_variance, model)
         return score_rows(
             source,
             model,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import DataError
 from streamgmm.sources.base import float_dtype
-from streamgmm.sources.decoding import PLAIN, Decoding
+from streamgmm.sources.decoding import PLAIN
 from streamgmm.sources.grid import Edges, Grid, Region, regular_edges
 from streamgmm.sources.zarr_ref import ZarrRef
 
@@ -199,7 +199,7 @@ class Variable:
     name: str
     stored: Any
     axes: tuple[int, ...]
-    decoding: Decoding = PLAIN
+    decoding: Any = PLAIN
     picks: tuple[int, ...] | None = None
     accompanies: bool = False
 
@@ -300,7 +300,8 @@ class VariablePart:
                 f"{variable.name}, {box}: what was read has shape {values.shape}, but the array "
                 f"says {expected}"
             )
-        return variable.decoding.decode(variable.arrange(values, len(region.extent)))
+        arranged = variable.arrange(values, len(region.extent))
+        return np.asarray(variable.decoding.decode(arranged))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave out an array that others cannot read: what is needed of it is in the part."""

@@ -21,6 +21,7 @@ from streamgmm.model.families.noise import WithNoise
 from streamgmm.model.families.poisson import Poisson
 from streamgmm.model.families.product import Product
 from streamgmm.model.families.student_t import StudentT
+from streamgmm.model.families.uncertain import Uncertain
 from streamgmm.model.families.vonmisesfisher import VonMisesFisher
 
 FAMILIES.update(
@@ -37,6 +38,7 @@ FAMILIES.update(
         "student_t": StudentT(),
         "product": Product(),
         "centroids": Centroids(),
+        "uncertain": Uncertain(),
     }
 )
 FAMILIES["with_noise"] = WithNoise("full")
@@ -54,6 +56,7 @@ __all__ = [
     "Poisson",
     "Product",
     "StudentT",
+    "Uncertain",
     "VonMisesFisher",
     "WithNoise",
     "parse_family",
