@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamgmm.errors import ParameterError, StreamGMMError
+from streamgmm.estimators.uncertain import plain
 from streamgmm.model.components import Family
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
@@ -89,8 +90,7 @@ class MixtureAttributes:
         if "learner_" in vars(self):
             learner = self.learner_
             learner.adopt(self._learning_settings(learner.n_features))
-            mixture: Mixture = learner.mixture()
-            return mixture
+            return plain(learner.mixture())
         family = vars(self).get("family_") or self._family()
         weights = np.ascontiguousarray(self.weights_, dtype=np.float64)
         arrays = {

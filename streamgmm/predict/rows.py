@@ -17,6 +17,7 @@ from streamgmm.model.components import Posterior
 from streamgmm.model.mixture import Mixture
 from streamgmm.passes import default_threads, open_executor
 from streamgmm.passes.base import OnBlock
+from streamgmm.predict.values import RowFunction
 from streamgmm.sources import Block, Piece, Source, check_finite, parse_block_size
 
 SLICE_BYTES = 8 << 20  # of responsibilities in memory at a time
@@ -43,8 +44,12 @@ WHAT = {
 
 """What a mixture says of rows."""
 
-KINDS = WHAT | {"distances": What(None, None, math.nan, True)}
-"""These, and what centres say: see `streamgmm.predict.centres`."""
+KINDS = WHAT | {
+    "distances": What(None, None, math.nan, True),
+    "value": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, False),
+    "values": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, True),
+}
+"""These, what centres say, and what functions of rows do: see `centres.py` and `values.py`."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +228,9 @@ def posteriors(
         check_finite(piece, name)
         for a in range(0, len(piece.rows), most):
             part = piece.part(a, min(a + most, len(piece.rows)))
+            if isinstance(mixture, RowFunction):
+                yield part, mixture.at(part.rows, part.numbers())
+                continue
             found = mixture.posterior(part.rows, labels=True, resp=wide)
             check_known(found.log_density, mixture, part, name)
             yield part, found

@@ -161,7 +161,7 @@ def predict_to(
     chunks: tuple[int, ...]
     dims = getattr(cube, "dims", None)
     if dims is not None and KINDS[what].wide:
-        dims = (*dims, "component")
+        dims = (*dims, "feature" if what == "values" else "component")
     read = []
     if isinstance(cube, RegionSource):
         read = [v.stored.ref.array for v in cube.all_variables if isinstance(v.stored, InZarr)]

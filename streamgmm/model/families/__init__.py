@@ -22,6 +22,7 @@ from streamgmm.model.families.noise import WithNoise
 from streamgmm.model.families.poisson import Poisson
 from streamgmm.model.families.product import Product
 from streamgmm.model.families.student_t import StudentT
+from streamgmm.model.families.uncertain import Uncertain
 from streamgmm.model.families.vonmisesfisher import VonMisesFisher
 
 FAMILIES.update(
@@ -40,6 +41,7 @@ FAMILIES.update(
         "ppca": FactorAnalyzer(noise="isotropic"),
         "product": Product(),
         "centroids": Centroids(),
+        "uncertain": Uncertain(),
     }
 )
 FAMILIES["with_noise"] = WithNoise("full")
@@ -58,6 +60,7 @@ __all__ = [
     "Poisson",
     "Product",
     "StudentT",
+    "Uncertain",
     "VonMisesFisher",
     "WithNoise",
     "parse_family",
