@@ -20,7 +20,6 @@ from streamgmm.sources import (
     Block,
     Piece,
     Source,
-    omitting,
     parse_block_size,
     underlying,
     unwrapped,
@@ -144,7 +143,7 @@ def predict_to(
     by_region = isinstance(cube, RegionSource) and len(cube.sample_shape) > 1
     if by_region and not cube.grid.regular:
         cube = cube.regular()
-        source = omitting(cube) if isinstance(source, OmittingSource) else cube
+        source = source.around(cube) if isinstance(source, OmittingSource) else cube
     shape = result_shape(source, mixture, what)
     _, dtype, fill_value, _ = KINDS[what]
     blocks = source.blocks(parse_block_size(block_size, source))
