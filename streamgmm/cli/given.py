@@ -11,10 +11,11 @@ import click
 
 missing_option = click.option(
     "--missing",
-    type=click.Choice(["raise", "omit"]),
+    type=click.Choice(["raise", "omit", "marginalize"]),
     default="raise",
     show_default=True,
-    help="What to do about rows with gaps (NaN, fill values).",
+    help="What to do about rows with gaps (NaN, fill values): stop, leave them out, or take what "
+    "was observed of them.",
 )
 
 

@@ -50,9 +50,9 @@ def predict_command(
     from streamgmm.predict import predict_to
 
     estimator = load(model)
-    mixture = estimator._mixture()
-    if missing == "omit":
+    if missing != "raise":
         estimator.missing = missing
+    mixture = estimator._mixture()
     source = open_rows(estimator, given.open(data), n_features=mixture.n_features)
     started = time.perf_counter()
     with cluster(how), progress(how.quiet) as bar:

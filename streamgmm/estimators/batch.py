@@ -55,7 +55,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "on_bad_chunk": [StrOptions({"raise", "skip"})],
     "cache": [StrOptions({"auto"}), None],
     "assignment": [StrOptions({"soft", "hard"})],
-    "missing": [StrOptions({"raise", "omit"})],
+    "missing": [StrOptions({"raise", "omit", "marginalize"})],
 }
 """What scikit-learn checks the parameters for that every batch fit has."""
 

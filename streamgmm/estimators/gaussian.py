@@ -13,7 +13,7 @@ from streamgmm.estimators.attributes import FACTORS, GaussianAttributes, factor_
 from streamgmm.estimators.batch import CONSTRAINTS, BatchMixture
 from streamgmm.model.components import Family
 from streamgmm.model.covariances import COVARIANCES
-from streamgmm.model.families import Gaussian
+from streamgmm.model.families.own import with_gaps
 
 
 class GaussianMixture(GaussianAttributes, BatchMixture):
@@ -91,9 +91,12 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         components that lie apart, with weights and covariances that are biased where they
         overlap. ``lower_bound_`` and ``free_energy`` in `history_` are of that sum; ``kl`` is
         the log-likelihood less it.
-    missing : {"raise", "omit"}, default="raise"
-        What to do about rows with a gap (NaN, masked, a fill value): raise, or leave them out.
-        They then have label −1, and NaN for probabilities and density. Infinity is never a gap.
+    missing : {"raise", "omit", "marginalize"}, default="raise"
+        What to do about rows with a gap (NaN, masked, a fill value): raise; leave them out, with
+        label −1, and NaN for probabilities and density; or take what was observed of them, by
+        exact EM under missing at random (Ghahramani & Jordan 1994; docs/gaps.md). Densities are
+        then of what was observed, and only rows without any value are left out. Infinity is never
+        a gap.
     n_factors : int, optional
         Factors of each component, for the types that have them.
 
@@ -132,7 +135,8 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         incremental EM, the statistics from which ``warm_start`` goes on when rows have been
         appended to it.
     n_missing_ : int
-        Rows that were left out, since they have gaps or were masked.
+        Rows that were left out, since they have gaps or were masked; with
+        ``missing="marginalize"`` those of which nothing was observed.
     skipped_rows_ : ndarray of shape (n, 2)
         Runs of rows, start and stop, in chunks that could not be read.
     n_features_in_ : int
@@ -214,10 +218,11 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
 
     def _family(self) -> Family:
         if self.covariance_type in FACTORS:
-            return factor_family(self.covariance_type, self.n_factors, self.reg_covar)
+            family = factor_family(self.covariance_type, self.n_factors, self.reg_covar)
+            return with_gaps(family, self.missing == "marginalize")
         if self.n_factors is not None:
             raise ParameterError(
                 f"n_factors={self.n_factors} is for covariance_type='factor' or 'ppca', not "
                 f"'{self.covariance_type}'; leave it out"
             )
-        return Gaussian(self.covariance_type, float(self.reg_covar))
+        return self._gaussian()

@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from streamgmm.errors import DataError, ParameterError
-from streamgmm.estimators.rows import in_memory, omits, open_rows
+from streamgmm.estimators.rows import in_memory, missing_of, open_rows
 from streamgmm.model.components import NO_WEIGHT, Family
 from streamgmm.model.families.uncertain import Uncertain, uncertain_family
 from streamgmm.online.batches import batches_of, cut
@@ -115,7 +115,7 @@ class LearningMixture:
                 and noise_variance is None
                 and "noise_" not in vars(self)
                 and _is_plain(X)
-                and not omits(self)
+                and missing_of(self) == "raise"
             ):
                 self._check_width(X.shape[1], "X")
                 rows = np.ascontiguousarray(X)
@@ -186,8 +186,8 @@ class LearningMixture:
         if not hasattr(self, "n_features_in_"):
             return open_rows(self, X, sample_weight)
         fresh: Any = type(self)()
-        if omits(self):
-            fresh.missing = "omit"
+        if hasattr(self, "missing"):
+            fresh.missing = self.missing
         source = open_rows(fresh, X, sample_weight)
         self._check_width(source.n_features, source.name)
         names, known = (getattr(each, "feature_names_in_", None) for each in (fresh, self))

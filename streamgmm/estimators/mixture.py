@@ -13,15 +13,15 @@ from streamgmm.estimators.batch import CONSTRAINTS, BatchMixture, Start
 from streamgmm.estimators.learning import CONSTRAINTS as STEPS
 from streamgmm.estimators.learning import LearningMixture
 from streamgmm.estimators.parameters import MixtureAttributes
-from streamgmm.estimators.rows import in_memory
+from streamgmm.estimators.rows import in_memory, missing_of
 from streamgmm.estimators.uncertain import alike, plain_statistics, statistics_alike
 from streamgmm.fitting.fit import FitResult
 from streamgmm.fitting.initial import of_responsibilities
 from streamgmm.fitting.parameters import parse_responsibilities
 from streamgmm.fitting.sample import check_suitable
 from streamgmm.fitting.settings import FitSettings
-from streamgmm.model.components import Family
-from streamgmm.model.families.own import family_of, for_columns, with_setting
+from streamgmm.model.components import Family, takes_gaps
+from streamgmm.model.families.own import family_of, for_columns, with_gaps, with_setting
 from streamgmm.model.moments import Floats
 from streamgmm.online.learner import Learner, check_family
 from streamgmm.online.merging import from_statistics
@@ -174,8 +174,8 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         names = getattr(self, "feature_names_in_", None)
         family = for_columns(family_of(self.family), names)
         if isinstance(self.family, str):
-            return with_setting(family, "reg_covar", float(self.reg_covar), REG_COVAR)
-        return family
+            family = with_setting(family, "reg_covar", float(self.reg_covar), REG_COVAR)
+        return with_gaps(family, missing_of(self) == "marginalize")
 
     def _start(self, source: Source, settings: FitSettings) -> Start:
         if self.warm_start and self._started():
@@ -193,7 +193,7 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         (block,) = source.blocks(1 << 62)
         pieces = list(block.pieces())
         for piece in pieces:
-            check_finite(piece, source.name)
+            check_finite(piece, source.name, takes_gaps(family))
             check_suitable(family, piece, source.name)
         rows, weight = _joined(pieces)
         if family.surveys:

@@ -26,7 +26,6 @@ from streamgmm.sources import (
     Block,
     Piece,
     Source,
-    omitting,
     parse_block_size,
     underlying,
     unwrapped,
@@ -153,7 +152,7 @@ def predict_to(
     by_region = isinstance(cube, RegionSource) and len(cube.sample_shape) > 1
     if by_region and not cube.grid.regular:
         cube = cube.regular()
-        source = omitting(cube) if isinstance(source, OmittingSource) else cube
+        source = source.around(cube) if isinstance(source, OmittingSource) else cube
     shape = result_shape(source, mixture, what)
     fill_value = KINDS[what].fill_value
     dtype = result_dtype(what, source.dtype, dtype, stored=True)

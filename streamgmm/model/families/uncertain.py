@@ -58,6 +58,7 @@ class Uncertain:
     tells_mean = False
     equal_weights = False
     surveys = False
+    gaps = False  # a value that is not known has an infinite variance
     degenerate = SingularCovarianceError
 
     def __post_init__(self) -> None:
