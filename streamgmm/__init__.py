@@ -18,18 +18,24 @@ if TYPE_CHECKING:
     from streamgmm.estimators.kmeans import KMeans
     from streamgmm.estimators.loading import load
     from streamgmm.estimators.online import OnlineGaussianMixture
+    from streamgmm.estimators.pca import PCA
+    from streamgmm.estimators.robust import RobustScaler
+    from streamgmm.estimators.standard import StandardScaler
     from streamgmm.progress import ProgressBar
     from streamgmm.report.bound import trace_bound
     from streamgmm.sources import rows
 
 __all__ = [
+    "PCA",
     "ClusterSelection",
     "GaussianMixture",
     "KMeans",
     "MixtureModel",
     "OnlineGaussianMixture",
     "ProgressBar",
+    "RobustScaler",
     "Selection",
+    "StandardScaler",
     "__version__",
     "errors",
     "families",
@@ -47,6 +53,9 @@ _HOMES = {
     "KMeans": "streamgmm.estimators.kmeans",
     "MixtureModel": "streamgmm.estimators",
     "OnlineGaussianMixture": "streamgmm.estimators.online",
+    "PCA": "streamgmm.estimators.pca",
+    "RobustScaler": "streamgmm.estimators.robust",
+    "StandardScaler": "streamgmm.estimators.standard",
     "follow": "streamgmm.estimators.following",
     "ProgressBar": "streamgmm.progress",
     "Selection": "streamgmm.estimators",

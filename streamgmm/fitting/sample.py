@@ -19,8 +19,8 @@ from streamgmm.sources import (
     Piece,
     Source,
     check_finite,
+    shaped,
     unreadable,
-    unwrapped,
     without_rows,
 )
 
@@ -279,7 +279,7 @@ class RowSums:
 
 def _nothing(plan: SamplePlan, block: Block) -> Summary:
     """The summary of a block of which no row can be read."""
-    inner = unwrapped(block)
+    inner = shaped(block)
     d: int = inner.n_features
     rows = np.empty((0, d), inner.dtype)
     moments = Moments("diag", np.zeros(1), np.zeros((1, d)), np.zeros((1, d)))

@@ -10,6 +10,8 @@ import numpy as np
 
 from streamgmm.sources.base import Block, Piece, Source
 from streamgmm.sources.blocks import WrappedBlock
+from streamgmm.sources.no_array import NotAnArray
+from streamgmm.sources.transforming import TransformedSource
 
 
 class OmittingBlock(WrappedBlock):
@@ -49,7 +51,7 @@ def without_gaps(piece: Piece) -> Piece:
 
 
 @dataclass(frozen=True)
-class OmittingSource:
+class OmittingSource(NotAnArray):
     """A source without its rows that have a NaN, which keep their numbers.
 
     Attributes
@@ -97,6 +99,10 @@ class OmittingSource:
         """Give the same rows with their features as `names` has them."""
         return OmittingSource(self.source.reordered(names))
 
+    def on(self, source: Source) -> OmittingSource:
+        """Give other rows without those that have a NaN."""
+        return OmittingSource(source)
+
     def __getattr__(self, name: str) -> Any:
         """Whatever else the source has: its weights, the samples' shape, names of features."""
         if name == "source":  # while it is unpickled
@@ -111,4 +117,13 @@ def omitting(source: Source) -> Source:
 
 def underlying(source: Source) -> Any:
     """Give what is beneath: the source that says how it is stored."""
-    return source.source if isinstance(source, OmittingSource) else source
+    while isinstance(source, (OmittingSource, TransformedSource)):
+        source = source.source
+    return source
+
+
+def on_top(source: Source, beneath: Source) -> Source:
+    """Give a source with other rows beneath, transformed and left out as its own are."""
+    if isinstance(source, (OmittingSource, TransformedSource)):
+        return source.on(on_top(source.source, beneath))
+    return beneath
