@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from streamgmm.estimators.loading import load
     from streamgmm.estimators.online import OnlineGaussianMixture
     from streamgmm.estimators.pca import PCA
+    from streamgmm.estimators.pipelines import plan
     from streamgmm.estimators.robust import RobustScaler
     from streamgmm.estimators.standard import StandardScaler
+    from streamgmm.estimators.storing import save
     from streamgmm.progress import ProgressBar
     from streamgmm.report.bound import trace_bound
     from streamgmm.sources import rows
@@ -41,7 +43,9 @@ __all__ = [
     "families",
     "follow",
     "load",
+    "plan",
     "rows",
+    "save",
     "select",
     "select_clusters",
     "trace_bound",
@@ -61,6 +65,8 @@ _HOMES = {
     "Selection": "streamgmm.estimators",
     "select": "streamgmm.estimators",
     "select_clusters": "streamgmm.estimators.clusters",
+    "plan": "streamgmm.estimators.pipelines",
+    "save": "streamgmm.estimators.storing",
     "load": "streamgmm.estimators.loading",
     "trace_bound": "streamgmm.report.bound",
     "rows": "streamgmm.sources",

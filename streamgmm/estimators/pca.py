@@ -13,6 +13,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, _fit_context
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from streamgmm.estimators.exchange import Exchanged
 from streamgmm.estimators.rows import in_memory, open_rows
 from streamgmm.estimators.transforming import (
     CONSTRAINTS,
@@ -28,7 +29,7 @@ from streamgmm.predict.transformed import read_rows
 from streamgmm.sources import Source
 
 
-class PCA(ClassNamePrefixFeaturesOutMixin, RowTransformer):
+class PCA(ClassNamePrefixFeaturesOutMixin, Exchanged, RowTransformer):
     """Project rows on their principal components, found in one read of all rows.
 
     The scatter of one full Gaussian is all that principal components are made of; after a
@@ -100,6 +101,12 @@ class PCA(ClassNamePrefixFeaturesOutMixin, RowTransformer):
         "random_state": ["random_state"],
         **CONSTRAINTS,
     }
+
+    exchanged = ("sklearn.decomposition.PCA", "sklearn.decomposition.IncrementalPCA")
+    shared = (
+        "components_", "explained_variance_", "explained_variance_ratio_", "singular_values_",
+        "mean_", "n_components_", "n_samples_", "noise_variance_",
+    )  # fmt: skip
 
     components_: Floats
     explained_variance_: Floats
@@ -322,6 +329,10 @@ class PCA(ClassNamePrefixFeaturesOutMixin, RowTransformer):
     def _deviations(self) -> Floats:
         """Standard deviations along the components, never zero."""
         return np.maximum(np.sqrt(self.explained_variance_), np.finfo(np.float64).eps)
+
+    def _taken_from(self, model: Any) -> None:
+        if not hasattr(self, "n_samples_"):  # of scikit-learn's IncrementalPCA
+            self.n_samples_ = int(model.n_samples_seen_)
 
     def _model(self) -> Mixture:
         """One Gaussian: probabilistic PCA; raises SingularCovarianceError."""

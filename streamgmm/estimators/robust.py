@@ -9,6 +9,7 @@ from scipy.special import ndtri
 from sklearn.base import OneToOneFeatureMixin, _fit_context
 
 from streamgmm.errors import ParameterError
+from streamgmm.estimators.exchange import Exchanged
 from streamgmm.estimators.rows import open_rows, out_of_core
 from streamgmm.estimators.rowwise import count_rows
 from streamgmm.estimators.transforming import CONSTRAINTS, RowTransformer, shares, weighted
@@ -21,7 +22,7 @@ from streamgmm.predict.transformed import read_rows
 from streamgmm.sources import Source
 
 
-class RobustScaler(OneToOneFeatureMixin, RowTransformer):
+class RobustScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
     """Take the median from every feature and divide it by a range of quantiles.
 
     Parameters, attributes and methods are those of `sklearn.preprocessing.RobustScaler`.
@@ -67,6 +68,9 @@ class RobustScaler(OneToOneFeatureMixin, RowTransformer):
         "unit_variance": ["boolean"],
         **CONSTRAINTS,
     }
+
+    exchanged = ("sklearn.preprocessing.RobustScaler",)
+    shared = ("center_", "scale_")
 
     center_: Floats | None
     scale_: Floats | None

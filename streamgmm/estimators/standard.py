@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, _fit_context
 
+from streamgmm.estimators.exchange import Exchanged
 from streamgmm.estimators.rows import open_rows, out_of_core
 from streamgmm.estimators.transforming import CONSTRAINTS, RowTransformer, shares, weighted
 from streamgmm.fitting.moments import RowMoments
@@ -14,7 +15,7 @@ from streamgmm.model.affine import Affine
 from streamgmm.model.moments import Floats, Moments
 
 
-class StandardScaler(OneToOneFeatureMixin, RowTransformer):
+class StandardScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
     """Take the mean from every feature and divide it by its standard deviation.
 
     Parameters, attributes and methods are those of `sklearn.preprocessing.StandardScaler`, for
@@ -63,6 +64,9 @@ class StandardScaler(OneToOneFeatureMixin, RowTransformer):
         "with_std": ["boolean"],
         **CONSTRAINTS,
     }
+
+    exchanged = ("sklearn.preprocessing.StandardScaler",)
+    shared = ("mean_", "var_", "scale_", "n_samples_seen_")
 
     scale_: Floats | None
     mean_: Floats | None
