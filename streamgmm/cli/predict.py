@@ -46,14 +46,11 @@ def predict_command(
     Example: streamgmm predict model.zarr data.zarr --out labels.zarr
     """
     from streamgmm.estimators.loading import load
-    from streamgmm.estimators.rows import open_rows
+    from streamgmm.estimators.pipelines import open_for
     from streamgmm.predict import predict_to
 
-    estimator = load(model)
-    if missing != "raise":
-        estimator.missing = missing
-    mixture = estimator._mixture()
-    source = open_rows(estimator, given.open(data), n_features=mixture.n_features)
+    last, source = open_for(load(model), given.open(data), missing=missing)
+    mixture = last._mixture()
     started = time.perf_counter()
     with cluster(how), progress(how.quiet) as bar:
         done = 0

@@ -11,12 +11,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from streamgmm.errors import ParameterError
 from streamgmm.estimators.attributes import FACTORS, GaussianAttributes, factor_family
 from streamgmm.estimators.batch import CONSTRAINTS, BatchMixture
+from streamgmm.estimators.exchange import Exchanged
 from streamgmm.model.components import Family
 from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.families.own import with_gaps
 
 
-class GaussianMixture(GaussianAttributes, BatchMixture):
+class GaussianMixture(GaussianAttributes, Exchanged, BatchMixture):
     """Gaussian mixture, fitted by exact EM to data of any size.
 
     Parameters, attributes and methods are those of `sklearn.mixture.GaussianMixture`, with the
@@ -155,6 +156,12 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
     >>> model.predict([[0, 0], [12, 3]])
     array([1, 0])
     """
+
+    exchanged = ("sklearn.mixture.GaussianMixture",)
+    shared = (
+        "weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_",
+        "converged_", "n_iter_", "lower_bound_", "lower_bounds_",
+    )  # fmt: skip
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS | {
         "covariance_type": [StrOptions({*COVARIANCES, *FACTORS})],

@@ -26,6 +26,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from streamgmm.errors import DataError
 from streamgmm.estimators.centred import LearningCentres
+from streamgmm.estimators.exchange import Exchanged
 from streamgmm.estimators.nearest import FittedCentres
 from streamgmm.estimators.rows import in_memory, open_rows
 from streamgmm.fitting.centres import (
@@ -50,6 +51,7 @@ from streamgmm.sources import Source
 class KMeans(
     LearningCentres,
     FittedCentres,
+    Exchanged,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     ClusterMixin,
@@ -124,6 +126,9 @@ class KMeans(
     >>> model.predict([[0, 0], [12, 3]]).tolist()
     [1, 0]
     """
+
+    exchanged = ("sklearn.cluster.KMeans", "sklearn.cluster.MiniBatchKMeans")
+    shared = ("cluster_centers_", "labels_", "inertia_", "n_iter_")
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
@@ -344,6 +349,14 @@ class KMeans(
         """
         self.fit(X, y, sample_weight)
         return self.labels_ if isinstance(X, np.ndarray) else self.predict(X)
+
+    def _complete(self, model: Any) -> None:
+        model._n_threads = 1  # of OpenMP, which scikit-learn's fit sets
+
+    def _taken_from(self, model: Any) -> None:
+        if hasattr(self, "labels_"):  # of rows that all counted once, for all that is known
+            self.counts_ = np.bincount(self.labels_, minlength=self.n_clusters).astype(float)
+            self.variance_ = self.inertia_ / (self.counts_.sum() * self.n_features_in_)
 
     def _settings(self, n_features: int) -> Any:
         """Parse what the constructor was given; raises DataError."""

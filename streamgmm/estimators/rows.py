@@ -52,6 +52,11 @@ def missing_of(estimator: Any) -> str:
     return missing
 
 
+def out_of_core(X: object) -> bool:
+    """Whether X is left where it is: stored or lazy rows, or rows that say what they are."""
+    return isinstance(X, Source) or is_zarr(X) or is_dask_array(X) or is_xarray(X)
+
+
 def in_memory(source: Source) -> bool:
     """Whether results for these rows are given in memory, too."""
     beneath = underlying(source)
@@ -74,7 +79,7 @@ def open_rows(
     DataError, DataTypeError, SourceError
         As `open_source`; DataError also if the number of features is another than in `fit`.
     """
-    lazy = isinstance(X, Source) or is_zarr(X) or is_dask_array(X) or is_xarray(X)
+    lazy = out_of_core(X)
     if not lazy:
         _check_feature_names(estimator, X, reset=n_features is None)
     if not lazy and type(X) not in (np.ndarray, np.memmap):

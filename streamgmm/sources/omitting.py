@@ -13,6 +13,8 @@ import numpy as np
 
 from streamgmm.sources.base import Block, Piece, Source
 from streamgmm.sources.blocks import WrappedBlock
+from streamgmm.sources.no_array import NotAnArray
+from streamgmm.sources.transforming import TransformedSource
 
 
 class OmittingBlock(WrappedBlock):
@@ -57,7 +59,7 @@ def without_gaps(piece: Piece, empty: bool = False) -> Piece:
 
 
 @dataclass(frozen=True)
-class OmittingSource:
+class OmittingSource(NotAnArray):
     """A source without its rows that have a NaN, which keep their numbers.
 
     Attributes
@@ -81,10 +83,6 @@ class OmittingSource:
         """Those of the source."""
         blocks = self.source.blocks(target_bytes, start, stop)
         return [OmittingBlock(block, self.empty) for block in blocks]
-
-    def around(self, source: Any) -> OmittingSource:
-        """Leave the same rows out of another source."""
-        return OmittingSource(source, self.empty, self.column_names)
 
     @property
     def name(self) -> str:
@@ -114,7 +112,11 @@ class OmittingSource:
 
     def reordered(self, names: Sequence[str]) -> OmittingSource:
         """Give the same rows with their features as `names` has them."""
-        return self.around(self.source.reordered(names))
+        return self.on(self.source.reordered(names))
+
+    def on(self, source: Any) -> OmittingSource:
+        """Leave the same rows out of another source."""
+        return OmittingSource(source, self.empty, self.column_names)
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else the source has: its weights, the samples' shape, names of features."""
@@ -134,4 +136,13 @@ def omitting(
 
 def underlying(source: Source) -> Any:
     """Give what is beneath: the source that says how it is stored."""
-    return source.source if isinstance(source, OmittingSource) else source
+    while isinstance(source, (OmittingSource, TransformedSource)):
+        source = source.source
+    return source
+
+
+def on_top(source: Source, beneath: Source) -> Source:
+    """Give a source with other rows beneath, transformed and left out as its own are."""
+    if isinstance(source, (OmittingSource, TransformedSource)):
+        return source.on(on_top(source.source, beneath))
+    return beneath

@@ -14,6 +14,7 @@ from streamgmm.sources.base import Block, Piece, split_piece
 from streamgmm.sources.blocks import BlockBase
 from streamgmm.sources.chunks import lend
 from streamgmm.sources.grid import Grid, Region, regular_edges
+from streamgmm.sources.no_array import NotAnArray
 from streamgmm.sources.readahead import read_ahead
 from streamgmm.sources.variables import FEATURE, Held, Variable, VariablePart
 from streamgmm.sources.weights import check_weights
@@ -175,7 +176,7 @@ class RegionBlock(BlockBase):
 
 
 @dataclass(frozen=True)
-class RegionSource:
+class RegionSource(NotAnArray):
     """Samples of any number of dimensions, of one variable or several.
 
     Parameters

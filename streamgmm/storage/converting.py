@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import OutputError, ParameterError
 from streamgmm.places import Place
-from streamgmm.sources import Piece, Source, underlying
+from streamgmm.sources import Piece, Source, on_top, underlying
 from streamgmm.sources.grid import Grid, put_together
 from streamgmm.sources.regions import RegionSource
 from streamgmm.storage.output import Output, create_output, taken_up
@@ -124,7 +124,7 @@ def _layout(source: Source, itemsize: int) -> tuple[Source, tuple[int, ...], tup
         edges = put_together(cube.sample_shape, cube.grid.edges, row_bytes, CHUNK_BYTES)
         cube = replace(cube, grid=Grid(edges))
         shape = (*cube.sample_shape, source.n_features)
-        return cube, shape, (*cube.grid.largest, source.n_features)
+        return on_top(source, cube), shape, (*cube.grid.largest, source.n_features)
     n_rows = max(1, min(CHUNK_BYTES // row_bytes, source.n_samples))
     return source, (source.n_samples, source.n_features), (n_rows, source.n_features)
 
@@ -196,8 +196,9 @@ def _write(
 def _boxes(source: Source, output: Output, done: int) -> Iterator[tuple[Box, tuple[int, ...]]]:
     """The chunks that are still to be written, in the order of the rows, and their extents."""
     n = source.n_samples
-    if isinstance(source, RegionSource) and len(source.sample_shape) > 1:
-        for region in source.grid.regions(done, n):
+    cube = underlying(source)
+    if isinstance(cube, RegionSource) and len(cube.sample_shape) > 1:
+        for region in cube.grid.regions(done, n):
             yield region.box, region.extent
         return
     for a in range(done, n, output.chunk_rows):
