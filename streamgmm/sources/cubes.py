@@ -16,6 +16,7 @@ from streamgmm.sources.base import float_dtype
 from streamgmm.sources.dask_boxes import InDask
 from streamgmm.sources.decoding import decoding_of
 from streamgmm.sources.grid import make_grid
+from streamgmm.sources.hdf5 import is_hdf5, open_dataset
 from streamgmm.sources.regions import RegionSource
 from streamgmm.sources.variables import FEATURE, Held, InZarr, Variable, check_broadcast
 from streamgmm.sources.zarr_open import is_zarr, open_ref
@@ -32,6 +33,8 @@ def open_stored(X: Any, name: str, storage_options: dict[str, Any] | None = None
     SourceNotFoundError, SourceError, DataError, DataTypeError
         As `open_source`.
     """
+    if is_hdf5(X):
+        return open_dataset(X, storage_options)
     if is_zarr(X):
         ref = open_ref(X, storage_options)
         return ref.name, InZarr(ref), dict(ref.array.attrs)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from streamgmm.errors import ParameterError
+from streamgmm.sources import hdf5
 from streamgmm.sources.base import Source
+from streamgmm.sources.cells import held_cells, is_anndata, is_cells, open_cells, stored_cells
 from streamgmm.sources.cubes import open_cube, open_stored
 from streamgmm.sources.datasets import is_xarray, open_xarray
 from streamgmm.sources.groups import open_group
@@ -101,14 +103,26 @@ def rows(
         return open_xarray(
             data, features=features, feature_axis=feature_axis, sample_dims=sample_dims, **beside
         )
+    if is_anndata(data):
+        return open_cells(held_cells(data), features=features, **beside)
     if is_table(data):
         return open_table(data, features=features, **beside)
     if is_parquet(data):
         return open_parquet(data, features=features, **beside, storage_options=storage_options)
     if is_npy(data):
         data = open_npy(data)
-    if is_zarr(data):
+    if hdf5.is_hdf5(data):
+        with hdf5.open_node(data, storage_options) as (node, name, place):
+            if is_cells(node):
+                return open_cells(stored_cells(node, name, place), features=features, **beside)
+            if hasattr(node, "keys") and features is not None:
+                return open_group(
+                    node, name, features=features, sample_dims=sample_dims, **beside, place=place
+                )
+    elif is_zarr(data):
         node, name = open_node(data, storage_options)
+        if is_cells(node):
+            return open_cells(stored_cells(node, name), features=features, **beside)
         if hasattr(node, "members") and features is not None:
             return open_group(node, name, features=features, sample_dims=sample_dims, **beside)
     if sample_dims is not None:

@@ -53,6 +53,8 @@ def is_parquet(X: object) -> bool:
 class ParquetPart:
     """Columns of a table, of which any process reads some rows."""
 
+    any_box: ClassVar[bool] = True
+
     stored: InParquet
     futures: Mapping[Any, Any] = field(default_factory=dict, repr=False)
 

@@ -208,6 +208,11 @@ def test_a_damaged_row_group_is_named(flights, tmp_path):
     path.write_bytes(bytes(content))
     with pytest.raises(ChunkError, match=r"row group 1 of '.*' \(rows 1000:2000\)"):
         GaussianMixture(1).fit(str(path))
+    with pytest.warns(UserWarning, match=r"1000 rows could not be read"):
+        model = GaussianMixture(1, on_bad_chunk="skip").fit(str(path))
+    assert np.array_equal(model.skipped_rows_, [[1000, 2000]])
+    delay = np.delete(flights["delay"].to_numpy(), slice(1000, 2000))
+    assert np.allclose(model.means_[0], delay.mean())
 
 
 def test_polars(flights):
