@@ -15,9 +15,11 @@ from streamgmm.sources.base import Source, check_shape
 from streamgmm.sources.cells import held_cells, is_anndata, open_cells
 from streamgmm.sources.cubes import open_cube
 from streamgmm.sources.datasets import is_xarray, open_xarray
+from streamgmm.sources.frames import is_dask_frame, open_frame
 from streamgmm.sources.hdf5 import is_hdf5, open_dataset
 from streamgmm.sources.npy import is_npy, open_npy
 from streamgmm.sources.parquet import is_parquet, open_parquet
+from streamgmm.sources.tables import is_stream, open_table
 from streamgmm.sources.weights import Weights, check_length, check_weights
 from streamgmm.sources.zarr import ZarrSource, ZarrWeights
 from streamgmm.sources.zarr_open import is_zarr, open_ref, parse_zarr
@@ -70,6 +72,8 @@ def open_source(
     >>> [block.n_rows for block in source.blocks(1 << 20)]
     [3]
     """
+    if is_dask_frame(X):  # first: to ask it for what a source has is an error
+        return open_frame(X, sample_weight=sample_weight)
     if isinstance(X, Source):
         if sample_weight is not None:
             raise DataError("this source is open already; give its weights where it is opened")
@@ -78,6 +82,8 @@ def open_source(
         return open_xarray(X, sample_weight=sample_weight)
     if is_anndata(X):
         return open_cells(held_cells(X), sample_weight=sample_weight)
+    if is_stream(X):
+        return open_table(X, sample_weight=sample_weight)
     if is_parquet(X):
         return open_parquet(X, sample_weight=sample_weight, storage_options=storage_options)
     if is_hdf5(X):
@@ -104,8 +110,10 @@ def is_lazy(X: object) -> bool:
     >>> is_lazy("data.zarr"), is_lazy([[1.0], [2.0]])
     (True, False)
     """
-    kinds = (is_zarr, is_hdf5, _dask.is_dask_array, is_xarray, is_anndata)
-    return isinstance(X, Source) or any(is_kind(X) for is_kind in kinds)
+    kinds = (
+        is_zarr, is_hdf5, _dask.is_dask_array, is_xarray, is_anndata, is_dask_frame, is_stream,
+    )  # fmt: skip
+    return any(is_kind(X) for is_kind in kinds) or isinstance(X, Source)
 
 
 def open_weights(sample_weight: object, n_samples: int) -> Weights | None:

@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import dask.array as da
+import dask.dataframe as dd
 import h5py
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,8 +22,9 @@ DOC = Path(__file__).parents[2] / "docs" / "rows.md"
 SHAPE = (8, 10, 25)
 DIMS = ("time", "y", "x")
 KINDS = ["numpy", "npy", "zarr", "dask", "group", "xarray", "parquet", "arrow", "pandas"]
-KINDS += ["hdf5", "anndata", "sparse", "h5ad"]
+KINDS += ["dask.dataframe", "hdf5", "anndata", "sparse", "h5ad"]
 LAZY = ["zarr", "dask", "group", "xarray", "parquet", "hdf5", "anndata", "sparse", "h5ad"]
+LAZY += ["dask.dataframe"]
 
 
 @pytest.fixture
@@ -83,10 +86,11 @@ def open_kind(kind, values, tmp_path):
         with h5py.File(tmp_path / "x.h5ad", "w") as file:
             write_cells(file, values.reshape(-1, 2))
         return streamgmm.rows(tmp_path / "x.h5ad", features="obsm/X_pca")
+    if kind == "dask.dataframe":
+        return streamgmm.rows(dd.from_pandas(pd.DataFrame(flat), npartitions=5))
     if kind == "arrow":
         return streamgmm.rows(pa.table(flat))
-    pandas = pytest.importorskip("pandas")
-    return streamgmm.rows(pandas.DataFrame(flat))
+    return streamgmm.rows(pd.DataFrame(flat))
 
 
 @pytest.mark.parametrize("kind", KINDS)
