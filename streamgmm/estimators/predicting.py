@@ -19,14 +19,15 @@ class PredictingMixture(RowwiseModel):
         X : array-like, zarr.Array, str or path, dask.array.Array, or Source
             Of shape (n_samples, n_features).
         out : str, path-like, URL or zarr store, optional
-            Where to write a Zarr array of the labels, chunk by chunk.
+            Where to write a Zarr array of the labels, chunk by chunk. Rows of tables may go to
+            a Parquet file, ``"labels.parquet"``, in their order.
         overwrite : bool, default=False
             Whether an array at `out` may be replaced.
 
         Returns
         -------
         labels : ndarray, dask.array.Array or zarr.Array of shape (n_samples,)
-            int64; int32 in a Zarr array.
+            int64; int32 in a Zarr array. A `pyarrow.dataset.Dataset` of a Parquet file.
 
         Raises
         ------

@@ -17,8 +17,8 @@ from streamgmm.predict import (
     Score,
     predict_few,
     predict_lazily,
+    predict_out,
     predict_rows,
-    predict_to,
     score_few,
     score_rows,
 )
@@ -79,7 +79,7 @@ class RowwiseModel:
             return predict_few(rows, model, what)
         source = open_rows(self, X, n_features=model.n_features)
         if out is not None:
-            array, _ = predict_to(
+            array, _ = predict_out(
                 source,
                 model,
                 out,
