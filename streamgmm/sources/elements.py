@@ -45,7 +45,8 @@ def names_in(array: Any) -> list[str]:
     """Read an array of text, such as the names of genes."""
     if "values" in getattr(array, "keys", tuple)():  # text that may have gaps
         array = array["values"]
-    values = array.asstr()[:] if hasattr(array, "asstr") else array[:]
+    text = hasattr(array, "asstr") and array.dtype.kind == "O"
+    values = array.asstr()[:] if text else array[:]
     return [str(each) for each in np.asarray(values).tolist()]
 
 

@@ -163,6 +163,7 @@ def create_output(
     storage_options: dict[str, Any] | None = None,
     beside: Sequence[zarr.Array[Any]] = (),
     dims: Sequence[str] | None = None,
+    shards: tuple[int, ...] | None = None,
 ) -> Output:
     """Begin an array: check that its place is free, and mark it as unfinished.
 
@@ -180,6 +181,8 @@ def create_output(
         Arrays that are read meanwhile, which must not be overwritten.
     dims : sequence of str, optional
         Names of the dimensions.
+    shards : tuple of int, optional
+        Of the Zarr array; then what is written must be whole shards.
 
     Raises
     ------
@@ -197,7 +200,7 @@ def create_output(
     if within is not None:
         within.check(shape, name)
     _make_free(name, place, overwrite, within)
-    metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims, within)
+    metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims, shards, within)
     output = _output(metadata, place, name, uuid.uuid4().hex, within)
     try:
         _mark(place, output.token, {})
@@ -217,6 +220,7 @@ def taken_up(
     fill_value: float,
     attributes: dict[str, Any],
     dims: Sequence[str] | None = None,
+    shards: tuple[int, ...] | None = None,
 ) -> tuple[Output | None, int]:
     """Take up an output whose writer ended, if it noted the same `noted` with `Output.note`.
 
@@ -232,7 +236,7 @@ def taken_up(
     if mark is None or mark.get("converted") != noted:
         return None, 0
     within = annotation_of(place)
-    metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims, within)
+    metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims, shards, within)
     return _output(metadata, place, name, str(mark["token"]), within), int(mark["done"])
 
 
@@ -243,6 +247,7 @@ def _metadata(
     fill_value: float,
     attributes: dict[str, Any],
     dims: Sequence[str] | None,
+    shards: tuple[int, ...] | None,
     within: Annotation | None,
 ) -> Any:
     """The metadata that the array will have."""
@@ -256,13 +261,14 @@ def _metadata(
     if zarr_format == 2:
         import numcodecs
 
-        compressor, dims = numcodecs.Zstd(level=1), None
+        compressor, dims, shards = numcodecs.Zstd(level=1), None, None
 
     template = zarr.create_array(
         zarr.storage.MemoryStore(),
         shape=shape,
         dtype=dtype,
         chunks=chunks,
+        shards=shards,
         compressors=compressor,
         fill_value=fill_value,
         attributes=attributes,
