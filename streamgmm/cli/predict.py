@@ -1,4 +1,4 @@
-"""``streamgmm predict``: what a model says of every row, written to Zarr."""
+"""``streamgmm predict``: what a model says of every row, written to Zarr or Parquet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ WHAT = ("labels", "proba", "log-density")
 @click.command("predict")
 @click.argument("model")
 @click.argument("data")
-@click.option("--out", required=True, metavar="ARRAY", help="Where to write a Zarr array.")
+@click.option(
+    "--out",
+    required=True,
+    metavar="ARRAY",
+    help="Where to write a Zarr array, or a .parquet file.",
+)
 @click.option(
     "--what",
     type=click.Choice(WHAT),
@@ -41,13 +46,14 @@ def predict_command(
     given: Given,
     how: Running,
 ) -> None:
-    """Write what MODEL says of every row of DATA to a Zarr array.
+    """Write what MODEL says of every row of DATA to a Zarr array, or a Parquet file.
 
     Example: streamgmm predict model.zarr data.zarr --out labels.zarr
     """
     from streamgmm.estimators.loading import load
     from streamgmm.estimators.pipelines import open_for
-    from streamgmm.predict import predict_to
+    from streamgmm.predict import predict_out
+    from streamgmm.predict.rows import result_shape
 
     last, source = open_for(load(model), given.open(data), missing=missing)
     mixture = last._mixture()
@@ -61,7 +67,7 @@ def predict_command(
             if bar is not None:
                 bar.tell("predict", done, source.n_samples)
 
-        array, tally = predict_to(
+        written, tally = predict_out(
             source,
             mixture,
             out,
@@ -78,8 +84,8 @@ def predict_command(
             {
                 "out": out,
                 "what": what,
-                "shape": list(array.shape),
-                "dtype": str(array.dtype),
+                "shape": list(result_shape(source, mixture, what.replace("-", "_"))),
+                "dtype": str(getattr(written, "dtype", None) or written.schema.types[0]),
                 "rows": tally.n_rows,
                 "rows_by_component": tally.counts.tolist(),
                 "lowest_log_density": tally.lowest,

@@ -10,7 +10,7 @@ from sklearn.base import OneToOneFeatureMixin, _fit_context
 
 from streamgmm.errors import ParameterError
 from streamgmm.estimators.exchange import Exchanged
-from streamgmm.estimators.rows import open_rows, out_of_core
+from streamgmm.estimators.rows import open_rows
 from streamgmm.estimators.rowwise import count_rows
 from streamgmm.estimators.transforming import CONSTRAINTS, RowTransformer, shares, weighted
 from streamgmm.fitting.moments import RowMoments
@@ -20,6 +20,7 @@ from streamgmm.model.affine import Affine
 from streamgmm.model.moments import Floats
 from streamgmm.predict.transformed import read_rows
 from streamgmm.sources import Source
+from streamgmm.sources.opening import is_lazy
 
 
 class RobustScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
@@ -120,7 +121,7 @@ class RobustScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
         SourceError
             If a path is no Zarr array.
         """
-        self._learn(open_rows(self, X), here=not out_of_core(X), scatter=False)
+        self._learn(open_rows(self, X), here=not is_lazy(X), scatter=False)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -144,7 +145,7 @@ class RobustScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
             As `fit`.
         """
         source = open_rows(self, X)
-        here = not out_of_core(X)
+        here = not is_lazy(X)
         found = self._learn(source, here=here, scatter=shares(X, source))
         affine = self._affine()
         return self._mapped(source, affine, here, None if found is None else found.by(affine))

@@ -18,8 +18,8 @@ from streamgmm.predict import (
     Score,
     predict_few,
     predict_lazily,
+    predict_out,
     predict_rows,
-    predict_to,
     score_few,
     score_rows,
 )
@@ -51,7 +51,7 @@ class RowTeller:
     ) -> Any:
         """What a model says of rows, given as the rows were: see the class."""
         if out is not None:
-            array, _ = predict_to(
+            array, _ = predict_out(
                 source,
                 model,
                 out,

@@ -8,11 +8,12 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin, _fit_context
 
 from streamgmm.estimators.exchange import Exchanged
-from streamgmm.estimators.rows import open_rows, out_of_core
+from streamgmm.estimators.rows import open_rows
 from streamgmm.estimators.transforming import CONSTRAINTS, RowTransformer, shares, weighted
 from streamgmm.fitting.moments import RowMoments
 from streamgmm.model.affine import Affine
 from streamgmm.model.moments import Floats, Moments
+from streamgmm.sources.opening import is_lazy
 
 
 class StandardScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
@@ -146,7 +147,7 @@ class StandardScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
         self._set(found, weighted(source))
         affine = self._affine()
         known = found.by(affine) if shared else None
-        return self._mapped(source, affine, not out_of_core(X), known)
+        return self._mapped(source, affine, not is_lazy(X), known)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:

@@ -11,12 +11,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from streamgmm.errors import DataError
-from streamgmm.estimators.rows import missing_of, open_rows, out_of_core
+from streamgmm.estimators.rows import missing_of, open_rows
 from streamgmm.estimators.rowwise import RowwiseModel, count_rows
 from streamgmm.fitting.moments import Kind, RowMoments, moments_of
 from streamgmm.model.affine import Affine
 from streamgmm.predict.transformed import read_rows
 from streamgmm.sources import Source, TransformedSource, omitting, open_source, transformed
+from streamgmm.sources.opening import is_lazy
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "block_size": [Interval(Integral, 1, None, closed="left"), str],
@@ -31,7 +32,7 @@ SHARED_FEATURES = 1024
 
 def shares(X: Any, source: Source) -> bool:
     """Whether what is fitted and transformed is worth summing for whoever comes after."""
-    return out_of_core(X) and source.n_features <= SHARED_FEATURES
+    return is_lazy(X) and source.n_features <= SHARED_FEATURES
 
 
 class RowTransformer(RowwiseModel, TransformerMixin, BaseEstimator):
@@ -65,7 +66,7 @@ class RowTransformer(RowwiseModel, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         source = open_rows(self, X, n_features=self.n_features_in_)
-        return self._mapped(source, self._affine(), not out_of_core(X))
+        return self._mapped(source, self._affine(), not is_lazy(X))
 
     def inverse_transform(self, X: Any) -> Any:
         """Take transformed rows back to what they were before.
@@ -86,7 +87,7 @@ class RowTransformer(RowwiseModel, TransformerMixin, BaseEstimator):
             As `transform`.
         """
         check_is_fitted(self)
-        lazy = out_of_core(X)
+        lazy = is_lazy(X)
         if not lazy and type(X) not in (np.ndarray, np.memmap):
             X = check_array(X, dtype=[np.float64, np.float32], ensure_all_finite=False)
         source = open_source(X)

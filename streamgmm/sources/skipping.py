@@ -24,7 +24,7 @@ class Rest(BlockBase):
     Attributes
     ----------
     block : Block
-        With ``part``, ``unit``, ``n_features`` and ``dtype``, as those of Zarr arrays have.
+        With ``part``, ``edges``, ``n_features`` and ``dtype``, as those of Zarr arrays have.
     kept : tuple of (start, stop)
     """
 
@@ -74,13 +74,8 @@ def unreadable(block: Block) -> Rows:
         If the connection to the storage failed.
     """
     whole = capable(block)
-    unit = whole.unit
-    if not unit:
-        return ()
-    stop = block.start + block.n_rows
     found: list[tuple[int, int]] = []
-    edges = [*range(block.start, stop, unit), stop]
-    for a, b in pairwise(edges):
+    for a, b in pairwise(whole.edges):
         try:
             for _ in whole.part(a, b).pieces():
                 pass
