@@ -20,16 +20,28 @@ if TYPE_CHECKING:
     from streamgmm.estimators.online import OnlineGaussianMixture
     from streamgmm.progress import ProgressBar
     from streamgmm.report.bound import trace_bound
+    from streamgmm.report.convergence import ConvergenceDisplay
+    from streamgmm.report.maps import MapDisplay
+    from streamgmm.report.mixture import MixtureDisplay
+    from streamgmm.report.profiles import ProfileDisplay
+    from streamgmm.report.selecting import SelectionDisplay
+    from streamgmm.report.stream import StreamDisplay
     from streamgmm.sources import rows
 
 __all__ = [
     "ClusterSelection",
+    "ConvergenceDisplay",
     "GaussianMixture",
     "KMeans",
+    "MapDisplay",
+    "MixtureDisplay",
     "MixtureModel",
     "OnlineGaussianMixture",
+    "ProfileDisplay",
     "ProgressBar",
     "Selection",
+    "SelectionDisplay",
+    "StreamDisplay",
     "__version__",
     "errors",
     "families",
@@ -54,6 +66,12 @@ _HOMES = {
     "select_clusters": "streamgmm.estimators.clusters",
     "load": "streamgmm.estimators.loading",
     "trace_bound": "streamgmm.report.bound",
+    "ConvergenceDisplay": "streamgmm.report.convergence",
+    "MapDisplay": "streamgmm.report.maps",
+    "MixtureDisplay": "streamgmm.report.mixture",
+    "ProfileDisplay": "streamgmm.report.profiles",
+    "SelectionDisplay": "streamgmm.report.selecting",
+    "StreamDisplay": "streamgmm.report.stream",
     "rows": "streamgmm.sources",
 }
 
