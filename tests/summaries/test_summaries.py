@@ -10,11 +10,14 @@ from streamgmm import GaussianMixture, KMeans, MixtureModel, rows
 from streamgmm.errors import DataError, NonFiniteError
 from streamgmm.model.mixture import Mixture
 from streamgmm.sources import open_source
+from streamgmm.summaries.audit import AuditRequest
 from streamgmm.summaries.cells import CellRequest, Cells, map_of, rows_in_cells
+from streamgmm.summaries.findings import FindingsRequest, expect
 from streamgmm.summaries.histograms import lay_grid
 from streamgmm.summaries.look import look
 from streamgmm.summaries.marginals import marginal
 from streamgmm.summaries.moments import contrasts, covariances_of, moments_of, separation
+from streamgmm.summaries.portrait import portray
 from streamgmm.summaries.quantiles import QuantileRequest
 
 
@@ -209,3 +212,88 @@ def test_centres_have_cells_too(data):
     (found,) = seen(X, model, [CellRequest(rows_in_cells(len(X), 4), np.arange(3), 3)])
     labels = model.predict(X)
     assert found.whole().labels[:, :3].sum(axis=0).tolist() == np.bincount(labels).tolist()
+
+
+def test_an_audit_of_columns():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3000, 6)) + 1e8
+    X[:, 1] = 4.0
+    X[:, 3] = X[:, 0]
+    X[5, 2], X[6, 2], X[6, 4] = np.nan, np.inf, -np.inf
+    model = GaussianMixture().fit(rng.normal(size=(50, 6)))
+    (found,) = seen(X, model, [AuditRequest(6)], block_size=20_000, omit=True)
+    assert (found.n_rows, found.with_gaps) == (3000, 2)
+    assert found.nan.tolist() == [0, 0, 1, 0, 0, 0]
+    assert found.infinite.tolist() == [0, 0, 1, 0, 1, 0]
+    assert found.constant.tolist() == [1]
+    assert found.duplicates == [[0, 3]]
+    for d in range(6):
+        own = X[np.isfinite(X[:, d]), d]
+        assert (found.low[d], found.high[d]) == (own.min(), own.max())
+        np.testing.assert_allclose(found.mean[d], own.mean(), rtol=1e-15)
+        np.testing.assert_allclose(found.deviation[d], own.std(), rtol=1e-9, atol=1e-12)
+
+
+def test_columns_with_the_same_values_in_another_order_are_no_duplicates():
+    X = np.arange(100.0).reshape(-1, 1) @ [[1.0, 1.0, -0.0]]
+    X[:, 1] = X[::-1, 1]
+    X[::2, 2] = 0.0
+    model = GaussianMixture().fit(np.random.default_rng(0).normal(size=(50, 3)))
+    (found,) = seen(X, model, [AuditRequest(3)])
+    assert found.duplicates == []
+    assert found.constant.tolist() == [2]
+
+
+def test_findings_of_all_rows(data):
+    X, model = data
+    w = np.random.default_rng(1).random(len(X))
+    w[:10] = 0.0
+    mixture = model._mixture()
+    request = FindingsRequest(3, expect(mixture))
+    source = open_source(X, sample_weight=w)
+    (found,) = look(source, mixture, [request], block_size=20_000)
+    labels, proba, density = model.predict(X), model.predict_proba(X), model.score_samples(X)
+    for k in range(3):
+        np.testing.assert_allclose(found.confusion[k], (w * (labels == k)) @ proba)
+    np.testing.assert_allclose(found.log_likelihood, w @ density)
+    np.testing.assert_allclose(found.doubtful, w[proba.max(axis=1) < 0.8].sum())
+    np.testing.assert_allclose(found.unlikely, w[density < request.expected.limit].sum())
+    np.testing.assert_allclose([found.certainty.sum(), found.density.sum()], w.sum())
+    order = [i for i in np.argsort(density, kind="stable") if w[i] > 0][:10]
+    assert found.least[:, 1].tolist() == order
+    assert found.least[:, 2].tolist() == labels[order].tolist()
+    overlap = found.overlap()
+    k, l = 0, 1
+    both = (labels == k) | (labels == l)
+    wrong = (w * (labels == k)) @ proba[:, l] + (w * (labels == l)) @ proba[:, k]
+    assert overlap[k, l] == overlap[l, k] == pytest.approx(wrong / w[both].sum())
+
+
+def test_unlikely_rows_are_as_many_as_the_model_expects():
+    start = np.random.default_rng(0).normal(size=(500, 2))
+    X, _ = GaussianMixture(2, random_state=0).fit(start).sample(40_000)
+    model = GaussianMixture(2, random_state=0).fit(X)
+    (found,) = seen(X, model, [FindingsRequest(2, expect(model._mixture()))])
+    assert 0.0004 < found.unlikely / len(X) < 0.002
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_a_portrait_takes_one_read(data, k, monkeypatch):
+    X, _ = data
+    X = X.copy()
+    X[3, 0] = np.nan
+    model = GaussianMixture(k, random_state=0, missing="omit").fit(X)
+    source = open_source(X)
+    reads = []
+    blocks = type(source).blocks
+    monkeypatch.setattr(
+        type(source), "blocks", lambda self, *how: reads.append(1) or blocks(self, *how)
+    )
+    found = portray(model._mixture(), source)
+    assert len(reads) == 1
+    assert found.findings.n_rows == found.histograms.n_rows == len(X) - 1
+    assert found.audit.n_rows == len(X)
+    assert found.cells.weight.sum() == len(X) - 1
+    alone = portray(model._mixture())
+    assert alone.findings is None
+    np.testing.assert_array_equal(alone.contrasts, found.contrasts)
