@@ -26,20 +26,32 @@ if TYPE_CHECKING:
     from streamgmm.estimators.storing import save
     from streamgmm.progress import ProgressBar
     from streamgmm.report.bound import trace_bound
+    from streamgmm.report.convergence import ConvergenceDisplay
+    from streamgmm.report.maps import MapDisplay
+    from streamgmm.report.mixture import MixtureDisplay
+    from streamgmm.report.profiles import ProfileDisplay
+    from streamgmm.report.selecting import SelectionDisplay
+    from streamgmm.report.stream import StreamDisplay
     from streamgmm.sources import rows
 
 __all__ = [
     "PCA",
     "ClusterSelection",
+    "ConvergenceDisplay",
     "GaussianMixture",
     "KMeans",
+    "MapDisplay",
+    "MixtureDisplay",
     "MixtureModel",
     "MixtureRegressor",
     "OnlineGaussianMixture",
+    "ProfileDisplay",
     "ProgressBar",
     "RobustScaler",
     "Selection",
+    "SelectionDisplay",
     "StandardScaler",
+    "StreamDisplay",
     "__version__",
     "errors",
     "families",
@@ -72,6 +84,12 @@ _HOMES = {
     "save": "streamgmm.estimators.storing",
     "load": "streamgmm.estimators.loading",
     "trace_bound": "streamgmm.report.bound",
+    "ConvergenceDisplay": "streamgmm.report.convergence",
+    "MapDisplay": "streamgmm.report.maps",
+    "MixtureDisplay": "streamgmm.report.mixture",
+    "ProfileDisplay": "streamgmm.report.profiles",
+    "SelectionDisplay": "streamgmm.report.selecting",
+    "StreamDisplay": "streamgmm.report.stream",
     "rows": "streamgmm.sources",
 }
 

@@ -55,6 +55,10 @@ class ParameterError(StreamGMMError, ValueError):
     """A setting, or an initial parameter, outside what is allowed."""
 
 
+class MissingExtraError(ParameterError, ImportError):
+    """Something that needs a package which is not installed; the message names the extra."""
+
+
 class DegenerateComponentError(StreamGMMError, ValueError):
     """A component that its rows do not determine; the message names it."""
 

@@ -35,6 +35,7 @@ ROOMS = [
     "fitting",
     "testing",
     "predict",
+    "summaries",
     "online",
     "planning",
     "estimators",
