@@ -11,9 +11,11 @@ import click
 from streamgmm.cli.given import Given, missing_option, rows_options
 from streamgmm.cli.options import (
     COVARIANCES,
+    PLACE,
     Running,
     cache_option,
     cluster,
+    command,
     excluded,
     family_option,
     max_iter_option,
@@ -39,8 +41,12 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
     return found
 
 
-@click.command("select")
-@click.argument("data")
+@command(
+    "select",
+    "streamgmm select data.zarr -k 1:12 --out model.zarr",
+    "streamgmm select data.zarr -k 2,4,8 --covariance diag --criterion holdout",
+)
+@click.argument("data", type=PLACE)
 @click.option(
     "-k",
     "--n-components",
@@ -62,6 +68,7 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
     type=click.Choice(["bic", "aic", "icl", "holdout"]),
     default="bic",
     show_default=True,
+    help="What the best candidate is best by.",
 )
 @click.option(
     "--holdout",
@@ -71,11 +78,17 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
     help="Share of the rows that no candidate is fitted to.",
 )
 @click.option("--n-init", type=click.IntRange(1), default=2, show_default=True, help="Starts.")
-@click.option("--tol", type=click.FloatRange(0), default=1e-3, show_default=True)
+@click.option(
+    "--tol",
+    type=click.FloatRange(0),
+    default=1e-3,
+    show_default=True,
+    help="Stop when the rise that is still to come is less, in nats a row.",
+)
 @max_iter_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes a selection repeatable.")
 @weight_option
-@click.option("--out", metavar="MODEL", help="Where to save the best model.")
+@click.option("--out", type=PLACE, metavar="MODEL", help="Where to save the best model.")
 @missing_option
 @cache_option
 @rows_options
@@ -98,10 +111,7 @@ def select_command(
     given: Given,
     how: Running,
 ) -> None:
-    """Compare models of DATA in reads that all of them share.
-
-    Example: streamgmm select data.zarr -k 1:12 --out model.zarr
-    """
+    """Compare models of DATA in reads that all of them share."""
     from streamgmm.estimators import select
     from streamgmm.storage import check_free
 
