@@ -17,7 +17,12 @@ class Commands(Directive):
         found = []
         for name in sorted(commands.commands):
             command = commands.commands[name]
-            context = click.Context(command, info_name=f"streamgmm {name}", terminal_width=WIDTH)
+            context = click.Context(
+                command,
+                info_name=f"streamgmm {name}",
+                terminal_width=WIDTH,
+                help_option_names=commands.context_settings["help_option_names"],
+            )
             section = nodes.section(ids=[f"streamgmm-{name}"], names=[name])
             section += nodes.title(text=f"streamgmm {name}")
             text = command.get_help(context)

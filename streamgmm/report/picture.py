@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streamgmm.errors import DataError, ParameterError
 
 _GAP = 8  # pixels of white between two panels
-_STRIP = 44  # pixels of white below, for what the panels are
+_STRIP = 60  # pixels of white below, for what the panels are
 
 # Anchors of cividis (Nuñez, Anderton & Renslow 2018): even in grey, and to the colour-blind.
 _CIVIDIS = np.array(
@@ -94,15 +94,15 @@ def _captioned(image: Any, width: int, n_components: int) -> Any:
 
     whole = Image.new("RGB", (image.width, image.height + _STRIP), "white")
     whole.paste(image)
-    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(18)
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(28)
     middle = image.height + _STRIP // 2
     said = ("the photograph", f"{n_components} components, in their mean colours")
     for panel, text in enumerate(said):
         left = panel * (width + _GAP)
         draw.text((left + width // 2, middle), text, "black", font, anchor="mm")
     left = 2 * (width + _GAP)
-    scale = Image.fromarray(_doubt_colours(np.tile(np.linspace(1, 0, width // 4), (14, 1))))
-    whole.paste(scale, (left + 3 * width // 8, middle - 7))
+    scale = Image.fromarray(_doubt_colours(np.tile(np.linspace(1, 0, width // 4), (20, 1))))
+    whole.paste(scale, (left + 3 * width // 8, middle - 10))
     draw.text((left + 3 * width // 8 - 8, middle), "doubtful: 50%", "black", font, anchor="rm")
     draw.text((left + 5 * width // 8 + 8, middle), "certain: 100%", "black", font, anchor="lm")
     return whole
