@@ -7,17 +7,22 @@ import time
 import click
 
 from streamgmm.cli.given import Given, missing_option, rows_options
-from streamgmm.cli.options import Running, cluster, print_json, progress, running
+from streamgmm.cli.options import PLACE, Running, cluster, command, print_json, progress, running
 
 WHAT = ("labels", "proba", "log-density")
 
 
-@click.command("predict")
-@click.argument("model")
-@click.argument("data")
+@command(
+    "predict",
+    "streamgmm predict model.zarr data.zarr --out labels.zarr",
+    "streamgmm predict model.zarr data.zarr --what log-density --out scores.zarr",
+)
+@click.argument("model", type=PLACE)
+@click.argument("data", type=PLACE)
 @click.option(
     "--out",
     required=True,
+    type=PLACE,
     metavar="ARRAY",
     help="Where to write a Zarr array, or a .parquet file.",
 )
@@ -46,10 +51,7 @@ def predict_command(
     given: Given,
     how: Running,
 ) -> None:
-    """Write what MODEL says of every row of DATA to a Zarr array, or a Parquet file.
-
-    Example: streamgmm predict model.zarr data.zarr --out labels.zarr
-    """
+    """Write what MODEL says of every row of DATA to a Zarr array, or a Parquet file."""
     from streamgmm.estimators.loading import load
     from streamgmm.estimators.pipelines import open_for
     from streamgmm.predict import predict_out

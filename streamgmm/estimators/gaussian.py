@@ -141,7 +141,7 @@ class GaussianMixture(GaussianAttributes, Exchanged, BatchMixture):
     skipped_rows_ : ndarray of shape (n, 2)
         Runs of rows, start and stop, in chunks that could not be read.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         If X had names that are all strings.
 
     Examples

@@ -97,7 +97,7 @@ class KMeans(
     labels_ : ndarray of shape (n_samples,), or of the samples' shape
         int32; only where the rows were in memory.
     inertia_ : float
-        Σ w |x - c|² over rows and their nearest centres.
+        ``Σ w |x - c|²`` over rows and their nearest centres.
     variance_ : float
         The same for each value: the variance σ² of the mixture that all clusters share.
     counts_ : ndarray of shape (n_clusters,)
@@ -112,7 +112,7 @@ class KMeans(
     timings_, skipped_rows_
         As of `GaussianMixture`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         If X had names that are all strings.
 
     Examples
