@@ -67,6 +67,10 @@ class LearningMixture:
         self.n_features_in_ = n_features
         return self.learner_
 
+    def taught(self) -> Learner | None:
+        """What learns; None before there are rows."""
+        return vars(self).get("learner_")
+
     def _started(self) -> bool:
         return "learner_" in vars(self)
 

@@ -22,6 +22,7 @@ class PredictingMixture(RowwiseModel):
         *,
         out: Any = None,
         overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
         noise_variance: Any = None,
     ) -> Any:
         """Give each row the component that most likely made it.
@@ -34,6 +35,8 @@ class PredictingMixture(RowwiseModel):
             Where to write a Zarr array of the labels, chunk by chunk.
         overwrite : bool, default=False
             Whether an array at `out` may be replaced.
+        storage_options : dict, optional
+            For the file system of `out`, where that is a URL.
         noise_variance : array-like, zarr.Array, path or dask.array, optional
             Variances of the errors of X, (n_samples, n_features), or a covariance matrix for
             each row, (n_samples, n_features, n_features): the component is then that of the true
@@ -61,7 +64,9 @@ class PredictingMixture(RowwiseModel):
         >>> (labels == labels[0]).tolist()
         [True, False, True]
         """
-        return self._predict(X, "labels", out, overwrite, noise_variance)
+        return self._predict(
+            X, "labels", out, overwrite, storage_options, noise_variance=noise_variance
+        )
 
     def predict_proba(
         self,
@@ -69,24 +74,30 @@ class PredictingMixture(RowwiseModel):
         *,
         out: Any = None,
         overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
         noise_variance: Any = None,
     ) -> Any:
         """Give the posterior probability of each component for each row.
 
         Parameters
         ----------
-        X, out, overwrite, noise_variance
+        X, out, overwrite, storage_options, noise_variance
             As for `predict`.
+        dtype : {"float32", "float64"}, optional
+            Of the result; by default that of the rows.
 
         Returns
         -------
         resp : ndarray, dask.array.Array or zarr.Array of shape (n_samples, n_components)
-            float64; rows sum to one.
+            Rows sum to one. float32 of rows of float32, else float64.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError, DataError, OutputExistsError, OutputError
             As `predict`.
+        ParameterError
+            If `dtype` is another.
 
         Examples
         --------
@@ -95,7 +106,7 @@ class PredictingMixture(RowwiseModel):
         >>> model.predict_proba([[5.0]]).round(3).tolist()
         [[0.5, 0.5]]
         """
-        return self._predict(X, "proba", out, overwrite, noise_variance)
+        return self._predict(X, "proba", out, overwrite, storage_options, dtype, noise_variance)
 
     def score_samples(
         self,
@@ -103,24 +114,30 @@ class PredictingMixture(RowwiseModel):
         *,
         out: Any = None,
         overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
         noise_variance: Any = None,
     ) -> Any:
         """Give the log-density of each row.
 
         Parameters
         ----------
-        X, out, overwrite, noise_variance
+        X, out, overwrite, storage_options, noise_variance
             As for `predict`.
+        dtype : {"float32", "float64"}, optional
+            Of the result; by default that of the rows.
 
         Returns
         -------
         log_density : ndarray, dask.array.Array or zarr.Array of shape (n_samples,)
-            float64, nats.
+            Nats. float32 of rows of float32, else float64.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError, DataError, OutputExistsError, OutputError
             As `predict`.
+        ParameterError
+            If `dtype` is another.
 
         Examples
         --------
@@ -129,7 +146,9 @@ class PredictingMixture(RowwiseModel):
         >>> model.score_samples([[0.0], [3.0]]).round(3).tolist()
         [-0.919, -5.419]
         """
-        return self._predict(X, "log_density", out, overwrite, noise_variance)
+        return self._predict(
+            X, "log_density", out, overwrite, storage_options, dtype, noise_variance
+        )
 
     def denoise(
         self,
@@ -139,6 +158,8 @@ class PredictingMixture(RowwiseModel):
         return_std: bool = False,
         out: Any = None,
         overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
     ) -> Any:
         """Give the posterior mean of the true values of rows with errors.
 
@@ -156,11 +177,15 @@ class PredictingMixture(RowwiseModel):
             Where to write Zarr arrays, chunk by chunk; a pair with `return_std`.
         overwrite : bool, default=False
             Whether arrays at `out` may be replaced.
+        storage_options : dict, optional
+            For the file system of `out`, where that is a URL.
+        dtype : {"float32", "float64"}, optional
+            Of the result; by default that of the rows and their noise.
 
         Returns
         -------
         mean : ndarray, dask.array.Array or zarr.Array of shape (n_samples, n_features)
-            float64: Σ_k r_k (μ_k + Σ_k (Σ_k + S)⁻¹ (x - μ_k)).
+            Σ_k r_k (μ_k + Σ_k (Σ_k + S)⁻¹ (x - μ_k)).
         std : of the same shape
             Where asked for.
 
@@ -187,14 +212,23 @@ class PredictingMixture(RowwiseModel):
         source = open_rows(self, X, n_features=model.n_features)
         source, known = noisy(source, noise_variance, model)
         if not return_std:
-            return self._say(source, denoising(known, False), "values", out, overwrite)
+            how = out, overwrite, storage_options, dtype
+            return self._say(source, denoising(known, False), "values", *how)
         places = (None, None) if out is None else out
         if not isinstance(places, (tuple, list)) or len(places) != 2:
             raise ParameterError(
                 "means and standard deviations are two arrays: give out=(where, where) for them"
             )
         return tuple(
-            self._say(source, denoising(known, spread), "values", place, overwrite)
+            self._say(
+                source,
+                denoising(known, spread),
+                "values",
+                place,
+                overwrite,
+                storage_options,
+                dtype,
+            )
             for spread, place in zip((False, True), places, strict=True)
         )
 

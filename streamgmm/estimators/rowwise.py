@@ -39,7 +39,16 @@ class RowTeller:
     block_size: int | str
     n_jobs: int | None
 
-    def _say(self, source: Source, model: Any, what: str, out: Any, overwrite: bool) -> Any:
+    def _say(
+        self,
+        source: Source,
+        model: Any,
+        what: str,
+        out: Any,
+        overwrite: bool,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
+    ) -> Any:
         """What a model says of rows, given as the rows were: see the class."""
         if out is not None:
             array, _ = predict_to(
@@ -47,7 +56,9 @@ class RowTeller:
                 model,
                 out,
                 what=what,
+                dtype=dtype,
                 overwrite=overwrite,
+                storage_options=storage_options,
                 block_size=self.block_size,
                 n_threads=self._n_threads(),
                 on_block=count_rows("predict", source.n_samples),
@@ -56,10 +67,10 @@ class RowTeller:
         if in_memory(source):
             threads = self._n_threads()
             found: Any = predict_rows(
-                source, model, what, block_size=self.block_size, n_threads=threads
+                source, model, what, dtype=dtype, block_size=self.block_size, n_threads=threads
             )
         else:
-            found = predict_lazily(source, model, what, block_size=self.block_size)
+            found = predict_lazily(source, model, what, dtype=dtype, block_size=self.block_size)
         labelled = getattr(source, "labelled", None)
         return found if labelled is None else labelled(found, what)
 
@@ -108,18 +119,25 @@ class RowwiseModel(RowTeller):
         raise NotImplementedError
 
     def _predict(
-        self, X: Any, what: str, out: Any, overwrite: bool, noise_variance: Any = None
+        self,
+        X: Any,
+        what: str,
+        out: Any,
+        overwrite: bool,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
+        noise_variance: Any = None,
     ) -> Any:
         check_is_fitted(self)
         model = self._model()
         few = out is None and noise_variance is None
         rows = few_rows(self, X, model.n_features) if few else None
         if rows is not None:
-            return predict_few(rows, model, what)
+            return predict_few(rows, model, what, dtype)
         source = open_rows(self, X, n_features=model.n_features)
         if noise_variance is not None:
             source, model = noisy(source, noise_variance, model)
-        return self._say(source, model, what, out, overwrite)
+        return self._say(source, model, what, out, overwrite, storage_options, dtype)
 
     def _score(self, X: Any, sample_weight: Any = None, noise_variance: Any = None) -> Score:
         check_is_fitted(self)

@@ -7,6 +7,7 @@ from streamgmm.model.families.bernoulli import Bernoulli
 from streamgmm.model.families.categorical import Categorical
 from streamgmm.model.families.centroids import Centroids
 from streamgmm.model.families.exponential import Exponential
+from streamgmm.model.families.factor import FactorAnalyzer
 from streamgmm.model.families.gamma import Gamma
 from streamgmm.model.families.gaussian import Gaussian
 from streamgmm.model.families.known import (
@@ -36,6 +37,8 @@ FAMILIES.update(
         "lognormal": LogNormal(),
         "vonmisesfisher": VonMisesFisher(),
         "student_t": StudentT(),
+        "factor": FactorAnalyzer(),
+        "ppca": FactorAnalyzer(noise="isotropic"),
         "product": Product(),
         "centroids": Centroids(),
         "uncertain": Uncertain(),
@@ -49,6 +52,7 @@ __all__ = [
     "Categorical",
     "Centroids",
     "Exponential",
+    "FactorAnalyzer",
     "Gamma",
     "Gaussian",
     "LogNormal",
