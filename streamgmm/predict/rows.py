@@ -46,8 +46,8 @@ WHAT = {
 
 KINDS = WHAT | {
     "distances": What(None, None, math.nan, True),
-    "value": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, False),
-    "values": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, True),
+    "value": What(None, None, math.nan, False),
+    "values": What(None, None, math.nan, True),
 }
 """These, what centres say, and what functions of rows do: see `centres.py` and `values.py`."""
 
