@@ -12,7 +12,7 @@ from streamgmm.estimators.loading import load
 from streamgmm.online.following import Followed, Session, open_feed, run
 from streamgmm.online.following.lock import only_follower
 from streamgmm.online.following.stop import stoppable
-from streamgmm.places import Place
+from streamgmm.places import Place, ZarrStore
 from streamgmm.storage.model import is_unfinished
 
 BATCH_ROWS = 1_000
@@ -21,16 +21,16 @@ SAVE_ROWS = 100_000
 
 def follow(
     source: Any,
-    state: str | os.PathLike[str] = "state.zarr",
+    state: str | os.PathLike[str] | ZarrStore = "state.zarr",
     model: Any = None,
     *,
     once: bool = False,
     interval: float = 5.0,
     batch_rows: int = BATCH_ROWS,
     save_rows: int = SAVE_ROWS,
-    labels: str | os.PathLike[str] | None = None,
-    log_density: str | os.PathLike[str] | None = None,
-    alarms: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | ZarrStore | None = None,
+    log_density: str | os.PathLike[str] | ZarrStore | None = None,
+    alarms: str | os.PathLike[str] | ZarrStore | None = None,
     partial_chunks: bool = False,
     skip_refused: bool = False,
     columns: Sequence[str] | None = None,
@@ -49,13 +49,14 @@ def follow(
 
     Parameters
     ----------
-    source : str, path-like, zarr.Array, icechunk.Repository, file or iterable
+    source : str, path-like, zarr.Array, Zarr store, icechunk.Repository, file or iterable
         A Zarr array that grows by rows (only whole, finished chunks are read); a folder to which
         Zarr, npy or Parquet files are added whose names sort in that order; ``"-"`` for standard
         input, or an open binary file; an Icechunk repository, or ``"icechunk:PATH"``; or an
-        iterable of arrays.
-    state : str or path-like, default="state.zarr"
-        A local path. `streamgmm.load` reads the model in it, at any time.
+        iterable of arrays. Or rows of a cube or group in Zarr (`streamgmm.rows`) that grows along
+        the first dimension of the samples; labels and densities have their shape, and grow too.
+    state : str, path-like, URL or Zarr store, default="state.zarr"
+        `streamgmm.load` reads the model in it, at any time.
     model : OnlineGaussianMixture or MixtureModel, optional
         What to learn, where there is no state yet; a `MixtureModel` that was fitted goes on from
         there. Where there is a state, its model must be alike.
@@ -67,7 +68,7 @@ def follow(
         Rows that are learned together. Batches begin anew with each chunk, file, commit or item.
     save_rows : int, default=100000
         Rows from one save to the next while there is more to read.
-    labels, log_density, alarms : str or path-like, optional
+    labels, log_density, alarms : str, path-like, URL or Zarr store, optional
         Where to append each row's label, its log-density in nats, and the alarms, exactly once:
         lines of JSON for a name that ends in .ndjson or .jsonl, else a Zarr array. A row's are
         those of the model before it learned the row; the rows of the warm-up come when it ends.
@@ -87,7 +88,8 @@ def follow(
     branch, array : str
         Of an Icechunk repository.
     storage_options : dict, optional
-        For the file system of a URL.
+        For the file systems of URLs: of the source, the state and the outputs. A Zarr store has
+        options of its own.
     on_batch : callable, optional
         Called with the model and the rows of a batch after each.
 
@@ -98,7 +100,9 @@ def follow(
     Raises
     ------
     StateInUseError
-        If another follower has this state.
+        If another follower has this state, or has taken over.
+    StoreError
+        If the state is far away, and cannot be reached.
     SourceError
         If the source shrank, or was rewritten behind the position.
     ParameterError, ModelFileError
@@ -118,29 +122,37 @@ def follow(
     """
     if not interval > 0 or batch_rows < 1 or save_rows < 1:
         raise ParameterError("interval, batch_rows and save_rows must be positive")
-    place = Place.parse(state)
+    place = _place(state, storage_options)
     feed = open_feed(
         source, batch_rows=batch_rows, partial_chunks=partial_chunks, columns=columns,
         format=format, replay=replay, branch=branch, array=array, storage_options=storage_options,
     )  # fmt: skip
     paths = {"labels": labels, "log_density": log_density, "alarms": alarms}
-    outputs = {name: Place.parse(path) for name, path in paths.items() if path is not None}
-    with only_follower(place), stoppable() as stop:
-        followed_model, followed = open_state(place, model, type(feed).__name__)
+    outputs = {
+        name: _place(path, storage_options) for name, path in paths.items() if path is not None
+    }
+    with only_follower(place) as check, stoppable() as stop:
+        followed_model, followed = open_state(place, model, type(feed).__name__, check)
 
         def tell(n_rows: int) -> None:
             if on_batch is not None:
                 on_batch(followed_model, n_rows)
 
-        session = Session(followed, place, outputs, save_rows, skip_refused, tell)
+        layers = getattr(feed, "layers", None)
+        session = Session(followed, place, outputs, save_rows, skip_refused, tell, layers)
         run(feed, session, stop, once=once, interval=interval)
     return followed_model
 
 
 def open_state(
-    place: Place, model: LearningMixture | None, kind: str
+    place: Place,
+    model: LearningMixture | None,
+    kind: str,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[LearningMixture, Followed]:
     """Read what was saved, or start with `model`; give the model, and what follows for it.
+
+    `check` is called before each save.
 
     Raises
     ------
@@ -164,7 +176,7 @@ def open_state(
             raise ParameterError(
                 f"there is no state at '{place}' yet; pass model=OnlineGaussianMixture(…)"
             )
-        return model, _followed(place, model, kind)
+        return model, _followed(place, model, kind, check)
     if model is not None:
         model._family()  # a family of one's own must be known before its state is read
     stored = load(place)
@@ -191,7 +203,7 @@ def open_state(
         raise ParameterError(
             f"state '{place}' follows {follow['kind']}, not {kind}; give another state"
         )
-    followed = _followed(place, stored, kind)
+    followed = _followed(place, stored, kind, check)
     followed.resume(follow, stored.learner_)
     return stored, followed
 
@@ -202,10 +214,21 @@ def _params(model: LearningMixture) -> dict[str, Any]:
     return params | ({"family": model._family()} if "family" in params else {})
 
 
-def _followed(place: Place, model: LearningMixture, kind: str) -> Followed:
+def _place(given: Any, storage_options: dict[str, Any] | None) -> Place:
+    """Where a state or an output is; the options are for URLs alone."""
+    place = Place.parse(given)
+    if storage_options and place.directory is None and place.held is None:
+        return Place.parse(given, storage_options)
+    return place
+
+
+def _followed(
+    place: Place, model: LearningMixture, kind: str, check: Callable[[], None]
+) -> Followed:
     """What follows for a model, and is saved with it."""
 
     def write(values: dict[str, Any]) -> None:
+        check()
         model.save_with(place, {"follow_": values}, overwrite=True)
 
     return Followed(model.begin, write, kind, getattr(model, "learner_", None))

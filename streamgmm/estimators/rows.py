@@ -10,6 +10,7 @@ from sklearn.utils.validation import _check_feature_names, check_array
 
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.sources import Piece, Source, check_finite, omitting, open_source, underlying
+from streamgmm.sources.accessor import register
 from streamgmm.sources.array import ArraySource
 from streamgmm.sources.dask import is_dask_array
 from streamgmm.sources.datasets import is_xarray
@@ -71,6 +72,7 @@ def open_rows(
     DataError, DataTypeError, SourceError
         As `open_source`; DataError also if the number of features is another than in `fit`.
     """
+    register()
     lazy = isinstance(X, Source) or is_zarr(X) or is_dask_array(X) or is_xarray(X)
     if not lazy:
         _check_feature_names(estimator, X, reset=n_features is None)
