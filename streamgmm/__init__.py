@@ -5,6 +5,7 @@ Everything is imported when it is first used.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,8 @@ def __getattr__(name: str) -> Any:
     if name in ("errors", "families"):
         return import_module(f"streamgmm.{name}")
     if name in _HOMES:
+        if "xarray" in sys.modules:
+            import_module("streamgmm.xarray")
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'streamgmm' has no attribute '{name}'")
 

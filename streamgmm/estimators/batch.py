@@ -28,6 +28,7 @@ from streamgmm.model.components import Family
 from streamgmm.model.families.uncertain import uncertain_family
 from streamgmm.model.mixture import Mixture
 from streamgmm.passes import active_client
+from streamgmm.places import ZarrStore
 from streamgmm.planning.plan import Plan, plan
 from streamgmm.sources import Source
 from streamgmm.sources.uncertain import with_noise
@@ -51,7 +52,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "block_size": [Interval(Integral, 1, None, closed="left"), str],
     "empty_components": [StrOptions({"keep", "retire", "reseed"})],
     "n_jobs": [Integral, None],
-    "checkpoint": [str, os.PathLike, None],
+    "checkpoint": [str, os.PathLike, ZarrStore, None],
     "on_bad_chunk": [StrOptions({"raise", "skip"})],
     "cache": [StrOptions({"auto"}), None],
     "assignment": [StrOptions({"soft", "hard"})],
@@ -82,7 +83,7 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
     algorithm: str
     acceleration: str | None
     empty_components: str
-    checkpoint: str | os.PathLike[str] | None
+    checkpoint: str | os.PathLike[str] | ZarrStore | None
     on_bad_chunk: str
     cache: str | None
     assignment: str

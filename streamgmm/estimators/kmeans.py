@@ -42,6 +42,7 @@ from streamgmm.model.families.centroids import CentroidComponents, Pooled
 from streamgmm.model.families.recall import Recall
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
+from streamgmm.places import ZarrStore
 from streamgmm.predict import predict_rows
 from streamgmm.predict.rows import sample_shape
 from streamgmm.progress import Listener, listener
@@ -142,7 +143,7 @@ class KMeans(
         "algorithm": [StrOptions({"lloyd", "elkan"})],
         "block_size": [Interval(Integral, 1, None, closed="left"), str],
         "n_jobs": [Integral, None],
-        "checkpoint": [str, os.PathLike, None],
+        "checkpoint": [str, os.PathLike, ZarrStore, None],
         "on_bad_chunk": [StrOptions({"raise", "skip"})],
         "cache": [StrOptions({"auto"}), None],
     }
@@ -171,7 +172,7 @@ class KMeans(
         algorithm: str = "lloyd",
         block_size: int | str = "auto",
         n_jobs: int | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
     ) -> None:
