@@ -36,6 +36,7 @@ ROOMS = [
     "testing",
     "predict",
     "summaries",
+    "pages",
     "online",
     "planning",
     "estimators",

@@ -22,6 +22,7 @@ from streamgmm.cli.follow import follow_command
 from streamgmm.cli.info import info_command
 from streamgmm.cli.plan import plan_command
 from streamgmm.cli.predict import predict_command
+from streamgmm.cli.report import report_command
 from streamgmm.cli.select import select_command
 from streamgmm.errors import StreamGMMError
 
@@ -88,6 +89,7 @@ for command in (
     demo_command,
     follow_command,
     plan_command,
+    report_command,
     select_command,
 ):
     commands.add_command(command)

@@ -26,6 +26,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from streamgmm.errors import DataError
 from streamgmm.estimators.nearest import FittedCentres
+from streamgmm.estimators.reporting import Reporting
 from streamgmm.estimators.rows import in_memory, open_rows
 from streamgmm.fitting.centres import (
     centroids,
@@ -48,6 +49,7 @@ from streamgmm.sources import Source
 
 class KMeans(
     FittedCentres,
+    Reporting,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     ClusterMixin,
