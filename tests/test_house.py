@@ -37,6 +37,7 @@ ROOMS = [
     "xarray",
     "predict",
     "summaries",
+    "pages",
     "online",
     "planning",
     "estimators",

@@ -28,6 +28,7 @@ from streamgmm.errors import DataError
 from streamgmm.estimators.centred import LearningCentres
 from streamgmm.estimators.exchange import Exchanged
 from streamgmm.estimators.nearest import FittedCentres
+from streamgmm.estimators.reporting import Reporting
 from streamgmm.estimators.rows import in_memory, open_rows
 from streamgmm.fitting.centres import (
     centroids,
@@ -53,6 +54,7 @@ class KMeans(
     LearningCentres,
     FittedCentres,
     Exchanged,
+    Reporting,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     ClusterMixin,

@@ -19,6 +19,7 @@ from streamgmm.online.batches import batches_of, cut
 from streamgmm.online.learner import Learner
 from streamgmm.online.settings import OnlineSettings, parse_settings
 from streamgmm.online.values import from_values, to_values
+from streamgmm.pages.shown import Watched
 from streamgmm.places import Place, ZarrStore
 from streamgmm.sources import Piece, Source, check_finite
 from streamgmm.sources.uncertain import with_noise
@@ -56,8 +57,8 @@ class LearningMixture:
 
     @property
     def monitor_(self) -> dict[str, Any]:
-        """What was noticed, batch by batch."""
-        return self._known().table()
+        """What was noticed, batch by batch; a prompt shows it in words."""
+        return Watched(self._known().table())
 
     def begin(self, n_features: int) -> Learner:
         """Begin to learn rows of so many features, and give the learner to whoever teaches it."""

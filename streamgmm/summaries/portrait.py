@@ -14,7 +14,13 @@ from streamgmm.passes.base import OnBlock
 from streamgmm.sources import Source
 from streamgmm.summaries.audit import Audit, AuditRequest
 from streamgmm.summaries.cells import CellCounts, CellRequest, rows_in_cells
-from streamgmm.summaries.findings import Expected, Findings, FindingsRequest, expect
+from streamgmm.summaries.findings import (
+    Expected,
+    Findings,
+    FindingsRequest,
+    expect,
+    findings_of_draws,
+)
 from streamgmm.summaries.histograms import Grid, Histograms, lay_grid
 from streamgmm.summaries.look import check_weight, look
 from streamgmm.summaries.moments import ComponentMoments, contrasts, moments_of, separation
@@ -28,7 +34,8 @@ class Portrait:
     """A mixture, and what it says of all rows of a source; None where there is none.
 
     `separation` (D,) and `contrasts` (K, D) are of the model alone; `columns` are the features of
-    the pictures, in the bins of `grid`.
+    the pictures, in the bins of `grid`. `own` are the findings of rows that were drawn of the
+    model.
     """
 
     mixture: Mixture
@@ -38,6 +45,7 @@ class Portrait:
     columns: NDArray[np.intp]
     grid: Grid
     expected: Expected
+    own: Findings
     name: str = ""
     n_samples: int = 0
     histograms: Histograms | None = None
@@ -75,6 +83,7 @@ def portray(
         "grid": lay_grid(mixture, columns.tolist()),
         "expected": expect(mixture),
     }
+    known["own"] = findings_of_draws(mixture, known["expected"])
     if source is None:
         return Portrait(**known)
     k = mixture.n_components
