@@ -18,7 +18,6 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     ClusterMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -27,6 +26,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from streamgmm.errors import DataError
 from streamgmm.estimators.nearest import FittedCentres
 from streamgmm.estimators.rows import in_memory, open_rows
+from streamgmm.estimators.typed import fit_context
 from streamgmm.fitting.centres import (
     centroids,
     check_centres,
@@ -183,7 +183,7 @@ class KMeans(
         self.on_bad_chunk = on_bad_chunk
         self.cache = cache
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Find the centres of all rows of X.
 
@@ -221,7 +221,7 @@ class KMeans(
         """
         return self._learn(open_rows(self, X, sample_weight), self.checkpoint)
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take in a batch of rows, once.
 
