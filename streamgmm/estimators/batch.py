@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -19,6 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from streamgmm.estimators.fitted import FittedMixture
 from streamgmm.estimators.rows import open_rows
 from streamgmm.estimators.seen import describe_seen, parse_seen
+from streamgmm.estimators.typed import fit_context
 from streamgmm.estimators.uncertain import alike, plain, with_errors
 from streamgmm.estimators.verbose import teller
 from streamgmm.fitting.fit import FitResult, FitSettings, Seen, fit
@@ -99,7 +100,7 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
     n_missing_: int
     data_seen_: dict[str, Any]
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, noise_variance: Any = None
     ) -> Self:

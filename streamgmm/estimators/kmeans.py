@@ -18,7 +18,6 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     ClusterMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -30,6 +29,7 @@ from streamgmm.estimators.exchange import Exchanged
 from streamgmm.estimators.nearest import FittedCentres
 from streamgmm.estimators.reporting import Reporting
 from streamgmm.estimators.rows import in_memory, open_rows
+from streamgmm.estimators.typed import fit_context
 from streamgmm.fitting.centres import (
     centroids,
     check_centres,
@@ -193,7 +193,7 @@ class KMeans(
         self.on_bad_chunk = on_bad_chunk
         self.cache = cache
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Find the centres of all rows of X.
 
@@ -231,7 +231,7 @@ class KMeans(
         """
         return self._learn(open_rows(self, X, sample_weight), self.checkpoint)
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take in a batch of rows, once.
 
