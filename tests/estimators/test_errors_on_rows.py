@@ -279,6 +279,26 @@ def test_any_mixture_of_gaussians():
         KMeans(2).fit(X, noise_variance=S)
 
 
+def test_criteria():
+    model = GaussianMixture(K, random_state=0).fit(X, noise_variance=S)
+    ll = N * model.score(X, noise_variance=S)
+    assert model.aic(X, noise_variance=S) == pytest.approx(2 * (K * 10 - 1) - 2 * ll)
+    assert model.bic(X, noise_variance=S) == pytest.approx((K * 10 - 1) * np.log(N) - 2 * ll)
+    assert model.bic(X, noise_variance=S) < GaussianMixture(1).fit(X, noise_variance=S).bic(
+        X, noise_variance=S
+    )
+
+
+def test_what_the_model_says_refuses_noise_too():
+    model = GaussianMixture(K, random_state=0).fit(X, noise_variance=S)
+    bad = dense.matrices(S) + 50 * (1 - np.eye(D))
+    for say in (model.denoise, lambda X, s: model.predict(X, noise_variance=s)):
+        with pytest.raises(DataError, match="row 0: its noise_variance is no covariance"):
+            say(X, bad)
+    with pytest.raises(ParameterError, match="not a family to choose"):
+        MixtureModel(K, "uncertain").fit(np.hstack([X, S]))
+
+
 def test_plan(stored):
     plan = GaussianMixture(K).plan(stored["x"], noise_variance=stored["s"])
     assert (plan.n_rows, plan.n_components) == (N, K)
