@@ -104,7 +104,7 @@ def projecting(path: Path, dtype: str, threads: int) -> None:
     print(f"(scaled and projected - product) / reading: {statistics.median(ratios):.2f}")
 
 
-def fitting(path: Path, n_rows: int, repeats: int) -> None:
+def fitting(path: Path, n_rows: int, repeats: int, with_dask: bool) -> None:
     import dask.array as da
     from dask_ml.decomposition import PCA as DaskPCA
     from sklearn.decomposition import IncrementalPCA
@@ -130,6 +130,8 @@ def fitting(path: Path, n_rows: int, repeats: int) -> None:
         ),
         "scikit-learn IncrementalPCA": incremental,
     }
+    if not with_dask:
+        ways = {name: work for name, work in ways.items() if not name.startswith("dask")}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     models: dict[str, Any] = {}
     for _ in range(repeats):
@@ -161,6 +163,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--without-dask", action="store_true", help="which takes an hour at 1e7")
     parser.add_argument("--where", help="a folder for the rows; a temporary one by default")
     given = parser.parse_args()
     from streamgmm.passes import default_threads
@@ -171,7 +174,7 @@ def main() -> None:
         threads = default_threads()
         print(f"{given.rows:,} × {FEATURES} {given.dtype}, {threads} threads")
         projecting(path, given.dtype, threads)
-        fitting(path, given.rows, given.repeats)
+        fitting(path, given.rows, given.repeats, not given.without_dask)
 
 
 if __name__ == "__main__":
