@@ -114,9 +114,7 @@ def _digest_block(context: tuple[str, int, bool], block: Block) -> Digests:
         weight = piece.sample_weight
         if scatter:
             sums.add(piece.rows, NO_WEIGHT if weight is None else weight)
-        for column, digest in zip(np.ascontiguousarray(piece.rows.T), each, strict=True):
-            add_column(digest, column, weight)
-        n_rows += len(piece.rows) if weight is None else int(np.count_nonzero(weight))
+        n_rows += digest_rows(each, piece.rows, weight)
         seen = True
     moments = None
     if scatter:
@@ -124,11 +122,16 @@ def _digest_block(context: tuple[str, int, bool], block: Block) -> Digests:
     return Digests(n_rows, each, moments)
 
 
-def add_column(digest: Any, column: NDArray[Any], weight: Floats | None) -> None:
-    """Add the values of a column; those of weight zero are not there."""
-    values = column.astype(np.float64, copy=False)
-    if weight is None:
-        digest.update(values)
-    else:
-        used = weight > 0
-        digest.update(values[used], weight[used])
+def digest_rows(digests: Sequence[Any], rows: NDArray[Any], weight: Floats | None) -> int:
+    """Add rows (n, D) to the digests of their columns; gives how many of them have weight."""
+    if weight is not None:
+        rows, weight = rows[weight > 0], weight[weight > 0]
+    if not len(rows):
+        return 0
+    columns = np.ascontiguousarray(rows.T, np.float64)
+    for column, digest in zip(columns, digests, strict=True):
+        if weight is None:
+            digest.update(column)
+        else:
+            digest.update(column, weight)
+    return len(rows)
