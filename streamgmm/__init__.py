@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from streamgmm.estimators.kmeans import KMeans
     from streamgmm.estimators.loading import load
     from streamgmm.estimators.online import OnlineGaussianMixture
+    from streamgmm.estimators.regressor import MixtureRegressor
     from streamgmm.progress import ProgressBar
     from streamgmm.report.bound import trace_bound
     from streamgmm.sources import rows
@@ -27,6 +28,7 @@ __all__ = [
     "GaussianMixture",
     "KMeans",
     "MixtureModel",
+    "MixtureRegressor",
     "OnlineGaussianMixture",
     "ProgressBar",
     "Selection",
@@ -46,6 +48,7 @@ _HOMES = {
     "ClusterSelection": "streamgmm.estimators.clusters",
     "KMeans": "streamgmm.estimators.kmeans",
     "MixtureModel": "streamgmm.estimators",
+    "MixtureRegressor": "streamgmm.estimators.regressor",
     "OnlineGaussianMixture": "streamgmm.estimators.online",
     "follow": "streamgmm.estimators.following",
     "ProgressBar": "streamgmm.progress",

@@ -23,6 +23,11 @@ WHAT = ("labels", "proba", "log-density")
     show_default=True,
     help="The likeliest component of each row; the probability of each; or the log-density.",
 )
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float64"]),
+    help="Of probabilities and log-densities; by default that of the rows.",
+)
 @missing_option
 @rows_options
 @running
@@ -31,6 +36,7 @@ def predict_command(
     data: str,
     out: str,
     what: str,
+    dtype: str | None,
     missing: str,
     given: Given,
     how: Running,
@@ -63,6 +69,7 @@ def predict_command(
             mixture,
             out,
             what=what.replace("-", "_"),
+            dtype=dtype,
             overwrite=how.overwrite,
             block_size=how.block_size,
             n_threads=how.threads,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamgmm.errors import ModelFileError, ModelNotFoundError, ParameterError
+from streamgmm.estimators.centred import LearningCentres
 from streamgmm.estimators.learning import LearningMixture
 from streamgmm.estimators.loading import load
 from streamgmm.online.following import Followed, Session, open_feed, run
@@ -14,6 +15,8 @@ from streamgmm.online.following.lock import only_follower
 from streamgmm.online.following.stop import stoppable
 from streamgmm.places import Place
 from streamgmm.storage.model import is_unfinished
+
+Model = LearningMixture | LearningCentres
 
 BATCH_ROWS = 1_000
 SAVE_ROWS = 100_000
@@ -56,9 +59,10 @@ def follow(
         iterable of arrays.
     state : str or path-like, default="state.zarr"
         A local path. `streamgmm.load` reads the model in it, at any time.
-    model : OnlineGaussianMixture or MixtureModel, optional
-        What to learn, where there is no state yet; a `MixtureModel` that was fitted goes on from
-        there. Where there is a state, its model must be alike.
+    model : OnlineGaussianMixture, MixtureModel or KMeans, optional
+        What to learn, where there is no state yet; a `MixtureModel` or `KMeans` that was fitted
+        goes on from there. Where there is a state, its model must be alike. `KMeans` finds its
+        first centres from 200 rows a centre, 2,000 at least, and learns batches as `partial_fit`.
     once : bool, default=False
         Return when all that is there has been learned, instead of waiting for more.
     interval : float, default=5.0
@@ -93,7 +97,7 @@ def follow(
 
     Returns
     -------
-    OnlineGaussianMixture or MixtureModel
+    OnlineGaussianMixture, MixtureModel or KMeans
 
     Raises
     ------
@@ -137,9 +141,7 @@ def follow(
     return followed_model
 
 
-def open_state(
-    place: Place, model: LearningMixture | None, kind: str
-) -> tuple[LearningMixture, Followed]:
+def open_state(place: Place, model: Model | None, kind: str) -> tuple[Model, Followed]:
     """Read what was saved, or start with `model`; give the model, and what follows for it.
 
     Raises
@@ -165,11 +167,11 @@ def open_state(
                 f"there is no state at '{place}' yet; pass model=OnlineGaussianMixture(…)"
             )
         return model, _followed(place, model, kind)
-    if model is not None:
+    if isinstance(model, LearningMixture):
         model._family()  # a family of one's own must be known before its state is read
     stored = load(place)
     follow = stored.__dict__.get("follow_")
-    if not isinstance(stored, LearningMixture) or follow is None:
+    if not isinstance(stored, LearningMixture | LearningCentres) or follow is None:
         raise ModelFileError(
             f"'{place}' holds a {type(stored).__name__} that follows nothing; give another path "
             "for the state"
@@ -192,20 +194,24 @@ def open_state(
             f"state '{place}' follows {follow['kind']}, not {kind}; give another state"
         )
     followed = _followed(place, stored, kind)
-    followed.resume(follow, stored.learner_)
+    learner = stored.taught()
+    assert learner is not None
+    followed.resume(follow, learner)
     return stored, followed
 
 
-def _params(model: LearningMixture) -> dict[str, Any]:
+def _params(model: Model) -> dict[str, Any]:
     """The parameters of a model; the family itself, however it was given."""
     params: dict[str, Any] = model.get_params(deep=False)
-    return params | ({"family": model._family()} if "family" in params else {})
+    if isinstance(model, LearningMixture) and "family" in params:
+        params["family"] = model._family()
+    return params
 
 
-def _followed(place: Place, model: LearningMixture, kind: str) -> Followed:
+def _followed(place: Place, model: Model, kind: str) -> Followed:
     """What follows for a model, and is saved with it."""
 
     def write(values: dict[str, Any]) -> None:
         model.save_with(place, {"follow_": values}, overwrite=True)
 
-    return Followed(model.begin, write, kind, getattr(model, "learner_", None))
+    return Followed(model.begin, write, kind, model.taught())

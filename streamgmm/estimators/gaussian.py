@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from numbers import Integral
 from typing import Any, ClassVar
 
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
-from streamgmm.estimators.attributes import GaussianAttributes
+from streamgmm.errors import ParameterError
+from streamgmm.estimators.attributes import FACTORS, GaussianAttributes, factor_family
 from streamgmm.estimators.batch import CONSTRAINTS, BatchMixture
+from streamgmm.estimators.rows import missing_of
 from streamgmm.model.components import Family
 from streamgmm.model.covariances import COVARIANCES
+from streamgmm.model.families.own import with_gaps
 
 
 class GaussianMixture(GaussianAttributes, BatchMixture):
@@ -24,12 +28,15 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
     Parameters
     ----------
     n_components : int, default=1
-    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+    covariance_type : {"full", "tied", "diag", "spherical", "factor", "ppca"}, default="full"
         Each component its own matrix; one matrix for all; its own variances; one variance each.
+        Or, for many features, matrices of a few factors and noise: with a variance for each
+        feature (factor analysers), or one for all (probabilistic principal components).
     tol : float, default=1e-3
         Iteration stops when the mean log-likelihood of a row rises by less (nats).
     reg_covar : float, default=1e-6
-        Added to the diagonals of the covariances.
+        Added to the diagonals of the covariances. Of factor analysers, the least variance of the
+        noise.
     max_iter : int, default=100
     n_init : int, default=1
         Starts; the best result is kept.
@@ -91,6 +98,8 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         exact EM under missing at random (Ghahramani & Jordan 1994; docs/gaps.md). Densities are
         then of what was observed, and only rows without any value are left out. Infinity is never
         a gap.
+    n_factors : int, optional
+        Factors of each component, for the types that have them.
 
     Attributes
     ----------
@@ -99,7 +108,11 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
     covariances_, precisions_, precisions_cholesky_ : ndarray
         Of shape (n_components, n_features, n_features) for full covariances, (n_features,
         n_features) for tied, (n_components, n_features) for diag, (n_components,) for
-        spherical. All parameters are float64, whatever the data's dtype.
+        spherical. All parameters are float64, whatever the data's dtype. Those of factor
+        analysers are made by `get_covariance`.
+    loadings_, noise_variances_ : ndarray
+        Of factor analysers: (n_components, n_features, n_factors) and (n_components,
+        n_features). A covariance is the loadings times their transpose, and the noise.
     converged_ : bool
     n_iter_ : int
         Iterations of the best start.
@@ -145,7 +158,8 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS | {
-        "covariance_type": [StrOptions(set(COVARIANCES))]
+        "covariance_type": [StrOptions({*COVARIANCES, *FACTORS})],
+        "n_factors": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def __init__(
@@ -175,6 +189,7 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         cache: str | None = "auto",
         assignment: str = "soft",
         missing: str = "raise",
+        n_factors: int | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -200,6 +215,17 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         self.cache = cache
         self.assignment = assignment
         self.missing = missing
+        self.n_factors = n_factors
 
     def _family(self) -> Family:
+        if self.covariance_type in FACTORS:
+            return with_gaps(
+                factor_family(self.covariance_type, self.n_factors, self.reg_covar),
+                missing_of(self) == "marginalize",
+            )
+        if self.n_factors is not None:
+            raise ParameterError(
+                f"n_factors={self.n_factors} is for covariance_type='factor' or 'ppca', not "
+                f"'{self.covariance_type}'; leave it out"
+            )
         return self._gaussian()

@@ -25,6 +25,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from streamgmm.errors import DataError
+from streamgmm.estimators.centred import LearningCentres
 from streamgmm.estimators.nearest import FittedCentres
 from streamgmm.estimators.rows import in_memory, open_rows
 from streamgmm.fitting.centres import (
@@ -47,6 +48,7 @@ from streamgmm.sources import Source
 
 
 class KMeans(
+    LearningCentres,
     FittedCentres,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,

@@ -10,6 +10,7 @@ from streamgmm.estimators.gaussian import GaussianMixture
 from streamgmm.estimators.kmeans import KMeans
 from streamgmm.estimators.mixture import MixtureModel
 from streamgmm.estimators.online import OnlineGaussianMixture
+from streamgmm.estimators.regressor import MixtureRegressor
 from streamgmm.places import Place
 from streamgmm.storage import load_group
 
@@ -44,7 +45,7 @@ def load(
         stored = load_group(path, storage_options)
     except ParameterError as error:  # of a family that this installation has not
         raise ModelFileError(f"the model '{path}' cannot be loaded: {error}") from error
-    known = (GaussianMixture, KMeans, MixtureModel, OnlineGaussianMixture)
+    known = (GaussianMixture, KMeans, MixtureModel, MixtureRegressor, OnlineGaussianMixture)
     classes = {cls.__name__: cls for cls in known}
     if stored.kind not in classes:
         raise ModelFileError(

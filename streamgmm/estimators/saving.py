@@ -8,7 +8,7 @@ from typing import Any
 from streamgmm.errors import ParameterError
 from streamgmm.storage import is_numeric, save_model
 
-KINDS = ("GaussianMixture", "KMeans", "MixtureModel", "OnlineGaussianMixture")
+KINDS = ("GaussianMixture", "KMeans", "MixtureModel", "MixtureRegressor", "OnlineGaussianMixture")
 """The classes that can be saved, by name, as `streamgmm.estimators.loading` knows them."""
 
 

@@ -239,13 +239,17 @@ def job_of_centres(
     given: Mixture | None = None,
     init: Init | None = None,
     n_threads: int | None = None,
+    every: bool = False,
 ) -> Job:
-    """What a session is to do, for candidates that differ in their numbers of centres alone."""
+    """What a session is to do, for candidates that differ in their numbers of centres alone.
+
+    With `every`, all starts of a candidate go on to all rows, and not the best on a sample.
+    """
     needs = depends(candidates, random_state, given)
     settings = max(candidates, key=lambda each: each.n_components)
     seed = int(np.random.RandomState(0).randint(2**31 - 1))  # scikit-learn draws nothing here
     plan = plan_sample(source, settings, whole=True, seed=seed)
-    whole = plan.size >= source.n_samples
+    whole = every or plan.size >= source.n_samples
     if given is not None:  # nothing is drawn from the rows
         plan = replace(plan, size=1, threshold=0)
     plan = replace(plan, skip=settings.on_bad_chunk == "skip")

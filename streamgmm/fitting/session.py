@@ -26,6 +26,7 @@ from streamgmm.fitting.reading import Progress, Reader, climb, score_block
 from streamgmm.fitting.rules import Request
 from streamgmm.fitting.run import GLOBAL, Run
 from streamgmm.fitting.sample import Summary, summarize
+from streamgmm.fitting.stability import Pairs
 from streamgmm.model.families import settings_of, with_settings
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Moments
@@ -194,8 +195,10 @@ class Session:
         with self._timed("passes"):
             climb(ascents, self._reader, leave=leave, after=self.save)
 
-    def score(self, mixtures: Sequence[Mixture]) -> None:
+    def score(self, mixtures: Sequence[Mixture], pairs: Pairs = ()) -> None:
         """The last read: of the data themselves, whatever is kept of them.
+
+        The labels of `pairs` of the mixtures are compared.
 
         Raises
         ------
@@ -207,7 +210,7 @@ class Session:
             with self._timed("last_read"):
                 hard = self.job.rules.hard
                 requests = [Request(mixture, None, hard=hard) for mixture in mixtures]
-                reading = self._reader.reading(requests)
+                reading = self._reader.reading(requests, pairs)
                 run.final = self._reader.run(score_block, reading, "score", afresh=True)
             self._check_unchanged()
             self.save(wait=True)

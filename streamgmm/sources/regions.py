@@ -216,8 +216,9 @@ class RegionSource:
 
     @property
     def in_memory(self) -> bool:
-        """Whether all that is read is in memory."""
-        return all(isinstance(variable.stored, Held) for variable in self.variables)
+        """Whether all that is read is in memory, but for what accompanies the rows."""
+        own = [variable for variable in self.variables if not variable.accompanies]
+        return all(isinstance(variable.stored, Held) for variable in own)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

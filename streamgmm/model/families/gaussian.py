@@ -18,7 +18,7 @@ from streamgmm.errors import ParameterError, SingularCovarianceError
 from streamgmm.kernels.drivers import posterior
 from streamgmm.model.components import Accumulator, Components, Posterior, Shapes
 from streamgmm.model.covariances import COVARIANCES, Covariance
-from streamgmm.model.covariances.base import KernelAccumulator, Layout, Recipe
+from streamgmm.model.covariances.base import KernelAccumulator, Layout, Recipe, reach
 from streamgmm.model.families.moments_under import moments_under
 from streamgmm.model.gaps.moments import GapMoments, entropy_of
 from streamgmm.model.gaps.patterns import has_gaps
@@ -334,6 +334,11 @@ class GaussianDensity:
         return np.asarray(first + self.weights @ (self.means - first) / self.weights.sum())
 
     @cached_property
+    def reach(self) -> Floats:
+        """Whitened distance of each mean from the mixture's own (K,), each by its own factor."""
+        return reach(self, self.precisions_cholesky)
+
+    @cached_property
     def float32_error(self) -> float:
         """Error, in nats, that float32 tiles may leave in the log-density of a typical row.
 
@@ -439,7 +444,11 @@ class GaussianDensity:
         """
         covariance, used = self.components.covariance, statistics.weight > 0
         shift = covariance.whiten(self.precisions_cholesky, statistics.mean - self.means)
-        linear = statistics.weight[used] @ self.log_constants[used]
+        linear = (
+            statistics.weight @ self.log_constants
+            if used.all()
+            else statistics.weight[used] @ self.log_constants[used]
+        )
         offset = statistics.weight @ np.einsum("kd,kd->k", shift, shift)
         spread = covariance.trace(self.precisions_cholesky, statistics.scatter)
         latent = entropy_of(statistics).sum()  # of the missing values, as latent variables
