@@ -14,7 +14,7 @@ from streamgmm.estimators.batch import CONSTRAINTS, BatchMixture
 from streamgmm.estimators.rows import missing_of
 from streamgmm.model.components import Family
 from streamgmm.model.covariances import COVARIANCES
-from streamgmm.model.families.own import with_gaps
+from streamgmm.model.families.known import with_gaps
 
 
 class GaussianMixture(GaussianAttributes, BatchMixture):
