@@ -22,7 +22,8 @@ from streamgmm.fitting.sample import check_suitable
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.components import Family, takes_gaps
 from streamgmm.model.families import Uncertain
-from streamgmm.model.families.own import family_of, for_columns, with_gaps, with_setting
+from streamgmm.model.families.known import with_gaps
+from streamgmm.model.families.own import family_of, for_columns, with_setting
 from streamgmm.model.moments import Floats
 from streamgmm.online.learner import Learner, check_family
 from streamgmm.online.merging import from_statistics

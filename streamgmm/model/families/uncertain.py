@@ -49,6 +49,7 @@ class Uncertain:
     initial = Gaussian.initial
     tells_mean = False
     equal_weights = False
+    gaps = False  # an infinite variance says as much
     surveys = False
     gaps = False  # a value that is not known has an infinite variance
     degenerate = SingularCovarianceError

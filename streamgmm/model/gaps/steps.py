@@ -168,13 +168,25 @@ def gap_posterior(
     return out
 
 
-def fill_gaps(tables: Tables, X: Floats, variance: Floats | None = None) -> None:
+def fill_gaps(
+    tables: Tables,
+    X: Floats,
+    variance: Floats | None = None,
+    choices: Floats | None = None,
+    normals: Floats | None = None,
+) -> None:
     """Put E[x_m | x_o] in the place of the gaps of rows (n, D), in place; and Var[x_m | x_o].
 
-    Of the mixture: Σ_k r_k m_k, and Σ_k r_k (C_k + (m_k - mean)²). A row of which nothing was
-    observed gets the mixture's own.
+    Of the mixture: Σ_k r_k m_k, and Σ_k r_k (C_k + (m_k - mean)²). With `choices` (n,) uniform in
+    (0, 1) and `normals` (n, D) a draw of x_m given x_o. A row of which nothing was observed gets
+    what the mixture has.
     """
     patterns = patterns_of(X)
     gaps = patterns.take(~patterns.whole)
-    spread = np.empty((0, 0)) if variance is None else variance
-    tables.describe(X, gaps, NO_WEIGHT, _NO_LABELS, spread[:0], X, spread)
+    none = np.empty((0, 0))
+    tables.describe(
+        X, gaps, NO_WEIGHT, _NO_LABELS, none, X,
+        none if variance is None else variance,
+        NO_WEIGHT if choices is None else choices,
+        none if normals is None else normals,
+    )  # fmt: skip
