@@ -127,6 +127,11 @@ class CsrPart:
     )
 
     @property
+    def any_box(self) -> bool:
+        """Whether its values are stored, and any run of its rows can be read."""
+        return bool(getattr(self.values, "any_box", False))
+
+    @property
     def futures(self) -> Mapping[Any, Any]:
         """None: its values are stored."""
         return {}

@@ -32,7 +32,7 @@ from streamgmm.sources.names import check_names
 from streamgmm.sources.variables import Box, Held
 from streamgmm.sources.zarr_ref import describe
 
-ENDINGS = (".h5", ".hdf5", ".he5", ".h5ad")
+ENDINGS = (".h5", ".hdf5", ".he5", ".h5ad", ".h5mu")
 
 _LISTED = 12
 

@@ -126,8 +126,10 @@ class RegionBlock(BlockBase):
 
     @property
     def edges(self) -> tuple[int, ...]:
-        """Those of the stored chunks of its rows; of a cube, of its regions."""
+        """Edges of the stored chunks of its rows; of a cube, of its regions."""
         stop = self.start + self.n_rows
+        if not any(getattr(part.part, "any_box", False) for part in self.all_parts):
+            return ()  # nothing of it is stored
         found = {region.start for region in self.regions}
         if self._any_rows:
             for part in self.all_parts:

@@ -5,6 +5,7 @@ from itertools import pairwise
 import h5py
 import numpy as np
 import pytest
+import zarr
 
 import streamgmm
 from streamgmm import GaussianMixture
@@ -203,3 +204,21 @@ def test_bad_input(tmp_path):
     model = GaussianMixture(1).fit(f"{path}/temp")
     with pytest.raises(ParameterError, match="would be in HDF5"):
         model.predict(f"{path}/temp", out=f"{path}/labels")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_region_of_a_cube_is_skipped_if_asked_to(tmp_path, values, n_jobs):
+    path = tmp_path / "x.zarr"
+    values = np.repeat(values, 40, 1)
+    zarr.create_array(str(path), data=values, chunks=(1, 500, 40, 3), compressors=None)
+    chunk = path / "c" / "2" / "3" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-9])
+    with pytest.raises(ChunkError, match="truncated"):
+        GaussianMixture(1).fit(streamgmm.rows(path))
+    with pytest.warns(UserWarning, match=r"rows could not be read and were skipped"):
+        model = GaussianMixture(1, on_bad_chunk="skip", n_jobs=n_jobs).fit(streamgmm.rows(path))
+    (region,) = streamgmm.rows(path).grid.regions(*model.skipped_rows_[0])
+    kept = np.ones(values.shape[:3], bool)
+    kept[region.box] = False
+    assert not kept[2, 1500:].any()
+    assert np.allclose(model.means_[0], values[kept].mean(0, np.float64))

@@ -51,7 +51,6 @@ class Uncertain:
     equal_weights = False
     gaps = False  # an infinite variance says as much
     surveys = False
-    gaps = False  # a value that is not known has an infinite variance
     degenerate = SingularCovarianceError
 
     def __post_init__(self) -> None:
