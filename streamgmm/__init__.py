@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from streamgmm.estimators.kmeans import KMeans
     from streamgmm.estimators.loading import load
     from streamgmm.estimators.online import OnlineGaussianMixture
+    from streamgmm.estimators.pca import PCA
+    from streamgmm.estimators.pipelines import plan
+    from streamgmm.estimators.regressor import MixtureRegressor
+    from streamgmm.estimators.robust import RobustScaler
+    from streamgmm.estimators.standard import StandardScaler
+    from streamgmm.estimators.storing import save
     from streamgmm.progress import ProgressBar
     from streamgmm.report.bound import trace_bound
     from streamgmm.report.convergence import ConvergenceDisplay
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
     from streamgmm.sources import rows
 
 __all__ = [
+    "PCA",
     "ClusterSelection",
     "ConvergenceDisplay",
     "GaussianMixture",
@@ -36,18 +43,23 @@ __all__ = [
     "MapDisplay",
     "MixtureDisplay",
     "MixtureModel",
+    "MixtureRegressor",
     "OnlineGaussianMixture",
     "ProfileDisplay",
     "ProgressBar",
+    "RobustScaler",
     "Selection",
     "SelectionDisplay",
+    "StandardScaler",
     "StreamDisplay",
     "__version__",
     "errors",
     "families",
     "follow",
     "load",
+    "plan",
     "rows",
+    "save",
     "select",
     "select_clusters",
     "trace_bound",
@@ -58,12 +70,18 @@ _HOMES = {
     "ClusterSelection": "streamgmm.estimators.clusters",
     "KMeans": "streamgmm.estimators.kmeans",
     "MixtureModel": "streamgmm.estimators",
+    "MixtureRegressor": "streamgmm.estimators.regressor",
     "OnlineGaussianMixture": "streamgmm.estimators.online",
+    "PCA": "streamgmm.estimators.pca",
+    "RobustScaler": "streamgmm.estimators.robust",
+    "StandardScaler": "streamgmm.estimators.standard",
     "follow": "streamgmm.estimators.following",
     "ProgressBar": "streamgmm.progress",
     "Selection": "streamgmm.estimators",
     "select": "streamgmm.estimators",
     "select_clusters": "streamgmm.estimators.clusters",
+    "plan": "streamgmm.estimators.pipelines",
+    "save": "streamgmm.estimators.storing",
     "load": "streamgmm.estimators.loading",
     "trace_bound": "streamgmm.report.bound",
     "ConvergenceDisplay": "streamgmm.report.convergence",

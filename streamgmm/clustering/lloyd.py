@@ -192,7 +192,6 @@ def _climb(rows: Rows, start: Floats, max_iter: int, limit: float, n_threads: in
             if end == moving.STANDS:
                 run.assign(exact=True)
                 stands = run.move(limit, exact=True) == moving.STANDS
-                run.sums[3][:] = np.inf  # are about the centres: the next ones are taken afresh
         if stands:
             inertia = run.merged[3][0]
         else:

@@ -6,14 +6,30 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
 from streamgmm.errors import ModelFileError, ModelNotFoundError, ParameterError
+from streamgmm.estimators.centred import LearningCentres
 from streamgmm.estimators.learning import LearningMixture
 from streamgmm.estimators.loading import load
-from streamgmm.online.following import Followed, Session, open_feed, run
+from streamgmm.estimators.pipelines import Steps, apart, map_of
+from streamgmm.estimators.storing import before
+from streamgmm.online.following import (
+    Feed,
+    Followed,
+    Session,
+    TransformedFeed,
+    open_feed,
+    run,
+)
 from streamgmm.online.following.lock import only_follower
 from streamgmm.online.following.stop import stoppable
 from streamgmm.places import Place
+from streamgmm.sources import TransformedSource
 from streamgmm.storage.model import is_unfinished
+
+Model = LearningMixture | LearningCentres
 
 BATCH_ROWS = 1_000
 SAVE_ROWS = 100_000
@@ -53,12 +69,15 @@ def follow(
         A Zarr array that grows by rows (only whole, finished chunks are read); a folder to which
         Zarr, npy or Parquet files are added whose names sort in that order; ``"-"`` for standard
         input, or an open binary file; an Icechunk repository, or ``"icechunk:PATH"``; or an
-        iterable of arrays.
+        iterable of arrays. Or rows of a Zarr array that a fitted scaler or projection transforms.
     state : str or path-like, default="state.zarr"
         A local path. `streamgmm.load` reads the model in it, at any time.
-    model : OnlineGaussianMixture or MixtureModel, optional
-        What to learn, where there is no state yet; a `MixtureModel` that was fitted goes on from
-        there. Where there is a state, its model must be alike.
+    model : OnlineGaussianMixture, MixtureModel or KMeans, optional
+        What to learn, where there is no state yet; a `MixtureModel` or `KMeans` that was fitted
+        goes on from there. Or a pipeline that ends with one of these; the steps before it must be
+        fitted, and stay as they are. Where there is a state, its model must be alike. `KMeans`
+        finds its first centres from 200 rows a centre, 2,000 at least, and learns batches as
+        `partial_fit`.
     once : bool, default=False
         Return when all that is there has been learned, instead of waiting for more.
     interval : float, default=5.0
@@ -93,7 +112,7 @@ def follow(
 
     Returns
     -------
-    OnlineGaussianMixture or MixtureModel
+    OnlineGaussianMixture, MixtureModel or KMeans
 
     Raises
     ------
@@ -126,20 +145,19 @@ def follow(
     paths = {"labels": labels, "log_density": log_density, "alarms": alarms}
     outputs = {name: Place.parse(path) for name, path in paths.items() if path is not None}
     with only_follower(place), stoppable() as stop:
-        followed_model, followed = open_state(place, model, type(feed).__name__)
+        whole, followed = open_state(place, model, kind_of(feed, source))
+        feed = through(feed, whole)
 
         def tell(n_rows: int) -> None:
             if on_batch is not None:
-                on_batch(followed_model, n_rows)
+                on_batch(whole, n_rows)
 
         session = Session(followed, place, outputs, save_rows, skip_refused, tell)
         run(feed, session, stop, once=once, interval=interval)
-    return followed_model
+    return whole
 
 
-def open_state(
-    place: Place, model: LearningMixture | None, kind: str
-) -> tuple[LearningMixture, Followed]:
+def open_state(place: Place, model: Any, kind: str) -> tuple[Any, Followed]:
     """Read what was saved, or start with `model`; give the model, and what follows for it.
 
     Raises
@@ -165,16 +183,18 @@ def open_state(
                 f"there is no state at '{place}' yet; pass model=OnlineGaussianMixture(…)"
             )
         return model, _followed(place, model, kind)
-    if model is not None:
+    whole, steps, model = model, *apart(model)
+    if isinstance(model, LearningMixture):
         model._family()  # a family of one's own must be known before its state is read
-    stored = load(place)
+    there = load(place)
+    earlier, stored = apart(there)
     follow = stored.__dict__.get("follow_")
-    if not isinstance(stored, LearningMixture) or follow is None:
+    if not isinstance(stored, LearningMixture | LearningCentres) or follow is None:
         raise ModelFileError(
             f"'{place}' holds a {type(stored).__name__} that follows nothing; give another path "
             "for the state"
         )
-    if model is not None:
+    if whole is not None:
         mine, theirs = _params(model), _params(stored)
         if type(model) is not type(stored):
             raise ParameterError(
@@ -187,25 +207,59 @@ def open_state(
                     f"state '{place}' is of another model: {name}={value!r} there, "
                     f"{mine[name]!r} here; give its parameters, or another state"
                 )
+        if digest_of(steps) != digest_of(earlier):
+            raise ParameterError(
+                f"state '{place}' is of a pipeline whose steps before the last transform rows "
+                "otherwise; give those, or another state"
+            )
     if follow["kind"] != kind:
         raise ParameterError(
             f"state '{place}' follows {follow['kind']}, not {kind}; give another state"
         )
-    followed = _followed(place, stored, kind)
-    followed.resume(follow, stored.learner_)
-    return stored, followed
+    followed = _followed(place, there, kind)
+    learner = stored.taught()
+    assert learner is not None
+    followed.resume(follow, learner)
+    return there, followed
 
 
-def _params(model: LearningMixture) -> dict[str, Any]:
+def _params(model: Model) -> dict[str, Any]:
     """The parameters of a model; the family itself, however it was given."""
     params: dict[str, Any] = model.get_params(deep=False)
-    return params | ({"family": model._family()} if "family" in params else {})
+    if isinstance(model, LearningMixture) and "family" in params:
+        params["family"] = model._family()
+    return params
 
 
-def _followed(place: Place, model: LearningMixture, kind: str) -> Followed:
-    """What follows for a model, and is saved with it."""
+def _followed(place: Place, whole: Any, kind: str) -> Followed:
+    """What follows for a model or a pipeline, and is saved with it."""
+    steps, model = apart(whole)
+    for _, step in steps:
+        check_is_fitted(step)
+    more = before(steps, whole.steps[-1][0]) if isinstance(whole, Pipeline) else {}
 
     def write(values: dict[str, Any]) -> None:
-        model.save_with(place, {"follow_": values}, overwrite=True)
+        model.save_with(place, {"follow_": values, **more}, overwrite=True)
 
-    return Followed(model.begin, write, kind, getattr(model, "learner_", None))
+    return Followed(model.begin, write, kind, model.taught())
+
+
+def through(feed: Feed, whole: Any) -> Feed:
+    """The feed, its rows transformed by the steps of a pipeline before the last one."""
+    by = map_of(apart(whole)[0])
+    return feed if by is None else TransformedFeed(feed, by)
+
+
+def kind_of(feed: Feed, source: Any) -> str:
+    """The kind of a feed, and by what its rows were transformed where they were opened."""
+    if isinstance(source, TransformedSource):
+        return f"rows transformed by {source.transform.digest[:16]}"
+    return type(feed).__name__
+
+
+def digest_of(steps: Steps) -> str | None:
+    """What steps do to rows, as a digest; raises NotFittedError."""
+    for _, step in steps:
+        check_is_fitted(step)
+    by = map_of(steps)
+    return None if by is None else by.digest

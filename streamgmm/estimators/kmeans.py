@@ -25,6 +25,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from streamgmm.errors import DataError
+from streamgmm.estimators.centred import LearningCentres
+from streamgmm.estimators.exchange import Exchanged
 from streamgmm.estimators.nearest import FittedCentres
 from streamgmm.estimators.reporting import Reporting
 from streamgmm.estimators.rows import in_memory, open_rows
@@ -48,7 +50,9 @@ from streamgmm.sources import Source
 
 
 class KMeans(
+    LearningCentres,
     FittedCentres,
+    Exchanged,
     Reporting,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -95,7 +99,7 @@ class KMeans(
     labels_ : ndarray of shape (n_samples,), or of the samples' shape
         int32; only where the rows were in memory.
     inertia_ : float
-        Σ w |x - c|² over rows and their nearest centres.
+        ``Σ w |x - c|²`` over rows and their nearest centres.
     variance_ : float
         The same for each value: the variance σ² of the mixture that all clusters share.
     counts_ : ndarray of shape (n_clusters,)
@@ -110,7 +114,7 @@ class KMeans(
     timings_, skipped_rows_
         As of `GaussianMixture`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         If X had names that are all strings.
 
     Examples
@@ -124,6 +128,9 @@ class KMeans(
     >>> model.predict([[0, 0], [12, 3]]).tolist()
     [1, 0]
     """
+
+    exchanged = ("sklearn.cluster.KMeans", "sklearn.cluster.MiniBatchKMeans")
+    shared = ("cluster_centers_", "labels_", "inertia_", "n_iter_")
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
@@ -344,6 +351,14 @@ class KMeans(
         """
         self.fit(X, y, sample_weight)
         return self.labels_ if isinstance(X, np.ndarray) else self.predict(X)
+
+    def _complete(self, model: Any) -> None:
+        model._n_threads = 1  # of OpenMP, which scikit-learn's fit sets
+
+    def _taken_from(self, model: Any) -> None:
+        if hasattr(self, "labels_"):  # of rows that all counted once, for all that is known
+            self.counts_ = np.bincount(self.labels_, minlength=self.n_clusters).astype(float)
+            self.variance_ = self.inertia_ / (self.counts_.sum() * self.n_features_in_)
 
     def _settings(self, n_features: int) -> Any:
         """Parse what the constructor was given; raises DataError."""

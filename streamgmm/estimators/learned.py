@@ -11,6 +11,7 @@ from streamgmm.estimators.attributes import squared
 from streamgmm.estimators.fitted import FittedMixture
 from streamgmm.estimators.gaussian import GaussianMixture
 from streamgmm.estimators.learning import LearningMixture
+from streamgmm.estimators.uncertain import plain
 from streamgmm.model.families.gaussian import Gaussian, gaussians
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
@@ -62,7 +63,7 @@ class LearnedMixture(LearningMixture, FittedMixture, DensityMixin, BaseEstimator
         """The model as it is now, made when it is first asked for."""
         learner = self._known()
         learner.adopt(self._learning_settings(learner.n_features))
-        return learner.mixture()
+        return plain(learner.mixture())
 
     def to_mixture(self) -> GaussianMixture:
         """Give the model as it is now as a `GaussianMixture`, of its own."""

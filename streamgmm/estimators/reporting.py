@@ -255,7 +255,7 @@ def fit_command(estimator: Any) -> list[str]:
     known, words = OPTIONS, ["fit", shlex.quote(data), "-k", str(given["n_components"])]
     if selection is not None:
         known = {name: option for name, option in OPTIONS.items() if name not in UNSELECTED}
-        defaults["n_init"] = 2
+        defaults["n_init"] = 5 if selection["criterion"] == "stability" else 2
         words = ["select", shlex.quote(data), *_candidates(selection)]
     for name, value in given.items():
         default = defaults[name]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from streamgmm.estimators.mixture import REG_COVAR, MixtureModel
 from streamgmm.estimators.rows import open_rows
 from streamgmm.fitting.fit import history
 from streamgmm.fitting.selection import Candidate, Ranking, rank
+from streamgmm.fitting.stability import doubt
 from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.families import settings_of
 from streamgmm.model.families.own import family_of
@@ -42,7 +44,11 @@ class Selection:
         summed over the rows that were fitted), ``n_parameters``, ``bic``, ``aic``, ``icl``,
         ``holdout_log_likelihood`` and its standard error ``holdout_error`` (nats a row, of the
         rows held out), ``passes`` and ``converged``: False also for a candidate that left
-        because it could no longer come out best. ``failure`` says why a candidate could not be
+        because it could no longer come out best. With ``criterion="stability"`` also
+        ``stability``, the mean adjusted Rand index of the labels of two restarts, its standard
+        error ``stability_error``, ``fowlkes_mallows``, the same by that index, and
+        ``neighbours``, the mean adjusted Rand index with the next fewer and the next more
+        components; NaN for one component. ``failure`` says why a candidate could not be
         fitted, and its numbers are NaN; it is empty for the others.
     best : GaussianMixture or MixtureModel
         Fitted to all rows but those held out.
@@ -50,12 +56,18 @@ class Selection:
         Reads of the data in all.
     timings : dict
         As ``timings_`` of `GaussianMixture`.
+    criterion : str
+        What `best` was chosen by.
+    choices : dict of str to int
+        The row of the table that each criterion would choose.
     """
 
     table: dict[str, NDArray[Any]]
     best: Any
     passes: float
     timings: dict[str, Any]
+    criterion: str = "bic"
+    choices: dict[str, int] = field(default_factory=dict)
 
     def _shown(self) -> Text:
         k, kind = self.best.n_components, self.best._family().name
@@ -76,7 +88,7 @@ def select(
     covariance_types: str | Iterable[str] = DEFAULT_TYPES,
     *,
     family: Any = None,
-    n_init: int = 2,
+    n_init: int | None = None,
     criterion: str = "bic",
     holdout: float = 0.03,
     sample_weight: Any = None,
@@ -106,9 +118,14 @@ def select(
     family : str, Family, class, or iterable of these, optional
         Families in the place of covariance types, as `streamgmm.MixtureModel` takes them. Their
         densities must be with respect to the same measure: counts beside counts.
-    n_init : int, default=2
-        Starts on the sample for each candidate; never fewer than four.
-    criterion : {"bic", "aic", "icl", "holdout"}, default="bic"
+    n_init : int, optional
+        Starts on the sample for each candidate, by default two; never fewer than four. With
+        ``criterion="stability"``, by default five: as many restarts, each of which is one start
+        that is taken to its end on all rows.
+    criterion : {"bic", "aic", "icl", "holdout", "stability"}, default="bic"
+        ``"stability"`` takes the most components among those whose restarts agree as well as the
+        best do, within a standard error, or 0.01 in the adjusted Rand index (Hubert & Arabie
+        1985). Labels are compared in the last read, by tables that merge; none are kept.
     holdout : float, default=0.03
         Share of the rows, chosen by a hash of their index, that no candidate is fitted to.
     sample_weight, tol, reg_covar, max_iter, init_params, random_state, block_size, n_jobs
@@ -119,6 +136,11 @@ def select(
     Returns
     -------
     Selection
+
+    Warns
+    -----
+    UserWarning
+        If no number of components is stable: restarts agree to less than 0.65.
 
     Raises
     ------
@@ -142,6 +164,8 @@ def select(
     """
     ks = [n_components] if isinstance(n_components, int) else list(n_components)
     _check(ks, on_bad_chunk, cache)
+    if n_init is None:
+        n_init = 5 if criterion == "stability" else 2
     name, kinds = _kinds(covariance_types, family)
     settings: dict[str, Any] = {
         "tol": tol,
@@ -173,13 +197,15 @@ def select(
         on_progress=listener(),
         checkpoint=checkpoint,
     )
+    if criterion == "stability" and (said := doubt(ranking.table["stability"])):
+        warnings.warn(said, UserWarning, stacklevel=2)
     table = {name if key == "family" else key: col for key, col in ranking.table.items()}
     i = ranking.best
     model = models[i // len(ks)].set_params(n_components=candidates[i].n_components)
     _take_up(model, ranking, source)
-    model.selection_ = table | {"criterion": criterion}
+    model.selection_ = table | {"criterion": criterion, "choices": ranking.choices}
     model.data_seen_ = {"name": source.name, "n_samples": source.n_samples}
-    return Selection(table, model, ranking.passes, ranking.timings)
+    return Selection(table, model, ranking.passes, ranking.timings, criterion, ranking.choices)
 
 
 def _check(ks: list[Any], on_bad_chunk: str, cache: str | None) -> None:

@@ -23,7 +23,7 @@ from streamgmm.fitting.sample import plan_sample
 from streamgmm.fitting.session import open_session
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.mixture import Mixture, Statistics
-from streamgmm.sources import Block, Source, parse_block_size
+from streamgmm.sources import Block, Source, identity_of, parse_block_size
 
 __all__ = ["MAX_GROUPS", "FitResult", "FitSettings", "Seen", "fit"]
 
@@ -145,7 +145,7 @@ def fit(
         history(steps, source),
         final.n_rows,
         final,
-        Seen(source.name, regions, tuple(best.groups), run.overall, run.skipped),
+        Seen(identity_of(source), regions, tuple(best.groups), run.overall, run.skipped),
         timings,
         run.skipped,
     )
@@ -191,7 +191,7 @@ def _grown(seen: Seen | None, source: Source) -> bool:
     """Whether a source is what was seen, with more rows at its end, and worth going on from."""
     return (
         seen is not None
-        and seen.name == source.name
+        and seen.name == identity_of(source)
         and 0 < seen.n_rows < source.n_samples
         and not hasattr(source, "sample_shape")  # rows of a cube may have other numbers now
         and 1 < len(seen.groups) < 3 * MAX_GROUPS

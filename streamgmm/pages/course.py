@@ -97,6 +97,7 @@ def selection_section(subject: Subject) -> list[Markup]:
         title, greater = CRITERIA[column]
         values = np.asarray(found[column], np.float64)
         best = int(np.nanargmax(values if greater else -values))
+        best = int(found.get("choices", {}).get(column.removesuffix("_log_likelihood"), best))
         choices.append(
             f"{title} chooses K = {ks[best]}{', ' + labels[best] if labels[best] else ''}"
         )

@@ -93,8 +93,8 @@ def _open_path(place: Place) -> Any:
             hint = f"open it with zarr.open_array(zarr.storage.ZipStore('{where}')) and pass that"
         elif path.suffix in {".csv", ".txt", ".parquet", ".feather"}:
             hint = "read it as a table, e.g. with pandas, and pass that, or write it to Zarr"
-        elif path.suffix in {".h5", ".hdf5", ".nc"}:
-            hint = "open it with dask.array or xarray and pass a dask array, or write it to Zarr"
+        elif path.suffix == ".nc":
+            hint = "open it with xarray.open_dataset and pass that"
         raise SourceError(f"'{where}' is a file, not a Zarr array; {hint}")
     try:
         return zarr.open(place.store(read_only=True), mode="r")

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import OutputError, OutputExistsError, ParameterError
 from streamgmm.places import Place
+from streamgmm.sources.hdf5 import is_hdf5
+from streamgmm.storage.annotations import ENCODING, Annotation, annotation_of
 
 if TYPE_CHECKING:
     import zarr
@@ -40,11 +42,14 @@ class Output:
         What messages call it.
     token : str
         The id of this output, which is in the metadata that mark it as unfinished.
+    within : Annotation or None
+        The AnnData store that it is a part of.
     """
 
     array: zarr.Array[Any]
     name: str
     token: str
+    within: Annotation | None = None
 
     @property
     def n_rows(self) -> int:
@@ -97,10 +102,13 @@ class Output:
 
         place = self.array.store_path
         try:
-            for key, value in self.array.metadata.to_buffer_dict(
-                default_buffer_prototype()
-            ).items():
+            metadata = self.array.metadata.to_buffer_dict(default_buffer_prototype())
+            for key, value in reversed(metadata.items()):  # of format 2 attributes first
                 _run((place / key).set(value))
+            if "zarr.json" not in metadata:
+                _run((place / "zarr.json").delete())  # the mark, which hid it
+            if self.within is not None:
+                self.within.register()
             return zarr.open_array(place.store, path=place.path, mode="r+")
         except Exception as error:
             raise self._failed("its metadata", error) from error
@@ -155,6 +163,7 @@ def create_output(
     storage_options: dict[str, Any] | None = None,
     beside: Sequence[zarr.Array[Any]] = (),
     dims: Sequence[str] | None = None,
+    shards: tuple[int, ...] | None = None,
 ) -> Output:
     """Begin an array: check that its place is free, and mark it as unfinished.
 
@@ -172,6 +181,8 @@ def create_output(
         Arrays that are read meanwhile, which must not be overwritten.
     dims : sequence of str, optional
         Names of the dimensions.
+    shards : tuple of int, optional
+        Of the Zarr array; then what is written must be whole shards.
 
     Raises
     ------
@@ -185,9 +196,12 @@ def create_output(
     name, place = _parse_place(out, storage_options)
     if any(_overlap(place, each.store_path) for each in beside):
         raise ParameterError(f"{name} is where the data are that are read; give another path")
-    _make_free(name, place, overwrite)
-    metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims)
-    output = _output(metadata, place, name, uuid.uuid4().hex)
+    within = annotation_of(place)
+    if within is not None:
+        within.check(shape, name)
+    _make_free(name, place, overwrite, within)
+    metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims, shards, within)
+    output = _output(metadata, place, name, uuid.uuid4().hex, within)
     try:
         _mark(place, output.token, {})
     except Exception as error:
@@ -206,6 +220,7 @@ def taken_up(
     fill_value: float,
     attributes: dict[str, Any],
     dims: Sequence[str] | None = None,
+    shards: tuple[int, ...] | None = None,
 ) -> tuple[Output | None, int]:
     """Take up an output whose writer ended, if it noted the same `noted` with `Output.note`.
 
@@ -220,8 +235,9 @@ def taken_up(
     mark = _attributes(place)
     if mark is None or mark.get("converted") != noted:
         return None, 0
-    metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims)
-    return _output(metadata, place, name, str(mark["token"])), int(mark["done"])
+    within = annotation_of(place)
+    metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims, shards, within)
+    return _output(metadata, place, name, str(mark["token"]), within), int(mark["done"])
 
 
 def _metadata(
@@ -231,29 +247,41 @@ def _metadata(
     fill_value: float,
     attributes: dict[str, Any],
     dims: Sequence[str] | None,
+    shards: tuple[int, ...] | None,
+    within: Annotation | None,
 ) -> Any:
     """The metadata that the array will have."""
     import zarr
     from zarr.codecs import ZstdCodec
+
+    compressor: Any = ZstdCodec(level=1)  # the size of the default level, but faster
+    zarr_format: Any = 3
+    if within is not None:
+        attributes, zarr_format = attributes | ENCODING, within.zarr_format
+    if zarr_format == 2:
+        import numcodecs
+
+        compressor, dims, shards = numcodecs.Zstd(level=1), None, None
 
     template = zarr.create_array(
         zarr.storage.MemoryStore(),
         shape=shape,
         dtype=dtype,
         chunks=chunks,
-        compressors=ZstdCodec(level=1),  # the size of the default level, but faster
+        shards=shards,
+        compressors=compressor,
         fill_value=fill_value,
         attributes=attributes,
         dimension_names=dims,
-        zarr_format=3,
+        zarr_format=zarr_format,
     )
     return template.async_array.metadata
 
 
-def _output(metadata: Any, place: Any, name: str, token: str) -> Output:
+def _output(metadata: Any, place: Any, name: str, token: str, within: Annotation | None) -> Output:
     import zarr
 
-    return Output(zarr.Array(zarr.AsyncArray(metadata, place)), name, token)
+    return Output(zarr.Array(zarr.AsyncArray(metadata, place)), name, token, within)
 
 
 def _mark(place: Any, token: str, more: dict[str, Any]) -> None:
@@ -292,10 +320,15 @@ def _parse_place(out: object, storage_options: dict[str, Any] | None) -> tuple[s
             f"out is a {type(out).__name__}{kind}; give a path, a URL or a Zarr store"
         )
     parsed = Place.parse(out, storage_options)
+    if is_hdf5(parsed):
+        raise ParameterError(
+            f"output '{parsed}' would be in HDF5, which threads and processes cannot write "
+            "together; give a path of Zarr or Parquet"
+        )
     return f"output '{parsed}'", StorePath(parsed.store())
 
 
-def _make_free(name: str, place: Any, overwrite: bool) -> None:
+def _make_free(name: str, place: Any, overwrite: bool, within: Annotation | None) -> None:
     """Check that the place is free, or remove what may be replaced."""
     import zarr
 
@@ -322,6 +355,8 @@ def _make_free(name: str, place: Any, overwrite: bool) -> None:
     if not overwrite:
         raise OutputExistsError(f"{name} {what}; pass overwrite=True to replace it")
     try:
+        if within is not None:
+            within.register(False)
         _run(place.delete_dir())
     except Exception as error:
         raise OutputError(f"{name} could not be removed ({error})") from error

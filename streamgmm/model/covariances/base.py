@@ -49,6 +49,10 @@ class Parameters(Protocol):
     def centre(self) -> Floats:
         """Mean of the mixture (D,)."""
 
+    @property
+    def reach(self) -> Floats:
+        """Whitened distance of each mean from the mixture's, by factors (K, D, D) of their own."""
+
 
 class Covariance(Protocol):
     """One shape of covariance. Frozen and without state: parameters are passed in.

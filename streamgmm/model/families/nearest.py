@@ -19,7 +19,7 @@ from streamgmm.model.moments import Floats
 
 _CHUNK = 1 << 16  # rows whose distances are looked at together
 
-Finish = Callable[[Floats, Floats, float, float, "Far | None"], tuple[float, Any]]
+Finish = Callable[[Floats, Floats, float, "Far | None"], tuple[float, Any]]
 
 
 _own = threading.local()
@@ -156,8 +156,8 @@ class Far:
 class NearestAccumulator:
     """A hard E-step: each row belongs to its nearest centre. See `Accumulator`.
 
-    `finish` makes F and the statistics of weights, means, the scatter about these, that about the
-    centres, and the `most` rows that are farthest from theirs, where any are asked for. What is
+    `finish` makes F and the statistics of Σ w, Σ w (x - c), Σ w |x - c|², and the `most` rows that
+    are farthest from their centres, where any are asked for. What is
     known of rows is remembered from one read to the next, where this process does, and is told
     their `place`.
     """
@@ -167,8 +167,7 @@ class NearestAccumulator:
     ) -> None:
         self._table, self._most, self._finish, self._trail = table, most, finish, trail
         self._start: int | None = None
-        k, d = table.centres.shape
-        self._weight, self._first, self._square = np.zeros(k), np.zeros((k, d)), 0.0
+        self._sums: tuple[Floats, Floats, float] | None = None
         self._far: Far | None = None
 
     def add(self, X: NDArray[Any], sample_weight: Floats = NO_WEIGHT) -> None:
@@ -176,9 +175,11 @@ class NearestAccumulator:
         if not len(X):
             return
         labels, (mass, first, square) = self._assign(X, sample_weight)
-        self._weight += mass
-        self._first += first
-        self._square += square
+        if self._sums is not None:
+            mass += self._sums[0]
+            first += self._sums[1]
+            square += self._sums[2]
+        self._sums = mass, first, square
         if self._most:
             squares = self._table.squares(X, labels)
             found = Far.of(self._most, squares, X, sample_weight, labels)
@@ -199,11 +200,8 @@ class NearestAccumulator:
         return found
 
     def result(self) -> BlockSums:
-        """The sums of all rows added: the scatter is about their own means."""
-        weight, first = self._weight, self._first
-        shift = first / np.where(weight > 0, weight, 1.0)[:, None]
-        spread = weight @ np.einsum("kd,kd->k", shift, shift)
-        scatter = self._square - spread if self._square > spread else 0.0 * self._square
-        mean = self._table.centres + shift
-        bound, statistics = self._finish(weight, mean, scatter, self._square, self._far)
+        """The sums of all rows added, about the centres."""
+        centres = self._table.centres
+        weight, first, square = self._sums or (np.zeros(len(centres)), 0.0 * centres, 0.0)
+        bound, statistics = self._finish(weight, first, square, self._far)
         return BlockSums(bound, 0.0, statistics)

@@ -31,17 +31,21 @@ class Appender(Protocol):
     def cut(self, size: int) -> None:
         """Truncate it to this length; raises OutputError where it is shorter."""
 
+    def begin(self, dtype: np.dtype[Any]) -> None:
+        """Make what is not there yet, now that the rows' dtype is known."""
+
     def append(self, values: Any) -> None:
         """Append values."""
 
 
-def open_appender(place: Place, dtype: str, columns: Sequence[str]) -> Appender:
+def open_appender(place: Place, dtype: str | None, columns: Sequence[str]) -> Appender:
     """Open an output for appending: lines for .ndjson and .jsonl, else a Zarr array.
 
     Parameters
     ----------
     place : Place
-    dtype : str
+    dtype : str or None
+        Of a Zarr array; None for that of the rows.
     columns : sequence of str
         Names of the values of an entry; an array of one dimension where there is only one.
     """
@@ -77,6 +81,9 @@ class LinesAppender:
         self._path.touch()
         os.truncate(self._path, size)
 
+    def begin(self, dtype: np.dtype[Any]) -> None:
+        """Nothing: lines have no dtype."""
+
     def append(self, values: Any) -> None:
         """Write entries, each a row of values, or a value."""
         rows = values.tolist() if isinstance(values, np.ndarray) else values
@@ -94,26 +101,19 @@ class ZarrAppender:
 
     text = False
 
-    def __init__(self, place: Place, dtype: str, columns: Sequence[str]) -> None:
-        import zarr
-
-        self._name = name = place.name
-        wide = () if len(columns) == 1 else (len(columns),)
+    def __init__(self, place: Place, dtype: str | None, columns: Sequence[str]) -> None:
+        self._place, self._name, self._columns = place, place.name, list(columns)
+        self._wide = () if len(columns) == 1 else (len(columns),)
         self._array: Any = self._open(place)
         if self._array is not None:
-            if self._array.shape[1:] != wide or self._array.dtype != np.dtype(dtype):
+            known = ("float32", "float64") if dtype is None else (dtype,)
+            if self._array.shape[1:] != self._wide or str(self._array.dtype) not in known:
                 raise OutputExistsError(
-                    f"output '{name}' is {self._array.shape} {self._array.dtype}, not an array of "
-                    f"{dtype} to append to; give another path"
+                    f"output '{self._name}' is {self._array.shape} {self._array.dtype}, not an "
+                    f"array of {' or '.join(known)} to append to; give another path"
                 )
-        else:
-            self._array = zarr.create_array(
-                place.store(),
-                shape=(0, *wide),
-                chunks=(CHUNK_ROWS, *wide),
-                dtype=dtype,
-                attributes={"columns": list(columns)},
-            )
+        elif dtype is not None:
+            self.begin(np.dtype(dtype))
 
     def _open(self, place: Place) -> Any:
         """Open the array that is there; None if nothing is."""
@@ -131,9 +131,22 @@ class ZarrAppender:
                 f"output '{place}' is there, and no Zarr array to append to; give another path"
             ) from error
 
+    def begin(self, dtype: np.dtype[Any]) -> None:
+        """Make the array, if there is none."""
+        import zarr
+
+        if self._array is None:
+            self._array = zarr.create_array(
+                self._place.store(),
+                shape=(0, *self._wide),
+                chunks=(CHUNK_ROWS, *self._wide),
+                dtype=dtype,
+                attributes={"columns": self._columns},
+            )
+
     def size(self) -> int:
         """Rows."""
-        return int(self._array.shape[0])
+        return 0 if self._array is None else int(self._array.shape[0])
 
     def cut(self, size: int) -> None:
         """Truncate it to so many rows."""
@@ -142,10 +155,12 @@ class ZarrAppender:
                 f"output '{self._name}' has {self.size()} rows but the state knows of {size}; "
                 "restore it, or follow with another state"
             )
-        self._array.resize((size, *self._array.shape[1:]))
+        if self._array is not None:
+            self._array.resize((size, *self._array.shape[1:]))
 
     def append(self, values: Any) -> None:
         """Write entries."""
-        rows: NDArray[Any] = np.asarray(values, self._array.dtype)
+        with np.errstate(over="ignore"):  # beyond float32 is -inf
+            rows: NDArray[Any] = np.asarray(values, self._array.dtype)
         if len(rows):
             self._array.append(rows)

@@ -14,7 +14,10 @@ from streamgmm.online.following.base import Feed
 from streamgmm.online.following.folder import FolderFeed
 from streamgmm.online.following.icechunk import IcechunkFeed, open_repository
 from streamgmm.online.following.stream import StreamFeed, read_format
+from streamgmm.online.following.transformed import TransformedFeed
 from streamgmm.places import Place
+from streamgmm.sources import TransformedSource, underlying
+from streamgmm.sources.zarr import ZarrSource
 
 
 def open_feed(
@@ -30,6 +33,15 @@ def open_feed(
     storage_options: dict[str, Any] | None,
 ) -> Feed:
     """What a person passes to `follow`, as a feed."""
+    if isinstance(source, TransformedSource):
+        inner = open_feed(
+            underlying(source), batch_rows=batch_rows, partial_chunks=partial_chunks,
+            columns=columns, format=format, replay=replay, branch=branch, array=array,
+            storage_options=storage_options,
+        )  # fmt: skip
+        return TransformedFeed(inner, source.transform)
+    if isinstance(source, ZarrSource) and source.weights is None:
+        source = source.ref.array
     if isinstance(source, str) and source == "-":
         source = sys.stdin.buffer
     if hasattr(source, "readline"):

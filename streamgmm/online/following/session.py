@@ -13,14 +13,13 @@ from streamgmm.model.mixture import Mixture
 from streamgmm.online.batches import checked
 from streamgmm.online.drift import KINDS, Alarm
 from streamgmm.online.following.appending import Appender, open_appender
-from streamgmm.online.following.base import Unit
+from streamgmm.online.following.base import Learns, Unit
 from streamgmm.online.following.state import Followed
-from streamgmm.online.learner import Learner
 from streamgmm.places import Place
 
-FORMS = {
+FORMS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "labels": ("int32", ("label",)),
-    "log_density": ("float64", ("log_density",)),
+    "log_density": (None, ("log_density",)),  # the rows' dtype
     "alarms": ("float64", ("row", "kind", "statistic")),
 }
 ALARM_KINDS = (*KINDS, "refused")
@@ -70,6 +69,8 @@ class Session:
     def learn(self, unit: Unit, name: str) -> None:
         """Learn a unit: the model and the position change together."""
         followed, rows = self.followed, unit.rows
+        for output in self._outputs.values():
+            output.begin(rows.dtype)
         learner = followed.learner or self._begin(rows.shape[1])
         try:
             batches = checked(rows, learner.n_features, learner.most_rows, name)
@@ -114,7 +115,7 @@ class Session:
         self._changed, self._behind = False, 0
 
     def _teach(
-        self, learner: Learner, teach: Callable[[], list[Alarm]], rows: NDArray[Any]
+        self, learner: Learns, teach: Callable[[], list[Alarm]], rows: NDArray[Any]
     ) -> None:
         """Teach the learner, and label the rows that are no longer waiting after that."""
         before = learner.mixture() if self._labelling and learner.state is not None else None
@@ -130,7 +131,7 @@ class Session:
     def _labelling(self) -> bool:
         return "labels" in self._outputs or "log_density" in self._outputs
 
-    def _begin(self, n_features: int) -> Learner:
+    def _begin(self, n_features: int) -> Learns:
         """Save a state without rows before the first output is written."""
         followed = self.followed
         followed.learner = followed.begin(n_features)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamgmm.online.following.base import Position
-from streamgmm.online.learner import Learner
+from streamgmm.online.following.base import Learns, Position
 
 
 @dataclass
@@ -23,7 +22,7 @@ class Followed:
         saved last.
     kind : str
         Of the feed.
-    learner : Learner or None
+    learner : Learns or None
         None before the first rows.
     position : dict or None
     written : dict of str to int
@@ -32,10 +31,10 @@ class Followed:
         Rows that were passed over.
     """
 
-    begin: Callable[[int], Learner]
+    begin: Callable[[int], Learns]
     write: Callable[[dict[str, Any]], None]
     kind: str
-    learner: Learner | None = None
+    learner: Learns | None = None
     position: Position | None = None
     written: dict[str, int] = field(default_factory=dict)
     refused: int = 0
@@ -52,7 +51,7 @@ class Followed:
             }
         )
 
-    def resume(self, saved: dict[str, Any], learner: Learner) -> None:
+    def resume(self, saved: dict[str, Any], learner: Learns) -> None:
         """Go on from what was saved."""
         self.learner, self.position = learner, saved["position"]
         self.written = dict(zip(saved["outputs"], saved["sizes"], strict=True))

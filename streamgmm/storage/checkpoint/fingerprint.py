@@ -19,6 +19,7 @@ PROBES = 4
 _OPAQUE = {
     "blocks": "the cut of the rows into blocks differs",
     "values": "the values of the data differ",
+    "transform": "what the rows are transformed by differs",
     "start": "the model that the fit starts from differs",
     "random_state": "random_state differs",
 }
@@ -68,12 +69,18 @@ def fingerprint(
     n = len(blocks)
     chosen = sorted({round(i * (n - 1) / (PROBES - 1)) for i in range(PROBES)})
     probes: Digests = executor.run(probe_block, None, blocks=chosen, afresh=True)
-    return {
-        "shape": [source.n_samples, source.n_features],
-        "dtype": source.dtype.name,
-        "blocks": _digest([[b.start, b.n_rows] for b in blocks], n_groups),
-        "values": _digest(probes.each),
-    } | {name: _plain(value) for name, value in settings.items()}
+    transform = getattr(source, "transform", None)
+    by = {} if transform is None else {"transform": transform.digest}
+    return (
+        {
+            "shape": [source.n_samples, source.n_features],
+            "dtype": source.dtype.name,
+            "blocks": _digest([[b.start, b.n_rows] for b in blocks], n_groups),
+            "values": _digest(probes.each),
+        }
+        | by
+        | {name: _plain(value) for name, value in settings.items()}
+    )
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
