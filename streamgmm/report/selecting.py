@@ -216,12 +216,13 @@ class SelectionDisplay:
 
 
 def _show_best(ax: Any, values: NDArray[Any], criterion: Criterion, error: float) -> None:
-    """Cut off what is so far from the best that the better half would look alike."""
+    """Cut off what is so far from the best that the good ones would look alike."""
     order = np.sort(values[np.isfinite(values)])
     if criterion.column == "inertia" or len(order) < 4:
         return
     order = order[::-1] if criterion.greater else order
-    near, far = abs(order[len(order) // 2] - order[0]), abs(order[-1] - order[0])
+    good = order[len(order) // (4 if len(order) >= 8 else 2)]
+    near, far = abs(good - order[0]), abs(order[-1] - order[0])
     near = max(near, 1.5 * error)
     if far > 6 * near > 0:
         sign = -1 if criterion.greater else 1
