@@ -5,6 +5,7 @@ Everything is imported when it is first used.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -94,13 +95,17 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name from where it is defined."""
-    if name in ("errors", "families"):
-        return import_module(f"streamgmm.{name}")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'streamgmm' has no attribute '{name}'")
+if not TYPE_CHECKING:  # or a type checker would take any name for a public one
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name from where it is defined."""
+        if name in ("errors", "families"):
+            return import_module(f"streamgmm.{name}")
+        if name in _HOMES:
+            if "xarray" in sys.modules:
+                import_module("streamgmm.xarray")
+            return getattr(import_module(_HOMES[name]), name)
+        raise AttributeError(f"module 'streamgmm' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

@@ -35,6 +35,10 @@ class ChunkError(StreamGMMError, OSError):
     """A stored chunk that cannot be read or decoded; the message names the chunk."""
 
 
+class StoreError(StreamGMMError, ConnectionError):
+    """A store that refuses access, or does not answer; the message says what to look at."""
+
+
 class WorkerLostError(StreamGMMError, RuntimeError):
     """A block whose task ended its worker again and again, most often for want of memory."""
 

@@ -34,6 +34,7 @@ ROOMS = [
     "storage",
     "fitting",
     "testing",
+    "xarray",
     "predict",
     "summaries",
     "pages",

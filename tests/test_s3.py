@@ -8,12 +8,14 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import boto3
 import numpy as np
 import pytest
 import zarr
+from botocore.exceptions import ClientError
 from sklearn.exceptions import ConvergenceWarning
 
 import streamgmm
@@ -66,12 +68,14 @@ def test_a_killed_job_goes_on_from_its_checkpoint(bucket: str) -> None:
         f"fitted({data!r}, checkpoint={place!r}, **{settings!r})\n"
     )
 
-    def begun() -> bool:
-        found = boto3.client("s3").list_objects_v2(Bucket="jobs", Prefix="run.zarr/parts/")
-        return int(found["KeyCount"]) > 12  # more than one iteration puts down
+    def committed() -> bool:
+        with suppress(ClientError):
+            found = boto3.client("s3").get_object(Bucket="jobs", Key="run.zarr/zarr.json")
+            return b'"sha256"' in found["Body"].read()
+        return False
 
     job = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
-    wait_until(begun, "a checkpoint is there")
+    wait_until(committed, "a checkpoint is there")
     assert job.poll() is None, "the fit was over before it could be killed"
     job.send_signal(signal.SIGKILL)
     job.wait()

@@ -21,6 +21,7 @@ from streamgmm.fitting.clusters import compare_centres
 from streamgmm.fitting.stability import doubt, most_stable
 from streamgmm.model.moments import Floats
 from streamgmm.pages.shown import Text, position, table_of
+from streamgmm.places import ZarrStore
 from streamgmm.predict.centres import NearestCentres
 from streamgmm.progress import listener
 
@@ -76,7 +77,7 @@ def select_clusters(
     random_state: Any = None,
     block_size: int | str = "auto",
     n_jobs: int | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
     on_bad_chunk: str = "raise",
     cache: str | None = "auto",
 ) -> ClusterSelection:

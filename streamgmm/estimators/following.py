@@ -25,7 +25,7 @@ from streamgmm.online.following import (
 )
 from streamgmm.online.following.lock import only_follower
 from streamgmm.online.following.stop import stoppable
-from streamgmm.places import Place
+from streamgmm.places import Place, ZarrStore
 from streamgmm.sources import TransformedSource
 from streamgmm.storage.model import is_unfinished
 
@@ -37,16 +37,16 @@ SAVE_ROWS = 100_000
 
 def follow(
     source: Any,
-    state: str | os.PathLike[str] = "state.zarr",
+    state: str | os.PathLike[str] | ZarrStore = "state.zarr",
     model: Any = None,
     *,
     once: bool = False,
     interval: float = 5.0,
     batch_rows: int = BATCH_ROWS,
     save_rows: int = SAVE_ROWS,
-    labels: str | os.PathLike[str] | None = None,
-    log_density: str | os.PathLike[str] | None = None,
-    alarms: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | ZarrStore | None = None,
+    log_density: str | os.PathLike[str] | ZarrStore | None = None,
+    alarms: str | os.PathLike[str] | ZarrStore | None = None,
     partial_chunks: bool = False,
     skip_refused: bool = False,
     columns: Sequence[str] | None = None,
@@ -65,13 +65,15 @@ def follow(
 
     Parameters
     ----------
-    source : str, path-like, zarr.Array, icechunk.Repository, file or iterable
+    source : str, path-like, zarr.Array, Zarr store, icechunk.Repository, file or iterable
         A Zarr array that grows by rows (only whole, finished chunks are read); a folder to which
         Zarr, npy or Parquet files are added whose names sort in that order; ``"-"`` for standard
         input, or an open binary file; an Icechunk repository, or ``"icechunk:PATH"``; or an
-        iterable of arrays. Or rows of a Zarr array that a fitted scaler or projection transforms.
-    state : str or path-like, default="state.zarr"
-        A local path. `streamgmm.load` reads the model in it, at any time.
+        iterable of arrays. Or rows of a cube or group in Zarr (`streamgmm.rows`) that grows along
+        the first dimension of the samples; labels and densities have their shape, and grow too.
+        Or rows of a Zarr array that a fitted scaler or projection transforms.
+    state : str, path-like, URL or Zarr store, default="state.zarr"
+        `streamgmm.load` reads the model in it, at any time.
     model : OnlineGaussianMixture, MixtureModel or KMeans, optional
         What to learn, where there is no state yet; a `MixtureModel` or `KMeans` that was fitted
         goes on from there. Or a pipeline that ends with one of these; the steps before it must be
@@ -86,7 +88,7 @@ def follow(
         Rows that are learned together. Batches begin anew with each chunk, file, commit or item.
     save_rows : int, default=100000
         Rows from one save to the next while there is more to read.
-    labels, log_density, alarms : str or path-like, optional
+    labels, log_density, alarms : str, path-like, URL or Zarr store, optional
         Where to append each row's label, its log-density in nats, and the alarms, exactly once:
         lines of JSON for a name that ends in .ndjson or .jsonl, else a Zarr array. A row's are
         those of the model before it learned the row; the rows of the warm-up come when it ends.
@@ -106,7 +108,8 @@ def follow(
     branch, array : str
         Of an Icechunk repository.
     storage_options : dict, optional
-        For the file system of a URL.
+        For the file systems of URLs: of the source, the state and the outputs. A Zarr store has
+        options of its own.
     on_batch : callable, optional
         Called with the model and the rows of a batch after each.
 
@@ -117,7 +120,9 @@ def follow(
     Raises
     ------
     StateInUseError
-        If another follower has this state.
+        If another follower has this state, or has taken over.
+    StoreError
+        If the state is far away, and cannot be reached.
     SourceError
         If the source shrank, or was rewritten behind the position.
     ParameterError, ModelFileError
@@ -137,28 +142,35 @@ def follow(
     """
     if not interval > 0 or batch_rows < 1 or save_rows < 1:
         raise ParameterError("interval, batch_rows and save_rows must be positive")
-    place = Place.parse(state)
+    place = _place(state, storage_options)
     feed = open_feed(
         source, batch_rows=batch_rows, partial_chunks=partial_chunks, columns=columns,
         format=format, replay=replay, branch=branch, array=array, storage_options=storage_options,
     )  # fmt: skip
     paths = {"labels": labels, "log_density": log_density, "alarms": alarms}
-    outputs = {name: Place.parse(path) for name, path in paths.items() if path is not None}
-    with only_follower(place), stoppable() as stop:
-        whole, followed = open_state(place, model, kind_of(feed, source))
+    outputs = {
+        name: _place(path, storage_options) for name, path in paths.items() if path is not None
+    }
+    with only_follower(place) as check, stoppable() as stop:
+        whole, followed = open_state(place, model, kind_of(feed, source), check)
         feed = through(feed, whole)
 
         def tell(n_rows: int) -> None:
             if on_batch is not None:
                 on_batch(whole, n_rows)
 
-        session = Session(followed, place, outputs, save_rows, skip_refused, tell)
+        layers = getattr(feed, "layers", None)
+        session = Session(followed, place, outputs, save_rows, skip_refused, tell, layers)
         run(feed, session, stop, once=once, interval=interval)
     return whole
 
 
-def open_state(place: Place, model: Any, kind: str) -> tuple[Any, Followed]:
+def open_state(
+    place: Place, model: Any, kind: str, check: Callable[[], None] = lambda: None
+) -> tuple[Any, Followed]:
     """Read what was saved, or start with `model`; give the model, and what follows for it.
+
+    `check` is called before each save.
 
     Raises
     ------
@@ -182,7 +194,7 @@ def open_state(place: Place, model: Any, kind: str) -> tuple[Any, Followed]:
             raise ParameterError(
                 f"there is no state at '{place}' yet; pass model=OnlineGaussianMixture(…)"
             )
-        return model, _followed(place, model, kind)
+        return model, _followed(place, model, kind, check)
     whole, steps, model = model, *apart(model)
     if isinstance(model, LearningMixture):
         model._family()  # a family of one's own must be known before its state is read
@@ -216,7 +228,7 @@ def open_state(place: Place, model: Any, kind: str) -> tuple[Any, Followed]:
         raise ParameterError(
             f"state '{place}' follows {follow['kind']}, not {kind}; give another state"
         )
-    followed = _followed(place, there, kind)
+    followed = _followed(place, there, kind, check)
     learner = stored.taught()
     assert learner is not None
     followed.resume(follow, learner)
@@ -231,7 +243,15 @@ def _params(model: Model) -> dict[str, Any]:
     return params
 
 
-def _followed(place: Place, whole: Any, kind: str) -> Followed:
+def _place(given: Any, storage_options: dict[str, Any] | None) -> Place:
+    """Where a state or an output is; the options are for URLs alone."""
+    place = Place.parse(given)
+    if storage_options and place.directory is None and place.held is None:
+        return Place.parse(given, storage_options)
+    return place
+
+
+def _followed(place: Place, whole: Any, kind: str, check: Callable[[], None]) -> Followed:
     """What follows for a model or a pipeline, and is saved with it."""
     steps, model = apart(whole)
     for _, step in steps:
@@ -239,6 +259,7 @@ def _followed(place: Place, whole: Any, kind: str) -> Followed:
     more = before(steps, whole.steps[-1][0]) if isinstance(whole, Pipeline) else {}
 
     def write(values: dict[str, Any]) -> None:
+        check()
         model.save_with(place, {"follow_": values, **more}, overwrite=True)
 
     return Followed(model.begin, write, kind, model.taught())

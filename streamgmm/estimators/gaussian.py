@@ -15,6 +15,7 @@ from streamgmm.estimators.exchange import Exchanged
 from streamgmm.model.components import Family
 from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.families.own import with_gaps
+from streamgmm.places import ZarrStore
 
 
 class GaussianMixture(GaussianAttributes, Exchanged, BatchMixture):
@@ -70,7 +71,7 @@ class GaussianMixture(GaussianAttributes, Exchanged, BatchMixture):
         Threads in this process, -1 for one a processor. By default a Dask cluster is used where
         a client is active, and one thread a processor elsewhere.
 
-    checkpoint : str, path-like or URL, optional
+    checkpoint : str, path-like, URL or Zarr store, optional
         Where `fit` puts down what it knows after every pass, and every group of blocks of
         incremental EM; a `fit` of the same data and settings goes on from there, to the bits of
         one that nothing ended. A finished one is given back at once, and goes on where
@@ -190,7 +191,7 @@ class GaussianMixture(GaussianAttributes, Exchanged, BatchMixture):
         block_size: int | str = "auto",
         empty_components: str = "keep",
         n_jobs: int | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
         assignment: str = "soft",

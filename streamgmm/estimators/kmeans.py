@@ -18,7 +18,6 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     ClusterMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -30,6 +29,7 @@ from streamgmm.estimators.exchange import Exchanged
 from streamgmm.estimators.nearest import FittedCentres
 from streamgmm.estimators.reporting import Reporting
 from streamgmm.estimators.rows import in_memory, open_rows
+from streamgmm.estimators.typed import fit_context
 from streamgmm.fitting.centres import (
     centroids,
     check_centres,
@@ -43,6 +43,7 @@ from streamgmm.model.families.centroids import CentroidComponents, Pooled
 from streamgmm.model.families.recall import Recall
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
+from streamgmm.places import ZarrStore
 from streamgmm.predict import predict_rows
 from streamgmm.predict.rows import sample_shape
 from streamgmm.progress import Listener, listener
@@ -144,7 +145,7 @@ class KMeans(
         "algorithm": [StrOptions({"lloyd", "elkan"})],
         "block_size": [Interval(Integral, 1, None, closed="left"), str],
         "n_jobs": [Integral, None],
-        "checkpoint": [str, os.PathLike, None],
+        "checkpoint": [str, os.PathLike, ZarrStore, None],
         "on_bad_chunk": [StrOptions({"raise", "skip"})],
         "cache": [StrOptions({"auto"}), None],
     }
@@ -173,7 +174,7 @@ class KMeans(
         algorithm: str = "lloyd",
         block_size: int | str = "auto",
         n_jobs: int | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
     ) -> None:
@@ -192,7 +193,7 @@ class KMeans(
         self.on_bad_chunk = on_bad_chunk
         self.cache = cache
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Find the centres of all rows of X.
 
@@ -230,7 +231,7 @@ class KMeans(
         """
         return self._learn(open_rows(self, X, sample_weight), self.checkpoint)
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take in a batch of rows, once.
 

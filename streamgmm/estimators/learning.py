@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from numbers import Integral, Real
 from typing import Any
@@ -21,7 +20,7 @@ from streamgmm.online.learner import Learner
 from streamgmm.online.settings import OnlineSettings, parse_settings
 from streamgmm.online.values import from_values, to_values
 from streamgmm.pages.shown import Watched
-from streamgmm.places import Place
+from streamgmm.places import Place, ZarrStore
 from streamgmm.sources import Piece, Source, check_finite
 from streamgmm.sources.uncertain import with_noise
 from streamgmm.storage import Packed, save_model
@@ -84,9 +83,7 @@ class LearningMixture:
             )
         return self.learner_
 
-    def save_with(
-        self, path: str | os.PathLike[str] | Place, more: dict[str, Any], overwrite: bool = False
-    ) -> None:
+    def save_with(self, path: Place, more: dict[str, Any], overwrite: bool = False) -> None:
         """As `save`, with more values in the same atomic step."""
         fitted: dict[str, Any] = {
             "n_features_in_": self._features(self._known().n_features),
@@ -94,7 +91,10 @@ class LearningMixture:
         } | more
         if "noise_" in vars(self):
             fitted["noise_"] = self.noise_
-        params = self.get_params(deep=False)
+        params = {
+            name: None if isinstance(value, ZarrStore) else value
+            for name, value in self.get_params(deep=False).items()
+        }
         save_model(path, type(self).__name__, params, {}, fitted, overwrite)
 
     def _learn(

@@ -16,18 +16,20 @@ from streamgmm.estimators.pca import PCA
 from streamgmm.estimators.regressor import MixtureRegressor
 from streamgmm.estimators.robust import RobustScaler
 from streamgmm.estimators.standard import StandardScaler
-from streamgmm.places import Place
+from streamgmm.places import Place, ZarrStore
+from streamgmm.sources.accessor import register
 from streamgmm.storage import load_group
 
 
 def load(
-    path: str | os.PathLike[str] | Place, storage_options: dict[str, Any] | None = None
+    path: str | os.PathLike[str] | ZarrStore | Place,
+    storage_options: dict[str, Any] | None = None,
 ) -> Any:
     """Load a model: an estimator of the class that was saved, or a pipeline, fitted as it was.
 
     Parameters
     ----------
-    path : str, path-like or URL
+    path : str, path-like, URL or Zarr store
     storage_options : dict, optional
         For the fsspec file system of a URL.
 
@@ -46,6 +48,7 @@ def load(
     ...
     streamgmm.errors.ModelNotFoundError: there is no model at 'nowhere.zarr'
     """
+    register()
     try:
         stored = load_group(path, storage_options)
     except ParameterError as error:  # of a family that this installation has not

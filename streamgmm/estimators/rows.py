@@ -10,6 +10,7 @@ from sklearn.utils.validation import _check_feature_names, check_array
 
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.sources import Piece, Source, check_finite, omitting, open_source, underlying
+from streamgmm.sources.accessor import register
 from streamgmm.sources.array import ArraySource
 from streamgmm.sources.named import check_names
 from streamgmm.sources.opening import is_lazy
@@ -72,6 +73,7 @@ def open_rows(
     DataError, DataTypeError, SourceError
         As `open_source`; DataError also if the number of features is another than in `fit`.
     """
+    register()
     lazy = is_lazy(X)
     if not lazy:
         _check_feature_names(estimator, X, reset=n_features is None)

@@ -24,6 +24,7 @@ from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.families import settings_of
 from streamgmm.model.families.own import family_of
 from streamgmm.pages.shown import Text, position, table_of
+from streamgmm.places import ZarrStore
 from streamgmm.progress import listener
 from streamgmm.sources import Source
 from streamgmm.storage.values import STATISTICS
@@ -99,7 +100,7 @@ def select(
     random_state: Any = None,
     block_size: int | str = "auto",
     n_jobs: int | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
     on_bad_chunk: str = "raise",
     cache: Literal["auto"] | None = "auto",
     missing: str = "raise",

@@ -29,6 +29,7 @@ from streamgmm.model.families.recall import Recall, recalling
 from streamgmm.model.mixture import Mixture, m_step
 from streamgmm.model.moments import Floats
 from streamgmm.passes import default_threads, open_executor
+from streamgmm.places import ZarrStore
 from streamgmm.sources import Source, identity_of, parse_block_size
 
 SAME = 1e-24  # squared shifts that rounding brings about, in parts of squared distances
@@ -63,7 +64,7 @@ def fit_centres(
     client: Any = None,
     n_threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
     sweeps: int | None = None,
     recall: Recall | None = None,
 ) -> FitResult:

@@ -23,6 +23,7 @@ from streamgmm.fitting.sample import plan_sample
 from streamgmm.fitting.session import open_session
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.mixture import Mixture, Statistics
+from streamgmm.places import ZarrStore
 from streamgmm.sources import Block, Source, identity_of, parse_block_size
 
 __all__ = ["MAX_GROUPS", "FitResult", "FitSettings", "Seen", "fit"]
@@ -64,7 +65,7 @@ def fit(
     client: Any = None,
     n_threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
 ) -> FitResult:
     """Fit a mixture by EM to all rows of a source.
 
@@ -83,7 +84,7 @@ def fit(
         Where the passes run: see `streamgmm.passes.open_executor`.
     on_progress : callable, optional
         Told about every block and every iteration.
-    checkpoint : str, path-like or URL, optional
+    checkpoint : str, path-like, URL or Zarr store, optional
         Where to save progress, after every group of blocks, and to resume from. A fit
         that has finished is given back without a read, unless `max_iter` has been raised and it
         had not converged; then it goes on. The result has the bits of one that nothing ended.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import DataError, ParameterError
+from streamgmm.errors import DataError, MissingExtraError
 from streamgmm.fitting.moments import RowMoments, RowScatter, nothing
 from streamgmm.model.components import NO_WEIGHT
 from streamgmm.model.moments import Floats
@@ -60,12 +60,12 @@ class Digests:
 
 
 def new_digest() -> Any:
-    """An empty digest; raises ParameterError."""
+    """An empty digest; raises MissingExtraError, in one line."""
     try:
         from crick import TDigest
     except ImportError as error:
-        raise ParameterError(
-            "quantiles of rows out of core need crick: pip install 'streamgmm[quantiles]'"
+        raise MissingExtraError(
+            "quantiles of many rows need crick: pip install 'streamgmm[quantiles]'"
         ) from error
     return TDigest(COMPRESSION)
 
@@ -93,7 +93,7 @@ def digests_of(
     ------
     NonFiniteError
         Names the array and the rows.
-    ParameterError
+    MissingExtraError
         If crick is not installed.
     """
     new_digest()

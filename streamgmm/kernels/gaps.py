@@ -1,19 +1,20 @@
-"""Rows with gaps, one after the other: eight components in the lanes of a vector.
+"""Rows with gaps, of as many patterns of gaps as there may be.
 
-A row's gaps are the same for all components, so vectors run over components and not over rows,
-and it does not matter how many patterns of gaps there are. For the missing features m and the
-observed ones o of a row, with Λ the precision of a component, and d = x - μ,
+With Λ the precision of a component, d = x - μ, and the missing features m and the observed ones o
+of a row,
 
     x̂_m - μ_m = -Λ_mm⁻¹ Λ_mo d_o     the conditional mean,
     C_m = Λ_mm⁻¹                      the conditional covariance,
     log N(x_o) = log N(x̂) + M/2 log 2π - ½ log |Λ_mm|,
 
 where x̂ is the row with its gaps filled: the squared distance of x_o under the marginal is that of
-x̂, the least over x_m. So a few rows of Λ and a Cholesky factor of Λ_mm are all that depends on
-the pattern. Rows come sorted by pattern (a run), and a run's factors are made once, and let go.
+x̂, the least over x_m. So once rows are filled, for each component by itself, they are ordinary
+rows, and go through the ordinary distances and sums of a tile. What depends on the pattern is a
+Cholesky factor of Λ_mm. Rows come sorted by pattern, in runs; a factor is made for each run in a
+tile, for eight components at a time in the lanes of a vector, and let go with the tile.
 
-Arrays are flat and float64. Tables of K components are in groups of eight, padded: value k of
-entry e is at ``((k // 8) * E + e) * 8 + k % 8`` of E entries. D is padded to a multiple of 4.
+Arrays are flat and float64. `lanes` tables of K components are in groups of eight, padded: value k
+of entry e is at ``((k // 8) * E + e) * 8 + k % 8`` of E entries.
 """
 
 from __future__ import annotations
@@ -25,34 +26,38 @@ import numpy as np
 from numba import njit
 
 from streamgmm.kernels.compiled import compiled
-from streamgmm.kernels.elementary import exp, log
-from streamgmm.kernels.normalisation import RESP_FLOOR
+from streamgmm.kernels.distances import full_distances
+from streamgmm.kernels.elementary import log
+from streamgmm.kernels.normalisation import normalize
 from streamgmm.kernels.shuffles import total
-from streamgmm.kernels.vectors import (
-    add,
-    at_least,
-    at_most,
-    div,
-    fma,
-    load,
-    mul,
-    splat,
-    sqrt,
-    store,
-    sub,
-    zero_below,
-)
+from streamgmm.kernels.sums import dot, full_moments, row_sum
+from streamgmm.kernels.tiles import load_tile, subtract
+from streamgmm.kernels.vectors import add, at_most, div, fma, load, mul, splat, sqrt, store, sub
 
 LANES = 8
 LOG_2PI = math.log(2 * math.pi)
-FAR = 1e300
+
+
+def scratch_size(K: int, D: int, T: int) -> int:
+    """Elements of `work`, beside the spreads of a tile, for padded D."""
+    groups = -(-K // LANES)
+    small = (2 * D * D + 3 * D + T) * LANES * groups
+    return (K * D + 2 * D + 2 * K + 10) * T + K * LANES + small
+
+
+def spread_size(K: int, D: int) -> int:
+    """Elements of the conditional covariances of a run, at most."""
+    return D * (D + 1) // 2 * LANES * -(-K // LANES)
 
 
 @njit(nogil=True)
-def factor(prec: Any, b: int, D: int, gone: Any, M: int, L: Any, C: Any) -> Any:
-    """Cholesky factor L of Λ_mm with inverses on its diagonal, and C = Λ_mm⁻¹: (M, M) each.
+def factor(
+    prec: Any, b: int, D: int, gone: Any, M: int, L: Any, C: Any, spread: Any, at: int
+) -> Any:
+    """Cholesky factor L of Λ_mm, with inverses on its diagonal, of eight components.
 
-    Gives Σ log L_ii, for eight components.
+    The lower triangle of Λ_mm⁻¹ goes to `spread`, row after row, from element `at` on; `C` is
+    scratch. Gives Σ log L_ii.
     """
     zero = splat(0.0)
     one = splat(1.0)
@@ -69,7 +74,7 @@ def factor(prec: Any, b: int, D: int, gone: Any, M: int, L: Any, C: Any) -> Any:
                 store(L, (i * D + i) * LANES, div(one, root))
             else:
                 store(L, (i * D + j) * LANES, mul(s, load(L, (j * D + j) * LANES)))
-    # Column j of L⁻¹ into the upper triangle of C, then C = L⁻ᵀ L⁻¹.
+    # Column j of L⁻¹ is row j of C; then Λ_mm⁻¹ = L⁻ᵀ L⁻¹.
     for j in range(M):
         store(C, (j * D + j) * LANES, load(L, (j * D + j) * LANES))
         for i in range(j + 1, M):
@@ -78,35 +83,35 @@ def factor(prec: Any, b: int, D: int, gone: Any, M: int, L: Any, C: Any) -> Any:
                 s = fma(load(L, (i * D + p) * LANES), load(C, (j * D + p) * LANES), s)
             store(C, (j * D + i) * LANES, mul(sub(zero, s), load(L, (i * D + i) * LANES)))
     for i in range(M):
-        for j in range(i, M):
+        for j in range(i + 1):
             s = zero
-            for p in range(j, M):
+            for p in range(i, M):
                 s = fma(load(C, (i * D + p) * LANES), load(C, (j * D + p) * LANES), s)
-            store(C, (i * D + j) * LANES, s)
-    for i in range(M):
-        for j in range(i):
-            store(C, (i * D + j) * LANES, load(C, (j * D + i) * LANES))
+            store(spread, at, s)
+            at += LANES
     return logs
 
 
 @njit(nogil=True)
-def complete(
+def fill(
     X: Any, row: int, means: Any, prec: Any, b: int, D: int, gone: Any, M: int, kept: Any, O: int,
-    L: Any, g: Any, off: Any,
+    L: Any, off: Any, g: Any,
 ) -> None:  # fmt: skip
-    """x̂ - μ of one row and eight components into `off`; infinity becomes NaN."""
+    """μ - x̂ of the missing features of a row, for eight components, into `g`."""
     zero = splat(0.0)
     for at in range(O):
-        d = kept[at]
-        x = np.float64(X[row, d])
-        x += x - x
-        store(off, (b * D + d) * LANES, sub(splat(x), load(means, (b * D + d) * LANES)))
+        x = np.float64(X[row, kept[at]])
+        store(off, at * LANES, sub(splat(x), load(means, (b * D + kept[at]) * LANES)))
     for i in range(M):
-        s = zero
+        s0 = zero
+        s1 = zero
         line = (b * D + gone[i]) * D
-        for at in range(O):
-            d = kept[at]
-            s = fma(load(prec, (line + d) * LANES), load(off, (b * D + d) * LANES), s)
+        for at in range(0, O - 1, 2):
+            s0 = fma(load(prec, (line + kept[at]) * LANES), load(off, at * LANES), s0)
+            s1 = fma(load(prec, (line + kept[at + 1]) * LANES), load(off, (at + 1) * LANES), s1)
+        if O % 2 == 1:
+            s0 = fma(load(prec, (line + kept[O - 1]) * LANES), load(off, (O - 1) * LANES), s0)
+        s = add(s0, s1)
         for p in range(i):
             s = sub(s, mul(load(L, (i * D + p) * LANES), load(g, p * LANES)))
         store(g, i * LANES, mul(s, load(L, (i * D + i) * LANES)))
@@ -115,284 +120,346 @@ def complete(
         s = load(g, i * LANES)
         for p in range(i + 1, M):
             s = sub(s, mul(load(L, (p * D + i) * LANES), load(g, p * LANES)))
-        s = mul(s, load(L, (i * D + i) * LANES))
-        store(g, i * LANES, s)
-        store(off, (b * D + gone[i]) * LANES, sub(zero, s))
+        store(g, i * LANES, mul(s, load(L, (i * D + i) * LANES)))
 
 
 @njit(nogil=True)
-def squares(chol: Any, b: int, D: int, off: Any) -> Any:
-    """|A off|² of eight components, four columns of the triangular factor at a time."""
-    q = splat(0.0)
-    for j in range(0, D, 4):
-        z0 = splat(0.0)
-        z1, z2, z3 = z0, z0, z0
-        for d in range(j + 4):
-            x = load(off, (b * D + d) * LANES)
-            at = ((b * D + d) * D + j) * LANES
-            z0 = fma(load(chol, at), x, z0)
-            z1 = fma(load(chol, at + LANES), x, z1)
-            z2 = fma(load(chol, at + 2 * LANES), x, z2)
-            z3 = fma(load(chol, at + 3 * LANES), x, z3)
-        q = fma(z3, z3, fma(z2, z2, fma(z1, z1, fma(z0, z0, q))))
-    return at_most(q, splat(FAR))
+def split(seen: Any, run: int, gone: Any, kept: Any) -> int:
+    """Features that a run lacks, and those that it has; gives how many it lacks."""
+    M = 0
+    O = 0
+    for d in range(seen.shape[1]):
+        if seen[run, d]:
+            kept[O] = d
+            O += 1
+        else:
+            gone[M] = d
+            M += 1
+    return M
 
 
 @njit(nogil=True)
-def share(joint: Any, B: int, hard: bool, resp: Any) -> Any:
-    """Responsibilities of a row from log π_k p(x): its log-density, entropy and label."""
-    top = joint[0]
-    label = 0
-    for k in range(1, B * LANES):
-        if joint[k] > top or joint[k] != joint[k]:
-            top = joint[k]
-            label = k
-    lanes_s = splat(0.0)
-    lanes_h = splat(0.0)
-    for b in range(B):
-        below = at_least(sub(load(joint, b * LANES), splat(top)), splat(-708.0))
-        e = exp(below)
-        store(resp, b * LANES, e)
-        lanes_s = add(lanes_s, e)
-        lanes_h = fma(e, below, lanes_h)
-    s = total(lanes_s)
-    log_s = math.log(s)
-    entropy = log_s - total(lanes_h) / s
-    tiny = splat(s * RESP_FLOOR)
-    inverse = splat(1.0 / s)
-    for b in range(B):
-        store(resp, b * LANES, mul(zero_below(load(resp, b * LANES), tiny), inverse))
-    if hard and top == top:
-        for k in range(B * LANES):
-            resp[k] = 0.0
-        resp[label] = 1.0
-        entropy = 0.0
-    return top + log_s, entropy, label
+def harden(q: Any, K: int, T: int, const: Any, wt: Any, resp: Any, entropy: Any) -> None:
+    """Give each row of a tile to its likeliest component alone."""
+    for i in range(T):
+        best = 0
+        top = const[0] - 0.5 * q[i]
+        for k in range(1, K):
+            value = const[k] - 0.5 * q[k * T + i]
+            if value > top:
+                top = value
+                best = k
+        for k in range(K):
+            resp[k * T + i] = 0.0
+        resp[best * T + i] = wt[i]
+        entropy[i] = 0.0
 
 
 @njit(nogil=True)
-def add_row(
-    off: Any, shift: Any, resp: Any, w: float, B: int, D: int,
-    n: Any, mass: Any, s1: Any, s2: Any,
+def tell(
+    q: Any, K: int, T: int, const: Any, density: Any, resp: Any, first: int, m: int,
+    log_density: Any, labels: Any, resp_out: Any,
 ) -> None:  # fmt: skip
-    """Add r, r y and the lower triangle of r y yᵀ, with y = x̂ - c; `off` is left as y."""
-    for b in range(B):
-        r = mul(load(resp, b * LANES), splat(w))
-        if total(r) == 0.0:
-            continue
-        store(n, b * LANES, add(load(n, b * LANES), r))
-        store(mass, b * LANES, add(load(mass, b * LANES), r))
-        for d in range(D):
-            at = (b * D + d) * LANES
-            y = add(load(off, at), load(shift, at))
-            store(off, at, y)
-            ry = mul(r, y)
-            store(s1, at, add(load(s1, at), ry))
-            line = (b * D + d) * D * LANES
-            for j in range(d + 1):
-                to = line + j * LANES
-                store(s2, to, fma(ry, load(off, (b * D + j) * LANES), load(s2, to)))
-
-
-@njit(nogil=True)
-def add_run(
-    mass: Any, spread: Any, entropies: Any, B: int, D: int, gone: Any, M: int,
-    s2: Any, hidden: Any,
-) -> None:  # fmt: skip
-    """Add what the missing values of a run spread about their means, and their entropy."""
-    for b in range(B):
-        r = load(mass, b * LANES)
-        store(hidden, b * LANES, fma(r, load(entropies, b * LANES), load(hidden, b * LANES)))
-        for i in range(M):
-            for j in range(i + 1):
-                to = ((b * D + gone[i]) * D + gone[j]) * LANES
-                c = load(spread, ((b * D + i) * D + j) * LANES)
-                store(s2, to, fma(r, c, load(s2, to)))
-
-
-@njit(nogil=True)
-def fill_row(
-    row: int, off: Any, means: Any, spread: Any, resp: Any, B: int, D: int, gone: Any, M: int,
-    filled: Any, variance: Any,
-) -> None:  # fmt: skip
-    """Mean and variance of the missing values of a row, over all components."""
-    for i in range(M):
-        d = gone[i]
-        s = splat(0.0)
-        for b in range(B):
-            at = (b * D + d) * LANES
-            s = fma(load(resp, b * LANES), add(load(means, at), load(off, at)), s)
-        mean = total(s)
-        filled[row, d] = mean
-        if variance.shape[0] == 0:
-            continue
-        s = splat(0.0)
-        for b in range(B):
-            at = (b * D + d) * LANES
-            gap = sub(add(load(means, at), load(off, at)), splat(mean))
-            own = fma(gap, gap, load(spread, ((b * D + i) * D + i) * LANES))
-            s = fma(load(resp, b * LANES), own, s)
-        variance[row, d] = total(s)
+    """Write what is said of the rows of a tile into the outputs that have rows."""
+    if log_density.shape[0] > 0:
+        for i in range(m):
+            log_density[first + i] = density[i]
+    if labels.shape[0] > 0:
+        for i in range(m):
+            best = 0
+            for k in range(1, K):
+                if const[k] - 0.5 * q[k * T + i] > const[best] - 0.5 * q[best * T + i]:
+                    best = k
+            labels[first + i] = best
+    if resp_out.shape[0] > 0:
+        for i in range(m):
+            for k in range(K):
+                resp_out[first + i, k] = resp[k * T + i]
 
 
 @compiled
 def full_gaps(
-    X: Any, weight: Any, order: Any, starts: Any, seen: Any,
-    means: Any, prec: Any, chol: Any, const: Any, shift: Any, hard: bool, sums: bool,
+    X: Any, weight: Any, starts: Any, seen: Any, ref: Any, means: Any, lane_means: Any, prec: Any,
+    origin: Any, chol: Any, const: Any, shift: Any, moved: bool, hard: bool, sums: bool,
+    far: Any, D: int, rows_a_tile: int, W: int, work: Any, spread: Any,
     totals: Any, n: Any, s1: Any, s2: Any, hidden: Any,
     log_density: Any, labels: Any, resp_out: Any, filled: Any, variance: Any,
 ) -> None:  # fmt: skip
-    """Rows ``order`` of X (n, d), in R runs of one pattern: ``starts`` (R + 1,), ``seen`` (R, d).
+    """Rows X (n, d) in R runs of one pattern: ``starts`` (R + 1,), ``seen`` (R, d).
 
-    With `sums`, adds to `totals` (log-likelihood, entropy), `n`, `s1`, `s2` (lower triangles) and
-    `hidden`, the entropy of the missing values. Outputs of no rows are not written; `filled`
-    and `variance` (n, d) are written where values are missing.
+    With `sums`, adds as `drivers.full_sums` does, about the means less `shift` (which is zero
+    unless `moved`), and to `hidden` (K,) the entropy of the missing values. Outputs of no rows
+    are not written; `filled` and `variance` (n, d) are written where values are missing. `origin`
+    is zero (K·D,), and `spread` room for the conditional covariances of a tile.
     """
+    K = const.shape[0]
     width = X.shape[1]
-    B = const.shape[0] // LANES
-    D = means.shape[0] // (B * LANES)
-    L = np.empty(B * D * D * LANES)
-    spread = np.empty(B * D * D * LANES)
-    g = np.empty(D * LANES)
-    off = np.zeros(B * D * LANES)
-    own = np.empty(B * LANES)
-    entropies = np.empty(B * LANES)
-    joint = np.empty(B * LANES)
-    resp = np.empty(B * LANES)
-    mass = np.empty(B * LANES)
-    gone = np.empty(D, np.int64)
-    kept = np.empty(D, np.int64)
+    B = (K + LANES - 1) // LANES
+    gone = np.empty(width, np.int64)
+    kept = np.empty(width, np.int64)
+    slot_run = np.empty(rows_a_tile, np.int64)
+    slot_row = np.empty(rows_a_tile + 1, np.int64)
+    slot_at = np.empty(rows_a_tile, np.int64)
     size = D * D * LANES
-    for run in range(starts.shape[0] - 1):
-        M = 0
-        O = 0
-        for d in range(width):
-            if seen[run, d]:
-                kept[O] = d
-                O += 1
-            else:
-                gone[M] = d
-                M += 1
-        for b in range(B):
-            logs = factor(
-                prec,
-                b,
-                D,
-                gone,
-                M,
-                L[b * size : (b + 1) * size],
-                spread[b * size : (b + 1) * size],
-            )
-            store(own, b * LANES, sub(add(load(const, b * LANES), splat(0.5 * M * LOG_2PI)), logs))
-            store(entropies, b * LANES, sub(splat(0.5 * M * (LOG_2PI + 1.0)), logs))
-        mass[:] = 0.0
-        for at in range(starts[run], starts[run + 1]):
-            row = order[at]
+    run = 0
+    first = 0
+    while first < X.shape[0]:
+        m = 0
+        slots = 0
+        used = 0
+        while first + m < X.shape[0] and m < rows_a_tile:
+            while starts[run + 1] <= first + m:
+                run += 1
+            M = split(seen, run, gone, kept)
+            need = M * (M + 1) // 2 * B * LANES
+            if slots > 0 and used + need > spread.shape[0]:
+                break
+            slot_run[slots] = run
+            slot_row[slots] = m
+            slot_at[slots] = used
+            used += need
+            slots += 1
+            m = min(starts[run + 1] - first, rows_a_tile)
+        slot_row[slots] = m
+        T = (m + 4 * W - 1) // (4 * W) * 4 * W
+        step = (
+            D * T + LANES
+        )  # a line more, so that tiles do not fall on the same sets of the cache
+        at = K * step
+        tiles = work[:at]
+        xt = work[at : at + D * T]
+        at += D * T
+        t = work[at : at + D * T]
+        at += D * T
+        q = work[at : at + K * T]
+        at += K * T
+        resp = work[at : at + (K + 1) * T]
+        at += (K + 1) * T
+        y = work[at : at + 4 * T]
+        at += 4 * T
+        wt = work[at : at + T]
+        at += T
+        density = work[at : at + T]
+        at += T
+        entropy = work[at : at + 2 * T]
+        at += 2 * T
+        L = work[at : at + B * size]
+        at += B * size
+        C = work[at : at + size]
+        at += size
+        off = work[at : at + D * LANES]
+        at += D * LANES
+        g = work[at : at + D * LANES]
+        at += D * LANES
+        logs = work[at : at + slots * B * LANES]
+        xt[width * T :] = 0.0
+        load_tile(X, weight, first, m, ref, xt, wt, T)
+        for k in range(K):
+            subtract(xt, D, T, means, k, tiles[k * step : k * step + D * T], W)
+        for slot in range(slots):
+            M = split(seen, slot_run[slot], gone, kept)
+            if M == 0:
+                continue
+            part = M * (M + 1) // 2 * LANES
             for b in range(B):
-                complete(
-                    X, row, means, prec, b, D, gone, M, kept, O,
-                    L[b * size : (b + 1) * size], g, off,
-                )  # fmt: skip
-                q = squares(chol, b, D, off)
-                store(joint, b * LANES, fma(q, splat(-0.5), load(own, b * LANES)))
-            density, entropy, label = share(joint, B, hard, resp)
-            if log_density.shape[0] > 0:
-                log_density[row] = density
-            if labels.shape[0] > 0:
-                labels[row] = label
-            if resp_out.shape[0] > 0:
-                for k in range(resp_out.shape[1]):
-                    resp_out[row, k] = resp[k]
-            if filled.shape[0] > 0:
-                fill_row(row, off, means, spread, resp, B, D, gone, M, filled, variance)
-            if sums:
-                w = weight[row] if weight.shape[0] > 0 else 1.0
-                if w == 0.0:
-                    continue
-                totals[0] += w * density
-                totals[1] += w * entropy
-                add_row(off, shift, resp, w, B, D, n, mass, s1, s2)
+                own = L[b * size : (b + 1) * size]
+                found = factor(prec, b, D, gone, M, own, C, spread, slot_at[slot] + b * part)
+                store(logs, (slot * B + b) * LANES, found)
+                top = min(LANES, K - b * LANES)
+                for i in range(slot_row[slot], slot_row[slot + 1]):
+                    fill(
+                        X, first + i, lane_means, prec, b, D, gone, M, kept, width - M,
+                        own, off, g,
+                    )  # fmt: skip
+                    for j in range(M):
+                        to = b * LANES * step + gone[j] * T + i
+                        for lane in range(top):
+                            tiles[to + lane * step] = -g[j * LANES + lane]
+        for k in range(K):
+            tile = tiles[k * step : k * step + D * T]
+            full_distances(tile, D, T, origin, chol, k, t, q, far, W)
+        for slot in range(slots):
+            M = split(seen, slot_run[slot], gone, kept)
+            if M > 0:
+                for k in range(K):
+                    more = 2.0 * logs[slot * B * LANES + k] - M * LOG_2PI
+                    for i in range(slot_row[slot], slot_row[slot + 1]):
+                        q[k * T + i] += more
+        normalize(q, K, T, const, wt, resp, density, entropy)
+        if hard:
+            harden(q, K, T, const, wt, resp, entropy)
+        tell(q, K, T, const, density, resp, first, m, log_density, labels, resp_out)
         if sums:
-            add_run(mass, spread, entropies, B, D, gone, M, s2, hidden)
+            totals[0] += dot(density, 0, wt, T)
+            totals[1] += dot(entropy, 0, wt, T)
+            for k in range(K):
+                mass = row_sum(resp, k * T, T)
+                if mass != 0.0:
+                    n[k] += mass
+                    tile = tiles[k * step : k * step + D * T]
+                    if moved:
+                        subtract(tile, D, T, shift, k, t, W)
+                        full_moments(t, D, T, k, resp, k * T, y, s1, s2, W)
+                    else:
+                        full_moments(tile, D, T, k, resp, k * T, y, s1, s2, W)
+        for slot in range(slots):
+            M = split(seen, slot_run[slot], gone, kept)
+            if M == 0:
+                continue
+            part = M * (M + 1) // 2 * LANES
+            begin = slot_row[slot]
+            end = slot_row[slot + 1]
+            if sums:
+                for k in range(K):
+                    mass = 0.0
+                    for i in range(begin, end):
+                        mass += resp[k * T + i]
+                    if mass == 0.0:
+                        continue
+                    own_logs = logs[slot * B * LANES + k]
+                    hidden[k] += mass * (0.5 * M * (LOG_2PI + 1.0) - own_logs)
+                    where = slot_at[slot] + k // LANES * part + k % LANES
+                    for i in range(M):
+                        to = (k * D + gone[i]) * D
+                        for j in range(i + 1):
+                            s2[to + gone[j]] += mass * spread[where]
+                            where += LANES
+            if filled.shape[0] > 0:
+                for j in range(M):
+                    d = gone[j]
+                    diagonal = j * (j + 1) // 2 + j
+                    for i in range(begin, end):
+                        mean = 0.0
+                        for k in range(K):
+                            x = means[k * D + d] + tiles[k * step + d * T + i]
+                            mean += resp[k * T + i] * x
+                        filled[first + i, d] = mean
+                        if variance.shape[0] > 0:
+                            own_variance = 0.0
+                            for k in range(K):
+                                x = means[k * D + d] + tiles[k * step + d * T + i] - mean
+                                where = slot_at[slot] + k // LANES * part + k % LANES
+                                own_spread = spread[where + diagonal * LANES]
+                                own_variance += resp[k * T + i] * (x * x + own_spread)
+                            variance[first + i, d] = own_variance
+        first += m
+
+
+@njit(nogil=True)
+def masked_distances(
+    xt: Any, mask: Any, D: int, T: int, means: Any, chol: Any, drop: Any, k: int, q: Any, far: Any,
+    W: int,
+) -> None:  # fmt: skip
+    """Squared distances over what was observed; where it was not, `drop` is added."""
+    zero = splat(0.0)
+    one = splat(1.0)
+    ceiling = splat(far)
+    for i in range(0, T, 2 * W):
+        q0, q1, c0, c1 = zero, zero, zero, zero
+        for d in range(D):
+            m = splat(means[k * D + d])
+            a = splat(chol[k * D + d])
+            c = splat(drop[k * D + d])
+            at = d * T + i
+            w0 = load(mask, at)
+            w1 = load(mask, at + W)
+            z0 = mul(mul(sub(load(xt, at), m), a), w0)
+            z1 = mul(mul(sub(load(xt, at + W), m), a), w1)
+            q0, q1 = fma(z0, z0, q0), fma(z1, z1, q1)
+            c0, c1 = fma(c, sub(one, w0), c0), fma(c, sub(one, w1), c1)
+        store(q, k * T + i, add(at_most(q0, ceiling), c0))
+        store(q, k * T + i + W, add(at_most(q1, ceiling), c1))
+
+
+@njit(nogil=True)
+def masked_moments(
+    xt: Any, mask: Any, D: int, T: int, centres: Any, k: int, resp: Any,
+    s1: Any, s2: Any, s0: Any, W: int,
+) -> None:  # fmt: skip
+    """Add Σ r (x - c), Σ r (x - c)² and Σ r over what was observed of each feature."""
+    zero = splat(0.0)
+    for d in range(D):
+        c = splat(centres[k * D + d])
+        a, b, n = zero, zero, zero
+        at = d * T
+        for i in range(0, T, W):
+            r = mul(load(resp, k * T + i), load(mask, at + i))
+            x = sub(load(xt, at + i), c)
+            y = mul(r, x)
+            n, a, b = add(n, r), add(a, y), fma(y, x, b)
+        s0[k * D + d] += total(n)
+        s1[k * D + d] += total(a)
+        s2[k * D + d] += total(b)
 
 
 @compiled
 def diag_gaps(
-    X: Any, weight: Any, order: Any,
-    means: Any, chol: Any, const: Any, drop: Any, centres: Any, hard: bool, sums: bool,
-    totals: Any, n: Any, s1: Any, s2: Any, unseen: Any,
+    X: Any, weight: Any, ref: Any, means: Any, chol: Any, const: Any, drop: Any, centres: Any,
+    hard: bool, sums: bool, far: Any, D: int, rows_a_tile: int, W: int, work: Any,
+    totals: Any, n: Any, s1: Any, s2: Any, s0: Any,
     log_density: Any, labels: Any, resp_out: Any, filled: Any, variance: Any,
 ) -> None:  # fmt: skip
-    """As `full_gaps`, where features are independent: gaps are left out, in any order of rows.
+    """As `full_gaps` where features are independent: gaps are left out, in rows of any order.
 
-    `chol` are 1/σ, `drop` what a gap adds to the log-density, ½ log 2π + log σ. `unseen` gets
-    the weight of the gaps of each component and feature; sums are over what was observed.
+    `chol` are 1/σ, and `drop` -2 times what a gap adds to the log-density, ½ log 2π + log σ.
+    `s0` (K·D,) are the weights of what was observed, and `s1` and `s2` sums over it.
     """
+    K = const.shape[0]
     width = X.shape[1]
-    B = const.shape[0] // LANES
-    D = means.shape[0] // (B * LANES)
-    joint = np.empty(B * LANES)
-    resp = np.empty(B * LANES)
-    for at in range(order.shape[0]):
-        row = order[at]
-        for b in range(B):
-            q = splat(0.0)
-            c = load(const, b * LANES)
-            for d in range(width):
-                x = np.float64(X[row, d])
-                e = (b * D + d) * LANES
-                if x == x:
-                    x += x - x
-                    z = mul(sub(splat(x), load(means, e)), load(chol, e))
-                    q = fma(z, z, q)
-                else:
-                    c = add(c, load(drop, e))
-            store(joint, b * LANES, fma(at_most(q, splat(FAR)), splat(-0.5), c))
-        density, entropy, label = share(joint, B, hard, resp)
-        if log_density.shape[0] > 0:
-            log_density[row] = density
-        if labels.shape[0] > 0:
-            labels[row] = label
-        if resp_out.shape[0] > 0:
-            for k in range(resp_out.shape[1]):
-                resp_out[row, k] = resp[k]
+    for first in range(0, X.shape[0], rows_a_tile):
+        m = min(rows_a_tile, X.shape[0] - first)
+        T = (m + 4 * W - 1) // (4 * W) * 4 * W
+        at = 0
+        xt = work[: D * T]
+        at += D * T
+        mask = work[at : at + D * T]
+        at += D * T
+        q = work[at : at + K * T]
+        at += K * T
+        resp = work[at : at + (K + 1) * T]
+        at += (K + 1) * T
+        wt = work[at : at + T]
+        at += T
+        density = work[at : at + T]
+        at += T
+        entropy = work[at : at + 2 * T]
+        xt[width * T :] = 0.0
+        load_tile(X, weight, first, m, ref, xt, wt, T)
+        for i in range(D * T):
+            mask[i] = 1.0
+        for d in range(width):
+            for i in range(m):
+                x = X[first + i, d]
+                if x != x:
+                    mask[d * T + i] = 0.0
+                    xt[d * T + i] = 0.0
+        for k in range(K):
+            masked_distances(xt, mask, D, T, means, chol, drop, k, q, far, W)
+        normalize(q, K, T, const, wt, resp, density, entropy)
+        if hard:
+            harden(q, K, T, const, wt, resp, entropy)
+        tell(q, K, T, const, density, resp, first, m, log_density, labels, resp_out)
+        if sums:
+            totals[0] += dot(density, 0, wt, T)
+            totals[1] += dot(entropy, 0, wt, T)
+            for k in range(K):
+                mass = row_sum(resp, k * T, T)
+                if mass != 0.0:
+                    n[k] += mass
+                    masked_moments(xt, mask, D, T, centres, k, resp, s1, s2, s0, W)
         if filled.shape[0] > 0:
             for d in range(width):
-                if X[row, d] == X[row, d]:
-                    continue
-                s = splat(0.0)
-                for b in range(B):
-                    s = fma(load(resp, b * LANES), load(means, (b * D + d) * LANES), s)
-                mean = total(s)
-                filled[row, d] = mean
-                if variance.shape[0] == 0:
-                    continue
-                s = splat(0.0)
-                for b in range(B):
-                    e = (b * D + d) * LANES
-                    sigma = div(splat(1.0), load(chol, e))
-                    gap = sub(load(means, e), splat(mean))
-                    s = fma(load(resp, b * LANES), fma(gap, gap, mul(sigma, sigma)), s)
-                variance[row, d] = total(s)
-        if not sums:
-            continue
-        w = weight[row] if weight.shape[0] > 0 else 1.0
-        if w == 0.0:
-            continue
-        totals[0] += w * density
-        totals[1] += w * entropy
-        for b in range(B):
-            r = mul(load(resp, b * LANES), splat(w))
-            if total(r) == 0.0:
-                continue
-            store(n, b * LANES, add(load(n, b * LANES), r))
-            for d in range(width):
-                x = np.float64(X[row, d])
-                e = (b * D + d) * LANES
-                if x == x:
-                    y = sub(splat(x), load(centres, e))
-                    ry = mul(r, y)
-                    store(s1, e, add(load(s1, e), ry))
-                    store(s2, e, fma(ry, y, load(s2, e)))
-                else:
-                    store(unseen, e, add(load(unseen, e), r))
+                for i in range(m):
+                    if mask[d * T + i] == 1.0:
+                        continue
+                    mean = 0.0
+                    for k in range(K):
+                        mean += resp[k * T + i] * means[k * D + d]
+                    filled[first + i, d] = mean
+                    if variance.shape[0] > 0:
+                        spread = 0.0
+                        for k in range(K):
+                            gap = means[k * D + d] - mean
+                            sigma = 1.0 / chol[k * D + d]
+                            spread += resp[k * T + i] * (gap * gap + sigma * sigma)
+                        variance[first + i, d] = spread

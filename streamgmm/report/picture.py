@@ -33,7 +33,7 @@ def save_segments(
     path : str or path-like
         Of an image file, such as a PNG.
     picture : ndarray of shape (height, width, 3)
-        uint8.
+        Of uint8.
     labels : ndarray of shape (height, width)
         Component of each pixel.
     colours : ndarray of shape (n_components, 3)

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from streamgmm.fitting.quantiles import new_digest
 from streamgmm.model.moments import Floats
 from streamgmm.report.display import (
     COLOURS,
@@ -24,7 +25,7 @@ from streamgmm.report.display import (
     text,
 )
 from streamgmm.summaries.moments import moments_of, separation
-from streamgmm.summaries.quantiles import QuantileRequest, sketches
+from streamgmm.summaries.quantiles import QuantileRequest
 
 QUANTILES = (0.05, 0.5, 0.95)
 MOST_COMPONENTS = 8
@@ -121,12 +122,12 @@ class ProfileDisplay:
         ------
         ParameterError
             If there is no such feature (the nearest is suggested); MissingExtraError without
-            matplotlib or datasketches.
+            matplotlib or crick.
         sklearn.exceptions.NotFittedError, DataError, SourceError
             As `predict`.
         """
         pyplot()
-        sketches()
+        new_digest()
         mixture = model_of(estimator)
         names = names_of(estimator, mixture.n_features, feature_names)
         most = 100 if ordered else MOST_FEATURES

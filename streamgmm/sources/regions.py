@@ -181,9 +181,18 @@ class RegionBlock(BlockBase):
         piece = Piece(region.start + a, rows, weight, self.grid.numbers(region, a, b))
         if self.mask is None:
             return piece
-        missing = self._values(self.mask, i, region)[a:b]
-        gone = np.isnan(missing) | (missing != 0) if missing.dtype.kind == "f" else missing != 0
+        gone = self.masked(i)
         return piece.where(~gone) if gone.any() else piece
+
+    def masked(self, i: int) -> NDArray[np.bool_]:
+        """Which rows of the i-th region, of those that are the block's, the mask leaves out."""
+        assert self.mask is not None
+        region = self.regions[i]
+        a = max(0, self.start - region.start)
+        b = min(region.n_rows, self.start + self.n_rows - region.start)
+        missing = self._values(self.mask, i, region)[a:b]
+        gone = missing != 0  # NaN, too
+        return np.asarray(gone, bool)
 
     def _rows(self, i: int, region: Region) -> NDArray[Any]:
         """Read the features of a region, (rows, features)."""

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from streamgmm.errors import ChunkError
+from streamgmm.places.retry import is_network
 from streamgmm.sources.base import Block, Piece
 from streamgmm.sources.blocks import BlockBase, capable, shaped
-from streamgmm.sources.retry import is_network
 
 Rows = tuple[tuple[int, int], ...]
 

@@ -76,9 +76,10 @@ class HeldPart:
 
 @dataclass(frozen=True)
 class Held:
-    """An array in memory, or mapped there."""
+    """An array in memory, or mapped there; `ref` is what it was read from, if it was."""
 
     array: NDArray[Any]
+    ref: ZarrRef | None = None
 
     resident = True
     in_memory = True

@@ -1,7 +1,7 @@
 """Quantiles of each feature in each class, by t-digests that merge.
 
-Ted Dunning & Otmar Ertl 2019, "Computing extremely accurate quantiles using t-digests", as
-Apache DataSketches has it. It draws no random numbers, so the same blocks give the same bits.
+Ted Dunning & Otmar Ertl 2019, "Computing extremely accurate quantiles using t-digests". They draw
+no random numbers, so the same blocks give the same bits.
 """
 
 from __future__ import annotations
@@ -12,19 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import MissingExtraError
+from streamgmm.fitting.quantiles import add_column, new_digest
 from streamgmm.model.components import Posterior
 from streamgmm.model.moments import Floats
 from streamgmm.sources import Piece
-
-SIZE = 500  # compression: about as many centroids; ranks are within 0.01, and closer at the ends
 
 
 @dataclass(frozen=True, eq=False)
 class QuantileRequest:
     """Features (m,), and the components (S,) whose rows are told apart by their labels.
 
-    Rows count by their number, not by weight; those of weight zero are left out.
+    Rows count by their weight; those of weight zero are left out.
     """
 
     columns: NDArray[np.intp]
@@ -39,35 +37,32 @@ class QuantileRequest:
 
 @dataclass(frozen=True, eq=False)
 class Quantiles:
-    """A digest of each feature in each class, S * m of them, in bytes: a value that merges."""
+    """A digest of each feature in each class, S * m of them: a value that merges.
+
+    `rows` (S,) are the rows of each class.
+    """
 
     request: QuantileRequest
-    digests: tuple[bytes, ...]
+    digests: tuple[Any, ...]
+    rows: NDArray[np.int64]
 
     def merge(self, other: Quantiles) -> Quantiles:
         """Digests of both sets of rows."""
         both = []
         for mine, theirs in zip(self.digests, other.digests, strict=True):
-            digest = _restored(mine)
-            digest.merge(_restored(theirs))
-            both.append(digest.serialize())
-        return Quantiles(self.request, tuple(both))
+            digest = new_digest()
+            digest.merge(mine, theirs)
+            both.append(digest)
+        return Quantiles(self.request, tuple(both), self.rows + other.rows)
 
     def at(self, shares: Floats) -> Floats:
         """Quantiles (S, m, q); NaN of a class without rows."""
         s, m = len(self.request.shown), len(self.request.columns)
         out = np.full((s * m, len(shares)), np.nan)
-        for i, each in enumerate(self.digests):
-            digest = _restored(each)
-            if not digest.is_empty():
-                out[i] = [digest.get_quantile(float(q)) for q in shares]
+        for i, digest in enumerate(self.digests):
+            if digest.size() > 0:
+                out[i] = [digest.quantile(float(q)) for q in shares]
         return out.reshape(s, m, len(shares))
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """Rows of each class (S,)."""
-        m = len(self.request.columns)
-        return np.array([_restored(d).get_total_weight() for d in self.digests[::m]], np.int64)
 
 
 class QuantileCounter:
@@ -75,9 +70,9 @@ class QuantileCounter:
 
     def __init__(self, request: QuantileRequest) -> None:
         self._request = request
-        kind = sketches().tdigest_double
         n = len(request.shown) * len(request.columns)
-        self._digests = [kind(SIZE) for _ in range(n)]
+        self._digests = [new_digest() for _ in range(n)]
+        self._rows = np.zeros(len(request.shown), np.int64)
 
     def add(self, piece: Piece, posterior: Posterior | None) -> None:
         """Add rows."""
@@ -89,25 +84,13 @@ class QuantileCounter:
         for s, k in enumerate(request.shown):
             chosen = np.flatnonzero(labels == k)
             if len(chosen):
-                rows = piece.rows[chosen[:, None], request.columns].astype(np.float64)
+                rows = piece.rows[chosen[:, None], request.columns]
+                weight = None if piece.sample_weight is None else piece.sample_weight[chosen]
+                self._rows[s] += len(chosen)
                 for j in range(m):
-                    self._digests[s * m + j].update(np.ascontiguousarray(rows[:, j]))
+                    column = np.ascontiguousarray(rows[:, j])
+                    add_column(self._digests[s * m + j], column, weight)
 
     def result(self) -> Quantiles:
         """The digests of all rows added."""
-        return Quantiles(self._request, tuple(digest.serialize() for digest in self._digests))
-
-
-def sketches() -> Any:
-    """The package of the digests; raises MissingExtraError, in one line."""
-    try:
-        import datasketches
-    except ImportError as error:
-        raise MissingExtraError(
-            "quantiles of classes need datasketches: pip install 'streamgmm[plot]'"
-        ) from error
-    return datasketches
-
-
-def _restored(stored: bytes) -> Any:
-    return sketches().tdigest_double.deserialize(stored)
+        return Quantiles(self._request, tuple(self._digests), self._rows)

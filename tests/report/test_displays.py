@@ -230,7 +230,7 @@ def test_what_cannot_be_drawn(model, X):
         MixtureDisplay.from_estimator(model, X, ax=plt.figure().add_axes((0, 0, 1, 1)))
 
 
-@pytest.mark.parametrize("missing", ["matplotlib", "datasketches"])
+@pytest.mark.parametrize("missing", ["matplotlib", "crick"])
 def test_without_a_package_one_line_names_the_extra(model, X, missing, monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == missing]:
         monkeypatch.delitem(sys.modules, name)

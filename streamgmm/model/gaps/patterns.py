@@ -26,7 +26,11 @@ class Patterns:
     def __iter__(self) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.int64]]]:
         """Give (features seen (D,), numbers of rows) of each run."""
         for r, seen in enumerate(self.seen):
-            yield seen, self.order[self.starts[r] : self.starts[r + 1]]
+            yield seen, self.run(r)
+
+    def run(self, r: int) -> NDArray[np.int64]:
+        """Numbers of the rows of one run."""
+        return self.order[self.starts[r] : self.starts[r + 1]]
 
     @property
     def whole(self) -> NDArray[np.bool_]:

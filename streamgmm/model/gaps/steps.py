@@ -83,6 +83,8 @@ class GapAccumulator:
         self._whole = open_(density, centres)
         self._parts: dict[bytes, tuple[Marginal, Accumulator]] = {}
         self._rest: GapSums | None = None
+        # Where features are independent, gaps are left out at little cost, of whatever pattern.
+        self._many = MANY if density.components.covariance.matrices else np.inf
 
     def add(self, X: NDArray[Any], sample_weight: Floats = NO_WEIGHT) -> None:
         """Add rows (n, D), NaN where there is a gap; weights (n,) or none."""
@@ -90,15 +92,16 @@ class GapAccumulator:
             self._whole.add(X, sample_weight)
             return
         patterns = patterns_of(X)
-        left = np.ones(len(patterns.seen), np.bool_)
-        for r, (seen, rows) in enumerate(patterns):
-            if seen.all():
-                self._whole.add(X[rows], _of(sample_weight, rows))
-                left[r] = False
-            elif not seen.any():
-                left[r] = False
-            elif len(rows) >= MANY and (part := self._part(seen)) is not None:
-                observed = np.ascontiguousarray(X[np.ix_(rows, seen)])
+        whole = patterns.whole
+        left = patterns.seen.any(axis=1) & ~whole
+        if whole.any():
+            rows = patterns.take(whole).order
+            self._whole.add(X[rows], _of(sample_weight, rows))
+        frequent = left & (np.diff(patterns.starts) >= self._many)
+        for r in np.flatnonzero(frequent).tolist():
+            seen, rows = patterns.seen[r], patterns.run(r)
+            if (part := self._part(seen)) is not None:
+                observed = np.ascontiguousarray(X[rows][:, seen])
                 part.add(observed, _of(sample_weight, rows))
                 left[r] = False
         if left.any():

@@ -10,102 +10,113 @@ from numpy.typing import NDArray
 
 from streamgmm.kernels import gaps
 from streamgmm.model.components import NO_WEIGHT
+from streamgmm.model.covariances.base import Layout, aligned, scratch
 from streamgmm.model.gaps.moments import GapMoments, complete_moments
 from streamgmm.model.gaps.patterns import Patterns
 from streamgmm.model.moments import Floats, Moments
 
 LOG_2PI = float(np.log(2 * np.pi))
+TILE_BYTES = 64 << 10  # of rows that were filled, for each component by itself
+SPREAD_BYTES = 1 << 20  # of conditional covariances of the patterns in a tile, one at least
+_FLOAT = np.dtype(np.float64)
 _NONE = np.empty((0, 0))
 _NO_LABELS = np.empty(0, np.int32)
 
 
-def lanes(values: Floats, padded: int, fill: float = 0.0) -> Floats:
+def lanes(values: Floats, padded: int) -> Floats:
     """Tables (K, ...) as the kernels take them: groups of eight components, features padded.
 
-    >>> lanes(np.ones((1, 2)), 4, 7.0).reshape(4, 8)[:, :2].tolist()
-    [[1.0, 7.0], [1.0, 7.0], [7.0, 7.0], [7.0, 7.0]]
+    >>> lanes(np.ones((1, 2)), 4).reshape(4, 8)[:, :2].tolist()
+    [[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
     """
     k, *shape = values.shape
     groups = -(-k // gaps.LANES)
-    out = np.full((groups * gaps.LANES, *(padded,) * len(shape)), fill)
+    out = np.zeros((groups * gaps.LANES, *(padded,) * len(shape)))
     out[(slice(k), *(slice(n) for n in shape))] = values
-    return np.ascontiguousarray(out.reshape(groups, gaps.LANES, -1).transpose(0, 2, 1)).ravel()
-
-
-def unlanes(flat: Floats, k: int, *shape: int) -> Floats:
-    """Values (K, *shape) of a table of `lanes`, padding and all."""
-    groups = -(-k // gaps.LANES)
-    grouped = flat.reshape(groups, -1, gaps.LANES).transpose(0, 2, 1)
-    return np.ascontiguousarray(grouped.reshape(groups * gaps.LANES, *shape)[:k])
+    flat = aligned(out.size, _FLOAT)
+    flat[:] = out.reshape(groups, gaps.LANES, -1).transpose(0, 2, 1).ravel()
+    return flat
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
     """Gaussian components as the kernels of `streamgmm.kernels.gaps` take them.
 
-    `wide` is whether covariances are matrices. `tables` are what the kernel is told of the model,
-    but for the points about which it sums.
+    `wide` is whether covariances are matrices; `roots` are the Cholesky factors of the precisions
+    of each component, or 1/σ of each feature. `model` is what the kernel is told of them, but for
+    the points about which it sums.
     """
 
     wide: bool
     kind: Any
-    k: int
-    d: int
     means: Floats
     roots: Floats
-    tables: tuple[Any, ...]
+    layout: Layout
+    model: tuple[Any, ...]
 
     @classmethod
     def of(cls, density: Any) -> Tables:
         """From a `GaussianDensity`."""
         components = density.components
-        covariance, means = components.covariance, components.means
+        covariance, means, chol = (
+            components.covariance, components.means, components.precisions_cholesky,
+        )  # fmt: skip
         k, d = means.shape
-        chol = components.precisions_cholesky
-        const = lanes(density.log_constants, 1, -np.inf)
-        if covariance.matrices:
-            padded = -(-d // 4) * 4
-            chol = np.broadcast_to(chol, (k, d, d))
-            precisions = chol @ chol.transpose(0, 2, 1)
-            # Padding is the identity for components, and nothing for features.
-            prec = lanes(precisions, padded)
-            eye = np.tile(np.eye(padded).ravel()[:, None], gaps.LANES).ravel()
-            if k % gaps.LANES:
-                last = prec.reshape(-1, padded * padded, gaps.LANES)[-1]
-                identity = eye.reshape(padded * padded, gaps.LANES)
-                last[:, k % gaps.LANES :] = identity[:, k % gaps.LANES :]
-            tables: tuple[Any, ...] = lanes(means, padded), prec, lanes(chol, padded), const
-            return cls(True, covariance.name, k, d, means, chol, tables)
-        roots = np.broadcast_to(chol if chol.ndim == 2 else chol[:, None], (k, d))
-        drop = lanes(0.5 * LOG_2PI - np.log(roots), d)
-        tables = lanes(means, d), lanes(roots, d, 1.0), const, drop
-        return cls(False, covariance.name, k, d, means, roots, tables)
+        layout = Layout(k, d, _FLOAT)
+        zero, shifted = layout.shifted(density, means)
+        const = density.log_constants
+        if not covariance.matrices:
+            roots = np.broadcast_to(chol if chol.ndim == 2 else chol[:, None], (k, d))
+            drop = layout.pad_rows(2 * np.log(roots) - LOG_2PI)
+            model: tuple[Any, ...] = zero, shifted, layout.pad_rows(roots), const, drop
+            return cls(False, covariance.name, means, roots, layout, model)
+        roots = np.broadcast_to(chol, (k, d, d))
+        whole = -(-k // gaps.LANES) * gaps.LANES
+        precisions = np.tile(np.eye(layout.D), (whole, 1, 1))  # so that padding has factors, too
+        precisions[:k, :d, :d] = roots @ roots.transpose(0, 2, 1)
+        origin = np.zeros(k * layout.D)
+        model = (
+            zero, shifted, lanes(means, layout.D), lanes(precisions, layout.D),
+            origin, layout.pad_squares(roots), const,
+        )  # fmt: skip
+        return cls(True, covariance.name, means, roots, layout, model)
+
+    @property
+    def rows_a_tile(self) -> int:
+        """Rows that are filled at a time."""
+        at = self.layout
+        if not self.wide:
+            return at.T
+        strip = 4 * at.W
+        return max(strip, min(at.T, TILE_BYTES // (8 * at.k * at.D) // strip * strip))
 
     def describe(
         self, X: NDArray[Any], patterns: Patterns, log_density: Floats, labels: NDArray[np.int32],
         resp: Floats, filled: Floats = _NONE, variance: Floats = _NONE,
     ) -> None:  # fmt: skip
-        """Write what is said of rows into the outputs that have rows."""
-        sums = GapSums(self, None, False)
-        sums.run(X, NO_WEIGHT, patterns, False, log_density, labels, resp, filled, variance)
+        """Write what is said of the rows of some runs into the outputs that have rows."""
+        order = patterns.order
+        outputs: tuple[Any, ...] = log_density, labels, resp, filled, variance
+        own = [out[order] if len(out) else out for out in outputs]
+        GapSums(self, None, False).run(X, NO_WEIGHT, patterns, False, *own)
+        for out, found in zip(outputs, own, strict=True):
+            if len(out):
+                out[order] = found
 
 
 class GapSums:
-    """Sums of an E-step over rows with gaps, row by row, about `centres` (K, D) or the means."""
+    """Sums of an E-step over rows with gaps, about `centres` (K, D) or the means."""
 
     def __init__(self, tables: Tables, centres: Floats | None, hard: bool) -> None:
+        at = tables.layout
         self._tables, self._hard = tables, hard
-        means = tables.means
-        self._centres = means if centres is None else centres
-        padded = -(-tables.d // 4) * 4 if tables.wide else tables.d
-        size = padded * -(-tables.k // gaps.LANES) * gaps.LANES
-        about = means - self._centres if tables.wide else self._centres
-        self._padded, self._about = padded, lanes(about, padded)
-        self._totals = np.zeros(2)
-        self._n = np.zeros(size // padded)
-        self._first = np.zeros(size)
-        self._second = np.zeros(size * padded if tables.wide else size)
-        self._hidden = np.zeros(size // padded if tables.wide else size)
+        self._moved = centres is not None
+        self._centres = tables.means if centres is None else centres
+        self._about = at.pad_rows(self._centres - tables.means if tables.wide else self._centres)
+        size = at.k * at.D
+        self._totals, self._n, self._first = np.zeros(2), np.zeros(at.k), np.zeros(size)
+        self._second = np.zeros(size * at.D if tables.wide else size)
+        self._more = np.zeros(at.k if tables.wide else size)
 
     def add(self, X: NDArray[Any], weight: Floats, patterns: Patterns) -> None:
         """Add the rows of some runs of X (n, D), of weights (n,) or none."""
@@ -114,41 +125,49 @@ class GapSums:
     def run(
         self, X: NDArray[Any], weight: Floats, patterns: Patterns, sums: bool, *outputs: Any
     ) -> None:
-        """Go over rows, for sums, or for outputs."""
-        found = self._totals, self._n, self._first, self._second, self._hidden
-        if self._tables.wide:
+        """Go over the rows of some runs, for sums, or for outputs in the order of the runs."""
+        tables, at = self._tables, self._tables.layout
+        rows = X[patterns.order]
+        weight = weight[patterns.order] if len(weight) else weight
+        found = self._totals, self._n, self._first, self._second, self._more
+        most = tables.rows_a_tile
+        work = scratch("gaps", gaps.scratch_size(at.k, at.D, most), _FLOAT)
+        if tables.wide:
+            room = max(SPREAD_BYTES // 8, gaps.spread_size(at.k, at.D))
             gaps.full_gaps(
-                X, weight, patterns.order, patterns.starts, patterns.seen, *self._tables.tables,
-                self._about, self._hard, sums, *found, *outputs,
+                rows, weight, patterns.starts, patterns.seen, *tables.model,
+                self._about, self._moved, self._hard, sums,
+                at.far, at.D, most, at.W, work, scratch("spread", room, _FLOAT),
+                *found, *outputs,
             )  # fmt: skip
         else:
             gaps.diag_gaps(
-                X, weight, patterns.order, *self._tables.tables,
-                self._about, self._hard, sums, *found, *outputs,
+                rows, weight, *tables.model, self._about, self._hard, sums,
+                at.far, at.D, most, at.W, work, *found, *outputs,
             )  # fmt: skip
 
     def result(self) -> tuple[float, float, GapMoments]:
         """Log-likelihood, entropy of the labels, and completed moments."""
-        at, padded = self._tables, self._padded
-        weight = unlanes(self._n, at.k)
-        first = unlanes(self._first, at.k, padded)[:, : at.d]
-        if at.wide:
-            lower = unlanes(self._second, at.k, padded, padded)
-            moments = Moments.about_lower(self._centres, weight, first, lower.ravel(), padded)
-            entropy = unlanes(self._hidden, at.k)
-            if at.kind == "tied":
-                tied = moments.scatter.sum(axis=0)
-                moments = Moments("tied", moments.weight, moments.mean, tied)
-        else:
-            gone = unlanes(self._hidden, at.k, padded)
-            second = unlanes(self._second, at.k, padded)
-            shift, sigma = at.means - self._centres, 1.0 / at.roots
-            first = first + gone * shift
-            second = second + gone * (shift**2 + sigma**2)
-            moments = Moments.about("diag", self._centres, weight, first, second)
-            entropy = np.sum(gone * (0.5 * (LOG_2PI + 1) + np.log(sigma)), axis=1)
-            if at.kind == "spherical":
-                every = moments.scatter.sum(axis=1)
-                moments = Moments("spherical", moments.weight, moments.mean, every)
+        tables, at = self._tables, self._tables.layout
+        kind, weight = tables.kind, self._n
+        first = self._first.reshape(at.k, at.D)[:, : at.d]
+        with np.errstate(invalid="ignore"):  # rows that are not finite show in the likelihood
+            if tables.wide:
+                moments = Moments.about_lower(self._centres, weight, first, self._second, at.D)
+                if kind == "tied":
+                    tied = moments.scatter.sum(axis=0)
+                    moments = Moments("tied", moments.weight, moments.mean, tied)
+                entropy = self._more
+            else:
+                gone = weight[:, None] - self._more.reshape(at.k, at.D)[:, : at.d]
+                shift, sigma = tables.means - self._centres, 1.0 / tables.roots
+                second = self._second.reshape(at.k, at.D)[:, : at.d]
+                first = first + gone * shift
+                second = second + gone * (shift**2 + sigma**2)
+                moments = Moments.about("diag", self._centres, weight, first, second)
+                entropy = np.sum(gone * (0.5 * (LOG_2PI + 1) + np.log(sigma)), axis=1)
+                if kind == "spherical":
+                    every = moments.scatter.sum(axis=1)
+                    moments = Moments("spherical", weight, moments.mean, every)
         total, labels = self._totals.tolist()
         return total, labels, complete_moments(moments, entropy)
