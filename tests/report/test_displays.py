@@ -266,6 +266,16 @@ def test_selection_shows_every_criterion_and_its_choice(X):
     assert len(clusters.ax_) == 3
 
 
+def test_selection_by_stability_follows_its_own_rule(X):
+    selection = select(X, range(1, 5), "full", random_state=0, criterion="stability")
+    for given in (selection, selection.best):
+        display = drawn(SelectionDisplay.from_estimator(given))
+        titles = [ax.get_title(loc="left") for ax in display.ax_]
+        (stability,) = [each for each in titles if each.startswith("stability")]
+        assert f"K = {selection.best.n_components}" in stability
+        assert len(titles) == 6
+
+
 def test_a_table_with_failures_and_stability():
     table = {
         "n_components": np.array([1, 2, 3, 4]),
