@@ -8,10 +8,10 @@ import re
 import sys
 from pathlib import Path
 
-import streamgmm
-
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "_ext"))
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]  # the package beside this folder
+
+import streamgmm  # noqa: E402
 
 project = "streamgmm"
 author = "streamgmm developers"
