@@ -4,14 +4,15 @@ Pages are Markdown (MyST). A page in this folder that no table of contents names
 task, and is listed with them, so a new guide is one file.
 """
 
+import inspect
 import re
 import sys
 from pathlib import Path
 
-import streamgmm
-
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "_ext"))
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]  # the package beside this folder
+
+import streamgmm  # noqa: E402
 
 project = "streamgmm"
 author = "streamgmm developers"
@@ -69,7 +70,23 @@ def list_guides(app, docname, source):
         source[0] = source[0].replace("(other guides)\n", lines)
 
 
+def describe_others(app, docname, source):
+    """Describe every public name that no list of the reference has, below the lists."""
+    if docname == "reference/api":
+        listed = set(re.findall(r"^   (?:report\.)?(\w+)$", source[0], re.MULTILINE))
+        entries = ""
+        for name in sorted(set(streamgmm.__all__) - listed):
+            value = getattr(streamgmm, name)
+            if inspect.isclass(value):
+                entries += f".. autoclass:: streamgmm.{name}\n   :members:\n\n"
+            elif inspect.isfunction(value):
+                entries += f".. autofunction:: streamgmm.{name}\n\n"
+        section = f"## More\n\n```{{eval-rst}}\n{entries}```\n" if entries else ""
+        source[0] = source[0].replace("(other names)\n", section)
+
+
 def setup(app):
     """Connect the hooks."""
     app.connect("autodoc-skip-member", skip_member)
     app.connect("source-read", list_guides)
+    app.connect("source-read", describe_others)
