@@ -50,7 +50,7 @@ class RobustScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
     scale_ : ndarray of shape (n_features,) or None
         Ranges; 1 where they are zero. None where `with_scaling` is false.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         If X had names that are all strings.
 
     Examples

@@ -46,7 +46,7 @@ class StandardScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
     n_samples_seen_ : int or float
         Rows; their total weight where they have weights.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         If X had names that are all strings.
 
     Examples
