@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from streamgmm.estimators.online import OnlineGaussianMixture
     from streamgmm.estimators.pca import PCA
     from streamgmm.estimators.pipelines import plan
-    from streamgmm.estimators.regressor import MixtureRegressor
     from streamgmm.estimators.quantiles import quantiles
+    from streamgmm.estimators.regressor import MixtureRegressor
     from streamgmm.estimators.robust import RobustScaler
     from streamgmm.estimators.standard import StandardScaler
     from streamgmm.estimators.storing import save
