@@ -7,12 +7,16 @@ import time
 import click
 
 from streamgmm.cli.given import Given, rows_options
-from streamgmm.cli.options import json_option, print_json, progress
+from streamgmm.cli.options import PLACE, command, json_option, print_json, progress, quiet_option
 
 
-@click.command("convert")
-@click.argument("source")
-@click.argument("out")
+@command(
+    "convert",
+    "streamgmm convert flights.parquet flights.zarr --features delay,distance",
+    "streamgmm convert photo.zarr rows.zarr --feature-axis 0 --dtype float32",
+)
+@click.argument("source", type=PLACE)
+@click.argument("out", type=PLACE)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float64"]),
@@ -27,8 +31,8 @@ from streamgmm.cli.options import json_option, print_json, progress
     "none: a file for each chunk.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace what is at OUT.")
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @rows_options
+@quiet_option
 @json_option
 def convert_command(
     source: str,
@@ -40,12 +44,10 @@ def convert_command(
     as_json: bool,
     given: Given,
 ) -> None:
-    """Write the rows of SOURCE to a Zarr array OUT, in chunks of whole rows, in one read.
+    """Write rows of any kind to a Zarr array, in chunks of whole rows.
 
-    SOURCE is a cube, a group, Parquet, HDF5, AnnData or a .npy file. Names of columns are kept. A
-    run that was interrupted goes on where it was when it is started again.
-
-    Example: streamgmm convert flights.parquet flights.zarr --features delay,distance
+    SOURCE is a cube, a group, Parquet, HDF5, AnnData or a .npy file, and is read once. Names of
+    columns are kept. A run that was interrupted goes on where it was when it is started again.
     """
     from streamgmm.storage.converting import convert
 

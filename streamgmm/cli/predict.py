@@ -7,17 +7,22 @@ import time
 import click
 
 from streamgmm.cli.given import Given, missing_option, rows_options
-from streamgmm.cli.options import Running, cluster, print_json, progress, running
+from streamgmm.cli.options import PLACE, Running, cluster, command, print_json, progress, running
 
 WHAT = ("labels", "proba", "log-density")
 
 
-@click.command("predict")
-@click.argument("model")
-@click.argument("data")
+@command(
+    "predict",
+    "streamgmm predict model.zarr data.zarr --out labels.zarr",
+    "streamgmm predict model.zarr data.zarr --what log-density --out scores.zarr",
+)
+@click.argument("model", type=PLACE)
+@click.argument("data", type=PLACE)
 @click.option(
     "--out",
     required=True,
+    type=PLACE,
     metavar="ARRAY",
     help="Where to write a Zarr array, or a .parquet file.",
 )
@@ -28,6 +33,11 @@ WHAT = ("labels", "proba", "log-density")
     show_default=True,
     help="The likeliest component of each row; the probability of each; or the log-density.",
 )
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float64"]),
+    help="Of probabilities and log-densities; by default that of the rows.",
+)
 @missing_option
 @rows_options
 @running
@@ -36,24 +46,19 @@ def predict_command(
     data: str,
     out: str,
     what: str,
+    dtype: str | None,
     missing: str,
     given: Given,
     how: Running,
 ) -> None:
-    """Write what MODEL says of every row of DATA to a Zarr array, or a Parquet file.
-
-    Example: streamgmm predict model.zarr data.zarr --out labels.zarr
-    """
+    """Write what MODEL says of every row of DATA to a Zarr array, or a Parquet file."""
     from streamgmm.estimators.loading import load
-    from streamgmm.estimators.rows import open_rows
+    from streamgmm.estimators.pipelines import open_for
     from streamgmm.predict import predict_out
     from streamgmm.predict.rows import result_shape
 
-    estimator = load(model)
-    mixture = estimator._mixture()
-    if missing == "omit":
-        estimator.missing = missing
-    source = open_rows(estimator, given.open(data), n_features=mixture.n_features)
+    last, source = open_for(load(model), given.open(data), missing=missing)
+    mixture = last._mixture()
     started = time.perf_counter()
     with cluster(how), progress(how.quiet) as bar:
         done = 0
@@ -69,6 +74,7 @@ def predict_command(
             mixture,
             out,
             what=what.replace("-", "_"),
+            dtype=dtype,
             overwrite=how.overwrite,
             block_size=how.block_size,
             n_threads=how.threads,

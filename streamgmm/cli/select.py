@@ -11,9 +11,11 @@ import click
 from streamgmm.cli.given import Given, missing_option, rows_options
 from streamgmm.cli.options import (
     COVARIANCES,
+    PLACE,
     Running,
     cache_option,
     cluster,
+    command,
     excluded,
     family_option,
     max_iter_option,
@@ -39,8 +41,12 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
     return found
 
 
-@click.command("select")
-@click.argument("data")
+@command(
+    "select",
+    "streamgmm select data.zarr -k 1:12 --out model.zarr",
+    "streamgmm select data.zarr -k 2,4,8 --covariance diag --criterion holdout",
+)
+@click.argument("data", type=PLACE)
 @click.option(
     "-k",
     "--n-components",
@@ -59,9 +65,11 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
 @family_option(multiple=True)
 @click.option(
     "--criterion",
-    type=click.Choice(["bic", "aic", "icl", "holdout"]),
+    type=click.Choice(["bic", "aic", "icl", "holdout", "stability"]),
     default="bic",
     show_default=True,
+    help="What the best candidate is best by; stability: whether fits from other starts find the "
+    "same clusters again.",
 )
 @click.option(
     "--holdout",
@@ -70,12 +78,20 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
     show_default=True,
     help="Share of the rows that no candidate is fitted to.",
 )
-@click.option("--n-init", type=click.IntRange(1), default=2, show_default=True, help="Starts.")
-@click.option("--tol", type=click.FloatRange(0), default=1e-3, show_default=True)
+@click.option(
+    "--n-init", type=click.IntRange(1), help="Starts; 2 by default, 5 restarts for stability."
+)
+@click.option(
+    "--tol",
+    type=click.FloatRange(0),
+    default=1e-3,
+    show_default=True,
+    help="Stop when the rise that is still to come is less, in nats a row.",
+)
 @max_iter_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes a selection repeatable.")
 @weight_option
-@click.option("--out", metavar="MODEL", help="Where to save the best model.")
+@click.option("--out", type=PLACE, metavar="MODEL", help="Where to save the best model.")
 @missing_option
 @cache_option
 @rows_options
@@ -87,7 +103,7 @@ def select_command(
     family: tuple[str, ...],
     criterion: str,
     holdout: float,
-    n_init: int,
+    n_init: int | None,
     tol: float,
     max_iter: int,
     seed: int | None,
@@ -98,10 +114,7 @@ def select_command(
     given: Given,
     how: Running,
 ) -> None:
-    """Compare models of DATA in reads that all of them share.
-
-    Example: streamgmm select data.zarr -k 1:12 --out model.zarr
-    """
+    """Compare models of DATA in reads that all of them share."""
     from streamgmm.estimators import select
     from streamgmm.storage import check_free
 
@@ -172,7 +185,9 @@ def _print_table(table: dict[str, Any], chosen: dict[str, Any], kinds: str) -> N
     from rich.table import Table
 
     shown = Table(title="held out: log-density of a row, nats")
-    for name in ("k", kinds.removesuffix("_type"), "BIC", "ICL", "held out", "reads", ""):
+    stable = "stability" in table
+    names = ("k", kinds.removesuffix("_type"), "BIC", "ICL", "held out", "reads", "")
+    for name in names[:5] + (("stability",) if stable else ()) + names[5:]:
         shown.add_column(name, justify="right", no_wrap=True)
     for i in range(len(table["bic"])):
         k, kind = int(table["n_components"][i]), str(table[kinds][i])
@@ -183,6 +198,7 @@ def _print_table(table: dict[str, Any], chosen: dict[str, Any], kinds: str) -> N
             kind,
             *(f"{table[name][i]:.1f}" for name in ("bic", "icl")),
             "-" if mean != mean else f"{mean:.4f} ± {error:.4f}",
+            *([f"{table['stability'][i]:.3f}"] if stable else []),
             f"{table['passes'][i]:.1f}",
             "best" if best else ("" if table["converged"][i] else "left"),
             style="bold" if best else None,

@@ -179,3 +179,17 @@ def unwrapped(block: Block) -> Any:
     while isinstance(block, WrappedBlock):
         block = block.block
     return block
+
+
+def shaped(block: Block) -> Any:
+    """The block, beneath what wraps it, that knows the columns and the dtype of its pieces.
+
+    >>> import numpy as np
+    >>> from streamgmm.sources import open_source
+    >>> block = open_source(np.ones((5, 2))).blocks(1 << 20)[0]
+    >>> shaped(WrappedBlock(block)).n_features
+    2
+    """
+    while isinstance(block, WrappedBlock) and not hasattr(block, "n_features"):
+        block = block.block
+    return block

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from streamgmm.errors import DataError, ParameterError
+from streamgmm.places import Place
 from streamgmm.sources import dask as _dask
 from streamgmm.sources.base import float_dtype
 from streamgmm.sources.dask_boxes import InDask
@@ -128,7 +129,7 @@ def open_beside(given: Any, shape: tuple[int, ...], what: str, name: str) -> Var
         if np.isscalar(given) and not isinstance(given, str):
             given = np.broadcast_to(np.asarray(given), shape)
         label, stored, attributes = open_stored(given, what)
-        if isinstance(given, (str, os.PathLike)):
+        if isinstance(given, (str, os.PathLike, Place)):
             label = f"{what} ({label})"
         if stored.shape != shape:
             raise DataError(
@@ -149,7 +150,7 @@ def small_at_once(variable: Variable, n_dims: int) -> Variable:
     lacks = sum(axis != FEATURE for axis in variable.axes) < n_dims
     if isinstance(stored, InZarr) and small and (lacks or n_dims == 0):
         box = tuple(slice(0, n) for n in stored.shape)
-        return replace(variable, stored=Held(stored.ref.read_box(box)))
+        return replace(variable, stored=Held(stored.ref.read_box(box), stored.ref))
     return variable
 
 

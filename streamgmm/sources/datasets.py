@@ -24,6 +24,8 @@ SAID = {
     "proba": "probability of each component",
     "distances": "distance from each centre",
     "log_density": "log-density",
+    "value": "value of a function of the sample",
+    "values": "values of a function of the sample",
 }
 
 
@@ -189,7 +191,8 @@ def as_xarray(values: Any, what: str, *, dims: Sequence[str], coords: Mapping[An
     """Give what is said of all samples as a DataArray with the data's coordinates."""
     import xarray
 
-    more = ("component",) * (values.ndim - len(dims))
+    last = "feature" if what == "values" else "component"
+    more = (last,) * (values.ndim - len(dims))
     attributes = {"long_name": SAID[what]} | ({"units": "nats"} if what == "log_density" else {})
     return xarray.DataArray(
         values, dims=(*dims, *more), coords=coords, name=what, attrs=attributes

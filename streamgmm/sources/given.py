@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamgmm.errors import ParameterError
+from streamgmm.places import Place
 from streamgmm.sources import hdf5
 from streamgmm.sources.base import Source
 from streamgmm.sources.cells import held_cells, is_anndata, is_cells, open_cells, stored_cells
@@ -40,7 +41,7 @@ def rows(
 
     Parameters
     ----------
-    data : array-like, zarr.Array, str or path, or dask.array.Array
+    data : array-like, zarr.Array, str or path, Zarr store, or dask.array.Array
         With one axis of features, and any number of axes of samples; the path of a ``.npy``
         file is mapped. Or a Zarr group, the path of one, or an `xarray.Dataset`, whose variables
         are features; or an `xarray.DataArray`. Or a table, whose columns are: a pandas or Polars
@@ -65,7 +66,7 @@ def rows(
     sample_weight : float, array-like, zarr.Array, str or path, or dask.array.Array, optional
         As the mask: finite, not negative.
     storage_options : dict, optional
-        For the file system of a URL.
+        For the file systems of URLs: of the data, the mask and the weights.
 
     Returns
     -------
@@ -93,6 +94,8 @@ def rows(
     >>> streamgmm.GaussianMixture(2, random_state=0).fit(cube).predict(cube).shape
     (20, 30)
     """
+    if storage_options:
+        mask, sample_weight = (_place(each, storage_options) for each in (mask, sample_weight))
     beside = {"mask": mask, "sample_weight": sample_weight}
     tables = (is_dask_frame, is_anndata, is_table, is_parquet)
     if not is_xarray(data) and any(is_kind(data) for is_kind in tables):
@@ -163,3 +166,9 @@ def _check_rows_only(feature_axis: int | str, sample_dims: Any) -> None:
         raise ParameterError(
             f"{given} is of arrays; what has columns by name has rows only: name them in features="
         )
+
+
+def _place(given: Any, storage_options: dict[str, Any]) -> Any:
+    """Open the URL of a mask or of weights as that of the data."""
+    url = isinstance(given, str) and ("://" in given or "::" in given)
+    return Place.parse(given, storage_options) if url else given

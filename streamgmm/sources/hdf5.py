@@ -26,9 +26,9 @@ from streamgmm.errors import (
     SourceNotFoundError,
 )
 from streamgmm.places import Place
+from streamgmm.places.retry import retry
 from streamgmm.sources.grid import Edges, regular_edges
 from streamgmm.sources.names import check_names
-from streamgmm.sources.retry import retry
 from streamgmm.sources.variables import Box, Held
 from streamgmm.sources.zarr_ref import describe
 

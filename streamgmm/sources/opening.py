@@ -20,6 +20,7 @@ from streamgmm.sources.hdf5 import is_hdf5, open_dataset
 from streamgmm.sources.npy import is_npy, open_npy
 from streamgmm.sources.parquet import is_parquet, open_parquet
 from streamgmm.sources.tables import is_stream, open_table
+from streamgmm.sources.transforming import TransformedSource
 from streamgmm.sources.weights import Weights, check_length, check_weights
 from streamgmm.sources.zarr import ZarrSource, ZarrWeights
 from streamgmm.sources.zarr_open import is_zarr, open_ref, parse_zarr
@@ -75,9 +76,7 @@ def open_source(
     if is_dask_frame(X):  # first: to ask it for what a source has is an error
         return open_frame(X, sample_weight=sample_weight)
     if isinstance(X, Source):
-        if sample_weight is not None:
-            raise DataError("this source is open already; give its weights where it is opened")
-        return X
+        return X if sample_weight is None else _weighted(X, sample_weight)
     if is_xarray(X):
         return open_xarray(X, sample_weight=sample_weight)
     if is_anndata(X):
@@ -102,6 +101,16 @@ def open_source(
         return _dask.DaskSource(array, open_weights(sample_weight, int(array.shape[0])), name)
     rows = parse_array(X, name)
     return ArraySource(rows, open_weights(sample_weight, len(rows)), name)
+
+
+def _weighted(source: Any, sample_weight: object) -> Source:
+    """Give weights to rows that are transformed; raises DataError for others that are open."""
+    beneath = source.source if isinstance(source, TransformedSource) else source
+    plain = isinstance(beneath, (ArraySource, ZarrSource, _dask.DaskSource))
+    if beneath is source or not plain or beneath.weights is not None:
+        raise DataError("this source is open already; give its weights where it is opened")
+    weights = open_weights(sample_weight, beneath.n_samples)
+    return TransformedSource(replace(beneath, weights=weights), source.transform)
 
 
 def is_lazy(X: object) -> bool:

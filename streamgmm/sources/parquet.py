@@ -21,11 +21,11 @@ from streamgmm.errors import (
     SourceNotFoundError,
 )
 from streamgmm.places import Place
+from streamgmm.places.retry import retry
 from streamgmm.sources.cubes import make_source
 from streamgmm.sources.grid import Edges
 from streamgmm.sources.named import check_names, parse_names
 from streamgmm.sources.regions import RegionSource
-from streamgmm.sources.retry import retry
 from streamgmm.sources.variables import FEATURE, Box, Variable
 from streamgmm.sources.zarr_ref import describe
 

@@ -14,6 +14,7 @@ from streamgmm.sources.base import Block, Piece, split_piece
 from streamgmm.sources.blocks import BlockBase
 from streamgmm.sources.chunks import lend
 from streamgmm.sources.grid import Grid, Region, regular_edges
+from streamgmm.sources.no_array import NotAnArray
 from streamgmm.sources.readahead import read_ahead
 from streamgmm.sources.variables import FEATURE, Held, Variable, VariablePart
 from streamgmm.sources.weights import check_weights
@@ -182,9 +183,18 @@ class RegionBlock(BlockBase):
         piece = Piece(region.start + a, rows, weight, self.grid.numbers(region, a, b))
         if self.mask is None:
             return piece
-        missing = self._values(self.mask, i, region)[a:b]
-        gone = np.isnan(missing) | (missing != 0) if missing.dtype.kind == "f" else missing != 0
+        gone = self.masked(i)
         return piece.where(~gone) if gone.any() else piece
+
+    def masked(self, i: int) -> NDArray[np.bool_]:
+        """Which rows of the i-th region, of those that are the block's, the mask leaves out."""
+        assert self.mask is not None
+        region = self.regions[i]
+        a = max(0, self.start - region.start)
+        b = min(region.n_rows, self.start + self.n_rows - region.start)
+        missing = self._values(self.mask, i, region)[a:b]
+        gone = missing != 0  # NaN, too
+        return np.asarray(gone, bool)
 
     def _rows(self, i: int, region: Region) -> NDArray[Any]:
         """Read the features of a region, (rows, features)."""
@@ -209,7 +219,7 @@ class RegionBlock(BlockBase):
 
 
 @dataclass(frozen=True)
-class RegionSource:
+class RegionSource(NotAnArray):
     """Samples of any number of dimensions, of one variable or several.
 
     Parameters
@@ -250,9 +260,9 @@ class RegionSource:
 
     @property
     def in_memory(self) -> bool:
-        """Whether all that is read is in memory."""
-        stored = [variable.stored for variable in self.variables]
-        return all(isinstance(each, Held) or getattr(each, "held", False) for each in stored)
+        """Whether all that is read is in memory, but for what accompanies the rows."""
+        own = [v.stored for v in self.variables if not v.accompanies]
+        return all(isinstance(each, Held) or getattr(each, "held", False) for each in own)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from streamgmm.errors import ChunkError
+from streamgmm.places.retry import is_network
 from streamgmm.sources.base import Block, Piece
-from streamgmm.sources.blocks import BlockBase, capable, unwrapped
-from streamgmm.sources.retry import is_network
+from streamgmm.sources.blocks import BlockBase, capable, shaped
 
 Rows = tuple[tuple[int, int], ...]
 
@@ -49,12 +49,12 @@ class Rest(BlockBase):
     @property
     def n_features(self) -> int:
         """Columns."""
-        return int(unwrapped(self.block).n_features)
+        return int(shaped(self.block).n_features)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64."""
-        dtype: np.dtype[Any] = unwrapped(self.block).dtype
+        dtype: np.dtype[Any] = shaped(self.block).dtype
         return dtype
 
     def pieces(self) -> Iterator[Piece]:

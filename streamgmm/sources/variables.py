@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import DataError
 from streamgmm.sources.base import float_dtype
-from streamgmm.sources.decoding import PLAIN, Decoding
+from streamgmm.sources.decoding import PLAIN
 from streamgmm.sources.grid import Edges, Grid, Region, regular_edges
 from streamgmm.sources.zarr_ref import ZarrRef
 
@@ -76,9 +76,10 @@ class HeldPart:
 
 @dataclass(frozen=True)
 class Held:
-    """An array in memory, or mapped there."""
+    """An array in memory, or mapped there; `ref` is what it was read from, if it was."""
 
     array: NDArray[Any]
+    ref: ZarrRef | None = None
 
     resident = True
     in_memory = True
@@ -194,13 +195,16 @@ class Variable:
         What makes numbers of what is stored.
     picks : tuple of int or None
         Which of the features are wanted; None for all.
+    accompanies : bool
+        Whether it was given beside the rows, and does not decide where results are kept.
     """
 
     name: str
     stored: Any
     axes: tuple[int, ...]
-    decoding: Decoding = PLAIN
+    decoding: Any = PLAIN
     picks: tuple[int, ...] | None = None
+    accompanies: bool = False
 
     @property
     def n_columns(self) -> int:
@@ -299,7 +303,8 @@ class VariablePart:
                 f"{variable.name}, {box}: what was read has shape {values.shape}, but the array "
                 f"says {expected}"
             )
-        return variable.decoding.decode(variable.arrange(values, len(region.extent)))
+        arranged = variable.arrange(values, len(region.extent))
+        return np.asarray(variable.decoding.decode(arranged))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave out an array that others cannot read: what is needed of it is in the part."""

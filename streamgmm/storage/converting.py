@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import OutputError, ParameterError
 from streamgmm.places import Place
-from streamgmm.sources import Piece, Source, parse_block_size, underlying
+from streamgmm.sources import Piece, Source, on_top, parse_block_size, underlying
 from streamgmm.sources.grid import Grid, Region, put_together
 from streamgmm.sources.regions import RegionSource
 from streamgmm.storage.output import Output, create_output, taken_up
@@ -140,7 +140,7 @@ def _layout(source: Source, itemsize: int) -> tuple[Source, tuple[int, ...], tup
         edges = put_together(cube.sample_shape, cube.grid.edges, row_bytes, CHUNK_BYTES)
         cube = replace(cube, grid=Grid(edges))
         shape = (*cube.sample_shape, source.n_features)
-        return cube, shape, (*cube.grid.largest, source.n_features)
+        return on_top(source, cube), shape, (*cube.grid.largest, source.n_features)
     n_rows = max(1, min(CHUNK_BYTES // row_bytes, source.n_samples))
     return source, (source.n_samples, source.n_features), (n_rows, source.n_features)
 
@@ -259,7 +259,8 @@ def _targets(source: Source, output: Output, done: int) -> Iterator[list[Region]
     """The regions of each chunk or shard that is still to be written, in the order of the rows."""
     n = source.n_samples
     unit = output.array.shards or output.array.chunks
-    if not isinstance(source, RegionSource) or len(source.sample_shape) == 1:
+    cube = underlying(source)
+    if not isinstance(cube, RegionSource) or len(cube.sample_shape) == 1:
         for a in range(done, n, unit[0]):
             yield [Region(a, (a,), (min(unit[0], n - a),))]
         return
@@ -267,7 +268,7 @@ def _targets(source: Source, output: Output, done: int) -> Iterator[list[Region]
     def place(region: Region) -> tuple[int, ...]:
         return tuple(c // step for c, step in zip(region.corner, unit[:-1], strict=True))
 
-    for _, regions in groupby(source.grid.regions(done, n), place):
+    for _, regions in groupby(cube.grid.regions(done, n), place):
         yield list(regions)
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import OutputError, OutputExistsError, ParameterError
-from streamgmm.places import Place
+from streamgmm.places import Place, ZarrStore
+from streamgmm.places.retry import advice, said
 from streamgmm.sources.hdf5 import is_hdf5
 from streamgmm.storage.annotations import ENCODING, Annotation, annotation_of
 
@@ -100,6 +101,8 @@ class Output:
         import zarr
         from zarr.core.buffer import default_buffer_prototype
 
+        from streamgmm.places.retrying import beneath
+
         place = self.array.store_path
         try:
             metadata = self.array.metadata.to_buffer_dict(default_buffer_prototype())
@@ -109,7 +112,9 @@ class Output:
                 _run((place / "zarr.json").delete())  # the mark, which hid it
             if self.within is not None:
                 self.within.register()
-            return zarr.open_array(place.store, path=place.path, mode="r+")
+            there = zarr.open_array(place.store, path=place.path, mode="r+")
+            where = type(place)(beneath(place.store), place.path)
+            return zarr.Array(zarr.AsyncArray(there.metadata, where))
         except Exception as error:
             raise self._failed("its metadata", error) from error
 
@@ -122,7 +127,7 @@ class Output:
             If it cannot be written.
         """
         try:
-            _mark(self.array.store_path, self.token, more)
+            _mark(self.array.store_path, self.token, more, self.array.metadata)
         except Exception as error:
             raise self._failed("its metadata", error) from error
 
@@ -134,10 +139,10 @@ class Output:
             return
 
     def _failed(self, what: str, error: Exception) -> OutputError:
-        cause = str(error).strip() or type(error).__name__
+        more = advice(error)
         return OutputError(
-            f"{self.name}: {what} could not be written ({cause}); what was written of it is "
-            "removed"
+            f"{self.name}: {what} could not be written ({said(error)}); what was written of it is "
+            f"removed{f'; {more}' if more else ''}"
         )
 
     def _check_seen(self) -> None:
@@ -203,7 +208,7 @@ def create_output(
     metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims, shards, within)
     output = _output(metadata, place, name, uuid.uuid4().hex, within)
     try:
-        _mark(place, output.token, {})
+        _mark(place, output.token, {}, metadata)
     except Exception as error:
         output.discard()
         raise output._failed("its metadata", error) from error
@@ -284,12 +289,19 @@ def _output(metadata: Any, place: Any, name: str, token: str, within: Annotation
     return Output(zarr.Array(zarr.AsyncArray(metadata, place)), name, token, within)
 
 
-def _mark(place: Any, token: str, more: dict[str, Any]) -> None:
-    """Mark a place as that of an unfinished output."""
+def _mark(place: Any, token: str, more: dict[str, Any], metadata: Any) -> None:
+    """Mark a place as that of an unfinished output: a group, or in Icechunk an array.
+
+    Icechunk takes chunks of arrays only, and shows nothing to others before it is told to.
+    """
     from zarr.core.buffer import default_buffer_prototype
+
+    from streamgmm.places.retrying import beneath
 
     mark = {"streamgmm": {"unfinished": True, "token": token} | more}
     root = {"zarr_format": 3, "node_type": "group", "attributes": mark}
+    if type(beneath(place.store)).__module__.startswith("icechunk."):
+        root = metadata.to_dict() | {"attributes": mark}
     make = default_buffer_prototype().buffer.from_bytes
     _run((place / "zarr.json").set(make(json.dumps(root).encode())))
 
@@ -308,13 +320,9 @@ def is_unfinished(path: str | os.PathLike[str] | Place) -> bool:
 def _parse_place(out: object, storage_options: dict[str, Any] | None) -> tuple[str, Any]:
     """Give the name and the `StorePath` of an output."""
     import zarr
-    from zarr.abc.store import Store
     from zarr.storage import StorePath
 
-    if isinstance(out, (Store, StorePath)):
-        place = out if isinstance(out, StorePath) else StorePath(out)
-        return f"output '{place}'", place
-    if not isinstance(out, (str, os.PathLike, Place)):
+    if not isinstance(out, (str, os.PathLike, Place, ZarrStore)):
         kind = " (pass its store_path)" if isinstance(out, (zarr.Array, zarr.Group)) else ""
         raise ParameterError(
             f"out is a {type(out).__name__}{kind}; give a path, a URL or a Zarr store"
@@ -325,7 +333,8 @@ def _parse_place(out: object, storage_options: dict[str, Any] | None) -> tuple[s
             f"output '{parsed}' would be in HDF5, which threads and processes cannot write "
             "together; give a path of Zarr or Parquet"
         )
-    return f"output '{parsed}'", StorePath(parsed.store())
+    store = parsed.store()
+    return f"output '{parsed}'", store if isinstance(store, StorePath) else StorePath(store)
 
 
 def _make_free(name: str, place: Any, overwrite: bool, within: Annotation | None) -> None:
@@ -340,14 +349,18 @@ def _make_free(name: str, place: Any, overwrite: bool, within: Annotation | None
             return
         held = _run(_first_names(place))
     except Exception as error:
-        raise OutputError(f"{name} cannot be looked at ({error})") from error
+        more = advice(error)
+        raise OutputError(
+            f"{name} cannot be looked at ({said(error)}){f'; {more}' if more else ''}"
+        ) from error
     try:
         node: Any = zarr.open(place.store, path=place.path, mode="r")
     except Exception:
         node = None
-    if isinstance(node, zarr.Array):
+    unfinished = _attributes(place) is not None
+    if isinstance(node, zarr.Array) and not unfinished:
         what = "exists"
-    elif _attributes(place) is not None or held == {"c"}:
+    elif unfinished or held == {"c"}:
         what = "is unfinished: it is being written, or was when its writer ended"
     else:
         kind = "a Zarr group" if isinstance(node, zarr.Group) else "something that is no array"

@@ -1,8 +1,5 @@
 """The table of docs/rows.md: every kind of rows, and what works for each."""
 
-import re
-from pathlib import Path
-
 import dask.array as da
 import dask.dataframe as dd
 import h5py
@@ -18,7 +15,6 @@ import streamgmm
 from streamgmm import GaussianMixture, OnlineGaussianMixture, follow, select
 from streamgmm.errors import ParameterError
 
-DOC = Path(__file__).parents[2] / "docs" / "rows.md"
 SHAPE = (8, 10, 25)
 DIMS = ("time", "y", "x")
 KINDS = ["numpy", "npy", "zarr", "dask", "group", "xarray", "parquet", "arrow", "pandas"]
@@ -129,13 +125,3 @@ def test_on_a_cluster_the_bits_are_the_same(client, kind, values, tmp_path):
     assert np.array_equal(here.means_, there.means_)
     labels = there.predict(source, out=str(tmp_path / "labels.zarr"))
     assert np.array_equal(labels[:], np.asarray(here.predict(source)))
-
-
-def test_examples_of_the_page_run(tmp_path, monkeypatch):
-    pytest.importorskip("xarray")
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)
-    assert len(blocks) >= 4
-    names = {}
-    for block in blocks:
-        exec(block, names)
