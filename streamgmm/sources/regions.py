@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -167,9 +168,13 @@ class RegionBlock(BlockBase):
         local = any(ref is not None and ref.chunks is not None for ref in refs)
         far = any(ref is not None and not ref.local for ref in refs)
         depth = REMOTE_DEPTH if far else 1
-        for piece in read_ahead(self._read, items, depth, self._warm if local else None):
-            if len(piece.rows):
-                yield from split_piece(piece)
+        with ExitStack() as stack:  # of files that are open while a block is read
+            for part in self.all_parts:
+                if hasattr(part.part, "hold"):
+                    stack.enter_context(part.part.hold())
+            for piece in read_ahead(self._read, items, depth, self._warm if local else None):
+                if len(piece.rows):
+                    yield from split_piece(piece)
 
     def _read(self, i: int) -> Piece:
         region = self.regions[i]
