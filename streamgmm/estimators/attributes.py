@@ -53,7 +53,7 @@ class GaussianAttributes:
         """The model that the attributes are; raises ParameterError where they do not fit."""
         if self.covariance_type in FACTORS:
             return self._factors()
-        family = Gaussian(self.covariance_type, float(self.reg_covar))
+        family = self._gaussian()
         covariance = family.covariance
         means = np.ascontiguousarray(self.means_, dtype=np.float64)
         weights = np.ascontiguousarray(self.weights_, dtype=np.float64)
@@ -76,6 +76,11 @@ class GaussianAttributes:
             covariances = np.linalg.inv(precisions) if matrices else 1.0 / precisions
         covariances = np.ascontiguousarray(covariances, dtype=np.float64)
         return Mixture(weights, GaussianComponents(family, means, covariances, chol))
+
+    def _gaussian(self) -> Gaussian:
+        """The family."""
+        gaps = getattr(self, "missing", "raise") == "marginalize"
+        return Gaussian(self.covariance_type, float(self.reg_covar), gaps)
 
     def _set_parameters(self, mixture: Mixture) -> None:
         """Set the attributes: weights, means, covariances and Cholesky factors of precisions."""

@@ -32,7 +32,8 @@ class PredictingMixture(RowwiseModel):
         X : array-like, zarr.Array, str or path, dask.array.Array, or Source
             Of shape (n_samples, n_features).
         out : str, path-like, URL or zarr store, optional
-            Where to write a Zarr array of the labels, chunk by chunk.
+            Where to write a Zarr array of the labels, chunk by chunk. Rows of tables may go to
+            a Parquet file, ``"labels.parquet"``, in their order.
         overwrite : bool, default=False
             Whether an array at `out` may be replaced.
         storage_options : dict, optional
@@ -45,7 +46,7 @@ class PredictingMixture(RowwiseModel):
         Returns
         -------
         labels : ndarray, dask.array.Array or zarr.Array of shape (n_samples,)
-            int64; int32 in a Zarr array.
+            int64; int32 in a Zarr array. A `pyarrow.dataset.Dataset` of a Parquet file.
 
         Raises
         ------

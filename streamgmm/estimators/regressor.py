@@ -12,7 +12,7 @@ from streamgmm.errors import ParameterError
 from streamgmm.estimators.attributes import GaussianAttributes
 from streamgmm.estimators.conditioning import Form, check_targets, predict
 from streamgmm.estimators.gaussian import GaussianMixture
-from streamgmm.estimators.rows import in_memory, omits, open_rows
+from streamgmm.estimators.rows import in_memory, missing_of, open_rows
 from streamgmm.estimators.rowwise import RowwiseModel, count_rows
 from streamgmm.model.conditional import Conditional, condition
 from streamgmm.passes import open_executor
@@ -201,7 +201,7 @@ class MixtureRegressor(
         """
         check_is_fitted(self)
         plain = not (is_lazy(X) or is_lazy(y) or names_of(y))
-        if plain and not omits(self):
+        if plain and missing_of(self) == "raise":
             return float(super().score(X, y, sample_weight))
         source, joint, _ = self._opened(X, y, sample_weight, self.n_features_in_)
         check_targets(joint.n_features - source.n_features, range(self.n_targets_), "y")
@@ -237,7 +237,7 @@ class MixtureRegressor(
                     raise ParameterError(f"y={y!r}: that are all columns of {source.name}")
                 features = open_rows(self, source.reordered(rest), n_features=n_features)
                 joint = source.reordered([*rest, *targets])
-                joint = omitting(joint) if omits(self) else joint
+                joint = omitting(joint) if missing_of(self) == "omit" else joint
                 return features, joint, True if isinstance(y, str) else targets
             X, sample_weight = source, None
         features = open_rows(self, X, sample_weight, n_features=n_features)
@@ -246,7 +246,7 @@ class MixtureRegressor(
                 y,
                 ensure_2d=False,
                 dtype=[np.float64, np.float32],
-                ensure_all_finite=not omits(self),
+                ensure_all_finite=missing_of(self) == "raise",
                 input_name="y",
                 estimator=self,
             )

@@ -14,7 +14,7 @@ from streamgmm.fitting.ascent import Ascent
 from streamgmm.fitting.rules import Request
 from streamgmm.fitting.sample import Holdout, RowSums, check_suitable
 from streamgmm.fitting.stability import Pairs, count_pairs
-from streamgmm.model.components import NO_WEIGHT
+from streamgmm.model.components import NO_WEIGHT, takes_gaps
 from streamgmm.model.mixture import EStep, Statistics
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.passes import Executor, one_blas_thread
@@ -95,7 +95,8 @@ class _Block:
         bundle = Bundle(self._step.result())
         if not all(-1e280 < s.log_likelihood < np.inf for s in bundle.each):
             for piece in block.pieces():
-                check_finite(piece, self._reading.name)
+                families = [request.mixture.family for request in self._reading.requests]
+                check_finite(piece, self._reading.name, all(map(takes_gaps, families)))
                 for request in self._reading.requests:
                     check_suitable(request.mixture.family, piece, self._reading.name)
         return bundle
@@ -135,18 +136,20 @@ class Scores:
 
     def row_mean(self, about: Floats) -> Floats:
         """Weighted mean of the training rows less `about` (D,)."""
-        moments = self.training.each[0].components if self.rows is None else self.rows
-        return np.asarray(moments.row_mean(about))
+        if self.rows is not None:
+            return np.asarray(self.rows.mean.ravel() - about)
+        return np.asarray(self.training.each[0].components.row_mean(about))
 
 
 def score_block(reading: Reading, block: Block) -> Scores:
     """Training statistics and held-out log-densities of one block, from one read of it."""
-    knows = reading.requests[0].mixture.family.tells_mean
+    family = reading.requests[0].mixture.family
+    knows = family.tells_mean
     block = without_rows(block, reading.skipped)
     sums = _Block(reading)
     held = np.zeros((len(reading.requests), 3))
     moments: Moments | None = None
-    rows_sums = RowSums()
+    rows_sums = RowSums(takes_gaps(family))
     tables = tuple(np.zeros([_size(reading, i) for i in pair]) for pair in reading.pairs)
     for piece in block.pieces():
         weights = sums.add(piece)

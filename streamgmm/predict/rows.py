@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.fitting.sample import check_suitable
-from streamgmm.model.components import Posterior
+from streamgmm.model.components import Posterior, takes_gaps
 from streamgmm.model.mixture import Mixture
 from streamgmm.passes import default_threads, open_executor
 from streamgmm.passes.base import OnBlock
@@ -225,7 +225,7 @@ def posteriors(
     wide = KINDS[what].wide
     most = max(256, SLICE_BYTES // (8 * (mixture.n_components if wide else 1)))
     for piece in block.pieces():
-        check_finite(piece, name)
+        check_finite(piece, name, takes_gaps(getattr(mixture, "family", None)))
         for a in range(0, len(piece.rows), most):
             part = piece.part(a, min(a + most, len(piece.rows)))
             if isinstance(mixture, RowFunction):
@@ -271,7 +271,7 @@ def _score_block(context: tuple[Mixture, str], block: Block) -> Score:
     mixture, name = context
     n_rows, weight, log_likelihood = 0, 0.0, 0.0
     for piece in block.pieces():
-        check_finite(piece, name)
+        check_finite(piece, name, takes_gaps(getattr(mixture, "family", None)))
         density = mixture.posterior(piece.rows).log_density
         check_known(density, mixture, piece, name)
         n_rows += len(density)

@@ -91,7 +91,7 @@ def beside(source: Source, others: Sequence[Variable]) -> Source:
     joint: Source = make_source(
         first.name, first.sample_shape, first.variables + more, first.mask, first.weight, **kept
     )
-    return OmittingSource(joint) if isinstance(source, OmittingSource) else joint
+    return source.on(joint) if isinstance(source, OmittingSource) else joint
 
 
 def columns_of(given: Any, source: Source, what: str) -> Variable:

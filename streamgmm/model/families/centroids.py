@@ -38,6 +38,7 @@ class Centroids(TiledFamily):
     name = "centroids"
     initial = ("means",)
     tells_mean = True
+    gaps = False
     equal_weights = True
 
     def n_parameters(self, k: int, d: int) -> int:
