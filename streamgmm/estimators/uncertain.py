@@ -91,14 +91,15 @@ def denoising(mixture: Mixture, spread: bool) -> RowFunction:
     """What tells the mean, or the standard deviation, of the true values of rows with noise."""
     components: Any = mixture.components
     width = components.inner.n_features
-    return RowFunction(mixture.n_features, width, partial(_denoised, mixture, spread))
+    func = partial(_denoised, mixture, spread)
+    return RowFunction(mixture.n_features, width, func)
 
 
 def _denoised(
     mixture: Mixture, spread: bool, X: NDArray[Any], numbers: NDArray[np.int64]
 ) -> Floats:
     density: Any = mixture.density
-    bad = mixture.family.unsuitable(X)
+    bad = mixture.family.unsuitable(X)  # NaN would be told else
     if bad is not None:
         raise DataError(f"the rows to denoise, row {numbers[bad[0]]}: {bad[1]}")
     mean, variance = density.denoised(X, spread)

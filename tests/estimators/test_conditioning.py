@@ -12,10 +12,18 @@ import zarr
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
+from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import streamgmm
-from streamgmm import GaussianMixture, MixtureModel, MixtureRegressor, OnlineGaussianMixture
+from streamgmm import (
+    PCA,
+    GaussianMixture,
+    MixtureModel,
+    MixtureRegressor,
+    OnlineGaussianMixture,
+    StandardScaler,
+)
 from streamgmm.errors import DataError, NonFiniteError, ParameterError
 from streamgmm.families import Product
 
@@ -241,6 +249,25 @@ def test_rows_with_gaps_are_left_out_where_that_is_asked_for(X):
     assert np.isnan(model.predict(rows)).nonzero()[0].tolist() == [5]
     expected = r2_score(X[kept, 3], model.predict(X[kept, :3]))
     assert model.score(rows, y) == pytest.approx(expected, rel=1e-12)
+
+
+def test_regressors_and_errors_after_a_scaler(X, stored):
+    """Transforms are of the rows alone: of neither targets nor noise."""
+    given, rest = X[:, [3, 1]], X[:, [0, 2]]
+    scaler = StandardScaler().fit(given)
+    plain = MixtureRegressor(2, random_state=0).fit(scaler.transform(given), rest)
+    for step in (StandardScaler(), PCA(2)):
+        piped = make_pipeline(step, MixtureRegressor(2, random_state=0))
+        piped.fit(stored["x"], stored["y"])
+        mean = piped.predict(stored["x"])
+        expected = plain.predict(scaler.transform(given))
+        np.testing.assert_allclose(np.asarray(mean), expected, atol=1e-4)
+    noise = np.full((N, 2), 0.1)
+    one = GaussianMixture(2, random_state=0).fit(scaler.transform(given), noise_variance=noise)
+    two = GaussianMixture(2, random_state=0).fit(
+        scaler.transform(stored["x"]), noise_variance=noise
+    )
+    np.testing.assert_allclose(two.means_, one.means_, rtol=1e-9)
 
 
 @parametrize_with_checks(
