@@ -26,9 +26,9 @@ def report_command(
     given: Given,
     how: Running,
 ) -> None:
-    """Write a report of MODEL, and of all rows of DATA: one page that needs no network.
+    """Write a page of HTML about MODEL and all rows of DATA.
 
-    DATA are read once. Rows with gaps are counted, and left out of the rest.
+    It is one file, and needs no network. DATA are read once. Rows with gaps are counted, and left out of the rest.
 
     Example: streamgmm report model.zarr data.zarr --out report.html
     """
