@@ -14,6 +14,7 @@ from streamgmm.report.display import (
     STYLES,
     divide,
     heaviest,
+    last_of,
     look_at,
     model_of,
     open_for,
@@ -112,7 +113,7 @@ class StreamDisplay:
         """
         pyplot()
         mixture = model_of(estimator)
-        monitor = monitor_of(estimator)
+        monitor = monitor_of(last_of(estimator))
         if monitor is None and X is None:
             raise ParameterError(
                 f"this {type(estimator).__name__} has watched no stream; give X, whose rows are "
@@ -120,7 +121,7 @@ class StreamDisplay:
             )
         first = 0.0
         if monitor is not None:
-            first = max(0.0, float(estimator.n_samples_seen_ - np.sum(monitor["rows"])))
+            first = max(0.0, float(last_of(estimator).n_samples_seen_ - np.sum(monitor["rows"])))
         if X is None:
             return cls(monitor=monitor, first=first).plot(ax)
         source = open_for(estimator, mixture, X, sample_weight)
