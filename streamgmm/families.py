@@ -13,6 +13,7 @@ name                 class                                 rows
 ``"vonmisesfisher"`` `VonMisesFisher`                      vectors of length one
 ``"student_t"``      `StudentT`                            numbers, with heavy tails
 ``"full"``, ...      `Gaussian`                            numbers; four shapes of covariances
+``"factor"``         `FactorAnalyzer`                      numbers of many features; ``"ppca"``
 ==================== ===================================== ==================================
 
 `Product` has a family for each part of the columns, and `WithNoise` a uniform component beside
@@ -35,6 +36,7 @@ from streamgmm.model.families import (
     Bernoulli,
     Categorical,
     Exponential,
+    FactorAnalyzer,
     Gamma,
     Gaussian,
     LogNormal,
@@ -56,6 +58,7 @@ __all__ = [
     "Components",
     "Density",
     "Exponential",
+    "FactorAnalyzer",
     "Family",
     "Gamma",
     "Gaussian",

@@ -6,7 +6,20 @@ from typing import Any
 
 
 def describe_model(model: Any) -> dict[str, Any]:
-    """Describe a model and its fit as values for JSON."""
+    """Describe a model, or a pipeline, and its fit as values for JSON."""
+    from streamgmm.estimators.pipelines import apart
+    from streamgmm.estimators.transforming import RowTransformer
+
+    steps, model = apart(model)
+    if steps:
+        names = [{"name": name, "class": type(step).__name__} for name, step in steps]
+        return {"steps": names, **describe_model(model)}
+    if isinstance(model, RowTransformer):
+        return {
+            "class": type(model).__name__,
+            "n_features": model.n_features_in_,
+            "n_features_out": model._affine().n_features,
+        }
     mixture = model._mixture()
     return {
         "class": type(model).__name__,
@@ -73,6 +86,12 @@ def _describe_learning(model: Any) -> dict[str, Any]:
         "lower_bound": model.lower_bound_,
         "log_likelihood": float(model.history_["log_likelihood"][-1]),
     }
+
+
+def said_of_map(described: dict[str, Any]) -> str:
+    """Say what a scaler or a projection does."""
+    there = described["n_features_out"]
+    return f"{described['class']}: {described['n_features']} features to {there}"
 
 
 def ended(described: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from streamgmm.cli.describe import describe_model, ended
+from streamgmm.cli.describe import describe_model, ended, said_of_map
 from streamgmm.cli.options import PLACE, command, json_option, print_json
 from streamgmm.cli.table import print_components
 
@@ -27,9 +27,15 @@ def info_command(path: str, as_json: bool) -> None:
 
     place = Place.parse(path)
     if is_model(place):
-        described = {"kind": "model", "path": path} | describe_model(load(place))
+        model = load(place)
+        described = {"kind": "model", "path": path} | describe_model(model)
         if as_json:
             print_json(described)
+            return
+        if "steps" in described:
+            print("after " + ", ".join(f"{s['name']} ({s['class']})" for s in described["steps"]))
+        if "components" not in described:
+            print(said_of_map(described))
             return
         print_components(described)
         what = (

@@ -26,6 +26,7 @@ from streamgmm.cli.follow import follow_command
 from streamgmm.cli.info import info_command
 from streamgmm.cli.plan import plan_command
 from streamgmm.cli.predict import predict_command
+from streamgmm.cli.report import report_command
 from streamgmm.cli.sample import sample_command
 from streamgmm.cli.score import score_command
 from streamgmm.cli.select import select_command
@@ -112,6 +113,7 @@ for command in (
     follow_command,
     plan_command,
     sample_command,
+    report_command,
     select_command,
 ):
     commands.add_command(command)

@@ -1,4 +1,4 @@
-"""``streamgmm predict``: what a model says of every row, written to Zarr."""
+"""``streamgmm predict``: what a model says of every row, written to Zarr or Parquet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ WHAT = ("labels", "proba", "log-density")
 @click.argument("model", type=PLACE)
 @click.argument("data", type=PLACE)
 @click.option(
-    "--out", required=True, type=PLACE, metavar="ARRAY", help="Where to write a Zarr array."
+    "--out",
+    required=True,
+    type=PLACE,
+    metavar="ARRAY",
+    help="Where to write a Zarr array, or a .parquet file.",
 )
 @click.option(
     "--what",
@@ -28,6 +32,11 @@ WHAT = ("labels", "proba", "log-density")
     default="labels",
     show_default=True,
     help="The likeliest component of each row; the probability of each; or the log-density.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float64"]),
+    help="Of probabilities and log-densities; by default that of the rows.",
 )
 @missing_option
 @rows_options
@@ -37,20 +46,22 @@ def predict_command(
     data: str,
     out: str,
     what: str,
+    dtype: str | None,
     missing: str,
     given: Given,
     how: Running,
 ) -> None:
-    """Write what MODEL says of every row of DATA to a Zarr array."""
-    from streamgmm.estimators.loading import load
-    from streamgmm.estimators.rows import open_rows
-    from streamgmm.predict import predict_to
+    """Write what MODEL says of every row of DATA.
 
-    estimator = load(model)
-    mixture = estimator._mixture()
-    if missing == "omit":
-        estimator.missing = missing
-    source = open_rows(estimator, given.open(data), n_features=mixture.n_features)
+    To a Zarr array, or a Parquet file.
+    """
+    from streamgmm.estimators.loading import load
+    from streamgmm.estimators.pipelines import open_for
+    from streamgmm.predict import predict_out
+    from streamgmm.predict.rows import result_shape
+
+    last, source = open_for(load(model), given.open(data), missing=missing)
+    mixture = last._mixture()
     started = time.perf_counter()
     with cluster(how), progress(how.quiet) as bar:
         done = 0
@@ -61,11 +72,12 @@ def predict_command(
             if bar is not None:
                 bar.tell("predict", done, source.n_samples)
 
-        array, tally = predict_to(
+        written, tally = predict_out(
             source,
             mixture,
             out,
             what=what.replace("-", "_"),
+            dtype=dtype,
             overwrite=how.overwrite,
             block_size=how.block_size,
             n_threads=how.threads,
@@ -77,8 +89,8 @@ def predict_command(
             {
                 "out": out,
                 "what": what,
-                "shape": list(array.shape),
-                "dtype": str(array.dtype),
+                "shape": list(result_shape(source, mixture, what.replace("-", "_"))),
+                "dtype": str(getattr(written, "dtype", None) or written.schema.types[0]),
                 "rows": tally.n_rows,
                 "rows_by_component": tally.counts.tolist(),
                 "lowest_log_density": tally.lowest,

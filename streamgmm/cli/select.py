@@ -65,10 +65,11 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
 @family_option(multiple=True)
 @click.option(
     "--criterion",
-    type=click.Choice(["bic", "aic", "icl", "holdout"]),
+    type=click.Choice(["bic", "aic", "icl", "holdout", "stability"]),
     default="bic",
     show_default=True,
-    help="What the best candidate is best by.",
+    help="What the best candidate is best by; stability: whether fits from other starts find the "
+    "same clusters again.",
 )
 @click.option(
     "--holdout",
@@ -77,7 +78,9 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
     show_default=True,
     help="Share of the rows that no candidate is fitted to.",
 )
-@click.option("--n-init", type=click.IntRange(1), default=2, show_default=True, help="Starts.")
+@click.option(
+    "--n-init", type=click.IntRange(1), help="Starts; 2 by default, 5 restarts for stability."
+)
 @click.option(
     "--tol",
     type=click.FloatRange(0),
@@ -100,7 +103,7 @@ def select_command(
     family: tuple[str, ...],
     criterion: str,
     holdout: float,
-    n_init: int,
+    n_init: int | None,
     tol: float,
     max_iter: int,
     seed: int | None,
@@ -182,7 +185,9 @@ def _print_table(table: dict[str, Any], chosen: dict[str, Any], kinds: str) -> N
     from rich.table import Table
 
     shown = Table(title="held out: log-density of a row, nats")
-    for name in ("k", kinds.removesuffix("_type"), "BIC", "ICL", "held out", "reads", ""):
+    stable = "stability" in table
+    names = ("k", kinds.removesuffix("_type"), "BIC", "ICL", "held out", "reads", "")
+    for name in names[:5] + (("stability",) if stable else ()) + names[5:]:
         shown.add_column(name, justify="right", no_wrap=True)
     for i in range(len(table["bic"])):
         k, kind = int(table["n_components"][i]), str(table[kinds][i])
@@ -193,6 +198,7 @@ def _print_table(table: dict[str, Any], chosen: dict[str, Any], kinds: str) -> N
             kind,
             *(f"{table[name][i]:.1f}" for name in ("bic", "icl")),
             "-" if mean != mean else f"{mean:.4f} ± {error:.4f}",
+            *([f"{table['stability'][i]:.3f}"] if stable else []),
             f"{table['passes'][i]:.1f}",
             "best" if best else ("" if table["converged"][i] else "left"),
             style="bold" if best else None,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamgmm.errors import DataError
+from streamgmm.kernels import centres as moving
 from streamgmm.kernels import kmeans
 
 Floats = NDArray[np.float64]
@@ -20,7 +21,7 @@ Floats = NDArray[np.float64]
 BLOCK_ROWS = 8192  # at least so many rows are summed before blocks are merged
 MOST_BLOCKS = 64
 SUMS_BYTES = 64 << 20  # that the sums of all blocks may take
-CHUNK_BYTES = 256 << 10  # of rows, that stay in the second cache from ranking to summing
+CHUNK_BYTES = 512 << 10  # of rows, that stay in the second cache from ranking to summing
 _SOME = 256  # rows that tell the range of a feature
 _FAR = 1e8  # squared standard deviations from the mean at which a variance loses half its digits
 
@@ -99,8 +100,7 @@ class Rows:
         chunk = CHUNK_BYTES // (8 * d) // kmeans.STRIP * kmeans.STRIP  # whatever the dtype
         chunk = min(2048, max(kmeans.STRIP, chunk))
         tile = np.empty(kmeans.FEATURES + multiple(d, 8) * kmeans.STRIP, np.float32)
-        listed, moves = np.empty(chunk, np.int64), np.empty(4 * chunk, np.int64)
-        return tile, listed, moves, np.empty(multiple(k, 8))
+        return tile, np.empty(chunk, np.int64), np.empty(multiple(k, 8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +127,13 @@ class Model:
         )
 
 
+def prepare(model: tuple[NDArray[Any], ...]) -> None:
+    """Set what is derived from the centres of a `Model`, by moving them nowhere."""
+    size, k = model[0].size, model[5].size
+    still = np.ones(k), np.ones(k), np.zeros(size), np.zeros(4)
+    moving.move(model, still, 0.0, True)
+
+
 def multiple(n: int, of: int) -> int:
     """The smallest multiple that is at least n."""
     return -(-n // of) * of
@@ -141,10 +148,9 @@ def padded(values: Floats) -> Floats:
 
 
 def sums_of(n_blocks: int, k: int, d: int) -> tuple[Floats, ...]:
-    """Room for the sums of blocks, which are to be taken afresh (see `kernels.kmeans`)."""
-    clusters = n_blocks * k
-    counts = np.full(n_blocks * 4, np.inf)
-    return np.zeros(clusters), np.zeros(clusters), np.zeros(clusters * multiple(d, 8)), counts
+    """Room for the sums of blocks (see `kernels.kmeans`)."""
+    m = n_blocks * k
+    return np.empty(m), np.empty(m), np.empty(m * multiple(d, 8)), np.empty(n_blocks * 4)
 
 
 def parse_rows(X: ArrayLike | Rows, sample_weight: ArrayLike | None = None) -> Rows:

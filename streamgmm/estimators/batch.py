@@ -20,15 +20,19 @@ from streamgmm.estimators.fitted import FittedMixture
 from streamgmm.estimators.rows import open_rows
 from streamgmm.estimators.seen import describe_seen, parse_seen
 from streamgmm.estimators.typed import fit_context
+from streamgmm.estimators.uncertain import alike, plain, with_errors
 from streamgmm.estimators.verbose import teller
 from streamgmm.fitting.fit import FitResult, FitSettings, Seen, fit
 from streamgmm.fitting.memory import workers_of
 from streamgmm.fitting.parameters import parse_means, parse_precisions, parse_weights
 from streamgmm.model.components import Family
+from streamgmm.model.families.uncertain import uncertain_family
 from streamgmm.model.mixture import Mixture
 from streamgmm.passes import active_client
+from streamgmm.places import ZarrStore
 from streamgmm.planning.plan import Plan, plan
 from streamgmm.sources import Source
+from streamgmm.sources.uncertain import with_noise
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -49,11 +53,11 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "block_size": [Interval(Integral, 1, None, closed="left"), str],
     "empty_components": [StrOptions({"keep", "retire", "reseed"})],
     "n_jobs": [Integral, None],
-    "checkpoint": [str, os.PathLike, None],
+    "checkpoint": [str, os.PathLike, ZarrStore, None],
     "on_bad_chunk": [StrOptions({"raise", "skip"})],
     "cache": [StrOptions({"auto"}), None],
     "assignment": [StrOptions({"soft", "hard"})],
-    "missing": [StrOptions({"raise", "omit"})],
+    "missing": [StrOptions({"raise", "omit", "marginalize"})],
 }
 """What scikit-learn checks the parameters for that every batch fit has."""
 
@@ -80,7 +84,7 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
     algorithm: str
     acceleration: str | None
     empty_components: str
-    checkpoint: str | os.PathLike[str] | None
+    checkpoint: str | os.PathLike[str] | ZarrStore | None
     on_bad_chunk: str
     cache: str | None
     assignment: str
@@ -97,7 +101,9 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
     data_seen_: dict[str, Any]
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, noise_variance: Any = None
+    ) -> Self:
         """Fit the mixture to all rows of X.
 
         Parameters
@@ -107,6 +113,11 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
         y : Ignored
         sample_weight : array-like, zarr.Array, path or dask.array of shape (n_samples,), optional
             A row of weight w counts as w rows.
+        noise_variance : array-like, zarr.Array, path, dask.array or Source, optional
+            Variances of the errors of X, of shape (n_samples, n_features), or a covariance matrix
+            for each row, (n_samples, n_features, n_features). The model is then of the true
+            values: extreme deconvolution (Bovy, Hogg & Roweis 2011). An infinite variance is a
+            value that is not known. Of Gaussians alone; see docs/errors_on_rows.md.
 
         Returns
         -------
@@ -142,6 +153,8 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
         """
         source = open_rows(self, X, sample_weight)
         settings = self._settings(source.n_features)
+        if noise_variance is not None:
+            source, settings = with_errors(source, noise_variance, settings)
         start = self._start(source, settings)
         result = fit(
             source,
@@ -165,12 +178,14 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
             )
         return self
 
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    def fit_predict(
+        self, X: Any, y: Any = None, sample_weight: Any = None, noise_variance: Any = None
+    ) -> Any:
         """Fit the mixture to X and give each row its label: ``fit(X).predict(X)``.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, noise_variance
             As for `fit`.
 
         Returns
@@ -190,7 +205,8 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
         >>> (labels == labels[0]).tolist()
         [True, True, False, False]
         """
-        return self.fit(X, y, sample_weight).predict(X)
+        model = self.fit(X, y, sample_weight, noise_variance)
+        return model.predict(X, noise_variance=noise_variance)
 
     def plan(
         self,
@@ -199,6 +215,7 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
         *,
         workers: int | None = None,
         worker_memory: int | str | None = None,
+        noise_variance: Any = None,
         **settings: Any,
     ) -> Plan:
         """Plan a fit to X: what it will read, hold and take, from a trial of about a second.
@@ -212,6 +229,8 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
             of this process where there is none.
         worker_memory : int or str, optional
             What each worker has, ``"8GiB"``.
+        noise_variance
+            As for `fit`.
         **settings
             ``processors``, ``n_candidates``, ``store_bandwidth``, ``rates`` and ``check``: see
             `streamgmm.planning.plan.plan`.
@@ -236,7 +255,10 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
         >>> p.n_rows, p.n_components, p.n_workers
         (1000, 3, 40)
         """
-        source = open_rows(self, X, sample_weight)
+        source, family = open_rows(self, X, sample_weight), self._family()
+        if noise_variance is not None:
+            found = with_noise(source, noise_variance)
+            source, family = found.source, uncertain_family(family, found.matrices)
         client = active_client()
         if workers is None and self.n_jobs is None and client is not None:
             workers, limit = workers_of(client)
@@ -245,7 +267,7 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
         return plan(
             source,
             self.n_components,
-            self._family(),
+            family,
             workers=workers,
             worker_memory=worker_memory,
             block_size=self.block_size,
@@ -267,11 +289,11 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
         if not (self.warm_start and hasattr(self, "converged_")):
             return Start()
         seen = parse_seen(getattr(self, "data_seen_", {}), settings.family)
-        return Start(self._mixture(), self.lower_bound_, seen)
+        return Start(alike(self._mixture(), settings.family), self.lower_bound_, seen)
 
     def _take_up(self, result: FitResult) -> None:
         """Set the attributes to what a fit has found."""
-        self._set_parameters(result.mixture)
+        self._set_parameters(plain(result.mixture))
         self.converged_ = result.converged
         self.n_iter_ = result.n_iter
         self.lower_bound_ = result.lower_bound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +18,14 @@ from streamgmm.estimators.kmeans import KMeans
 from streamgmm.estimators.rows import open_rows
 from streamgmm.fitting.centres import inertia
 from streamgmm.fitting.clusters import compare_centres
+from streamgmm.fitting.stability import doubt, most_stable
 from streamgmm.model.moments import Floats
+from streamgmm.pages.shown import Text, position, table_of
+from streamgmm.places import ZarrStore
 from streamgmm.predict.centres import NearestCentres
 from streamgmm.progress import listener
 
-CRITERIA = ("silhouette", "elbow")
+CRITERIA = ("silhouette", "elbow", "stability")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +38,7 @@ class ClusterSelection:
         A value a candidate: ``n_clusters``; ``inertia``, of all rows; ``silhouette``, the mean
         over sampled rows, NaN for one cluster; ``elbow``, how far the inertia lies below the
         straight line between the first and the last candidate, both axes scaled to one; and
-        ``n_iter``.
+        ``n_iter``. With ``criterion="stability"`` also the columns that `Selection` has for it.
     best : KMeans
     passes : float
         Reads of the data in all.
@@ -47,6 +51,17 @@ class ClusterSelection:
     passes: float
     timings: dict[str, Any]
 
+    def _shown(self) -> Text:
+        title = f"best: {self.best.n_clusters} clusters; {self.passes:.1f} reads of the data"
+        return table_of(self.table, position(self.table, self.best.n_clusters), title)
+
+    def __repr__(self) -> str:
+        """The table of the candidates, the best marked."""
+        return str(self._shown())
+
+    def _repr_html_(self) -> str:
+        return self._shown().html
+
 
 def select_clusters(
     X: Any,
@@ -55,14 +70,14 @@ def select_clusters(
     criterion: str = "silhouette",
     silhouette_rows: int = 5000,
     init: str = "k-means++",
-    n_init: int = 3,
+    n_init: int | None = None,
     max_iter: int = 300,
     tol: float = 1e-4,
     sample_weight: Any = None,
     random_state: Any = None,
     block_size: int | str = "auto",
     n_jobs: int | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
     on_bad_chunk: str = "raise",
     cache: str | None = "auto",
 ) -> ClusterSelection:
@@ -73,15 +88,15 @@ def select_clusters(
     X : array-like, zarr.Array, str or path, dask.array.Array, or Source
         Of shape (n_samples, n_features).
     n_clusters : iterable of int, default=range(2, 13)
-    criterion : {"silhouette", "elbow"}, default="silhouette"
+    criterion : {"silhouette", "elbow", "stability"}, default="silhouette"
         The greatest mean silhouette (Rousseeuw 1987), from two clusters up; or the elbow of the
         inertia (Satopää et al. 2011, "Finding a kneedle in a haystack"), for three candidates
-        or more. K-means has no likelihood to compare numbers of clusters by; `select` does that
-        for mixtures.
+        or more; or the stability of restarts, as `select` has it. K-means has no likelihood to
+        compare numbers of clusters by; `select` does that for mixtures.
     silhouette_rows : int, default=5000
         Sampled rows whose silhouettes are taken, which costs the square of their number.
-    n_init : int, default=3
-        Starts for each number of clusters.
+    n_init : int, optional
+        Starts for each number of clusters, by default three; five restarts for stability.
     init, max_iter, tol, random_state, block_size, n_jobs, checkpoint, on_bad_chunk, cache
         As for `KMeans`; `init` is ``"k-means++"`` or ``"random"``.
     sample_weight : array-like, zarr.Array, path or dask.array of shape (n_samples,), optional
@@ -116,6 +131,13 @@ def select_clusters(
         raise ParameterError("a silhouette needs two clusters or more: raise n_clusters")
     if criterion == "elbow" and len(ks) < 3:
         raise ParameterError("an elbow needs three numbers of clusters or more to lie between")
+    stable = criterion == "stability"
+    if n_init is None:
+        n_init = 5 if stable else 3
+    if stable and (n_init < 2 or max(ks) < 2):
+        raise ParameterError(
+            "criterion='stability' compares restarts: it needs n_init and n_clusters of 2 or more"
+        )
     if init not in ("k-means++", "random"):
         raise ParameterError(f"init={init!r}: centres are drawn for each number of clusters")
     model = KMeans(
@@ -128,6 +150,7 @@ def select_clusters(
     found = compare_centres(
         source, each, check_random_state(random_state), silhouette_rows,
         n_threads=model._n_threads(), on_progress=listener(), checkpoint=checkpoint,
+        restarts=stable,
     )  # fmt: skip
     table = {
         "n_clusters": np.array(ks),
@@ -141,9 +164,15 @@ def select_clusters(
         "n_iter": np.array([result.n_iter for result in found.results]),
     }
     table["elbow"] = _elbow(table["n_clusters"], table["inertia"])
+    table |= found.columns
     if not np.isfinite(table[criterion]).any():
         raise ParameterError(f"no candidate has a {criterion}: all rows are in one cluster")
-    best = int(np.nanargmax(table[criterion]))
+    if stable:
+        if said := doubt(table["stability"]):
+            warnings.warn(said, UserWarning, stacklevel=2)
+        best = most_stable(table["stability"], table["stability_error"], table["n_clusters"])
+    else:
+        best = int(np.nanargmax(table[criterion]))
     model.set_params(n_clusters=ks[best])
     model._set_result(found.results[best], source.n_features)
     return ClusterSelection(table, model, found.passes, found.timings)

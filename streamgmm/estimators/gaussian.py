@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from numbers import Integral
 from typing import Any, ClassVar
 
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
-from streamgmm.estimators.attributes import GaussianAttributes
+from streamgmm.errors import ParameterError
+from streamgmm.estimators.attributes import FACTORS, GaussianAttributes, factor_family
 from streamgmm.estimators.batch import CONSTRAINTS, BatchMixture
+from streamgmm.estimators.exchange import Exchanged
 from streamgmm.model.components import Family
 from streamgmm.model.covariances import COVARIANCES
-from streamgmm.model.families import Gaussian
+from streamgmm.model.families.own import with_gaps
+from streamgmm.places import ZarrStore
 
 
-class GaussianMixture(GaussianAttributes, BatchMixture):
+class GaussianMixture(GaussianAttributes, Exchanged, BatchMixture):
     """Gaussian mixture, fitted by exact EM to data of any size.
 
     Parameters, attributes and methods are those of `sklearn.mixture.GaussianMixture`, with the
@@ -25,12 +29,15 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
     Parameters
     ----------
     n_components : int, default=1
-    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+    covariance_type : {"full", "tied", "diag", "spherical", "factor", "ppca"}, default="full"
         Each component its own matrix; one matrix for all; its own variances; one variance each.
+        Or, for many features, matrices of a few factors and noise: with a variance for each
+        feature (factor analysers), or one for all (probabilistic principal components).
     tol : float, default=1e-3
         Iteration stops when the mean log-likelihood of a row rises by less (nats).
     reg_covar : float, default=1e-6
-        Added to the diagonals of the covariances.
+        Added to the diagonals of the covariances. Of factor analysers, the least variance of the
+        noise.
     max_iter : int, default=100
     n_init : int, default=1
         Starts; the best result is kept.
@@ -64,7 +71,7 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         Threads in this process, -1 for one a processor. By default a Dask cluster is used where
         a client is active, and one thread a processor elsewhere.
 
-    checkpoint : str, path-like or URL, optional
+    checkpoint : str, path-like, URL or Zarr store, optional
         Where `fit` puts down what it knows after every pass, and every group of blocks of
         incremental EM; a `fit` of the same data and settings goes on from there, to the bits of
         one that nothing ended. A finished one is given back at once, and goes on where
@@ -86,9 +93,14 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         components that lie apart, with weights and covariances that are biased where they
         overlap. ``lower_bound_`` and ``free_energy`` in `history_` are of that sum; ``kl`` is
         the log-likelihood less it.
-    missing : {"raise", "omit"}, default="raise"
-        What to do about rows with a gap (NaN, masked, a fill value): raise, or leave them out.
-        They then have label −1, and NaN for probabilities and density. Infinity is never a gap.
+    missing : {"raise", "omit", "marginalize"}, default="raise"
+        What to do about rows with a gap (NaN, masked, a fill value): raise; leave them out, with
+        label −1, and NaN for probabilities and density; or take what was observed of them, by
+        exact EM under missing at random (Ghahramani & Jordan 1994; docs/gaps.md). Densities are
+        then of what was observed, and only rows without any value are left out. Infinity is never
+        a gap.
+    n_factors : int, optional
+        Factors of each component, for the types that have them.
 
     Attributes
     ----------
@@ -97,7 +109,11 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
     covariances_, precisions_, precisions_cholesky_ : ndarray
         Of shape (n_components, n_features, n_features) for full covariances, (n_features,
         n_features) for tied, (n_components, n_features) for diag, (n_components,) for
-        spherical. All parameters are float64, whatever the data's dtype.
+        spherical. All parameters are float64, whatever the data's dtype. Those of factor
+        analysers are made by `get_covariance`.
+    loadings_, noise_variances_ : ndarray
+        Of factor analysers: (n_components, n_features, n_factors) and (n_components,
+        n_features). A covariance is the loadings times their transpose, and the noise.
     converged_ : bool
     n_iter_ : int
         Iterations of the best start.
@@ -121,7 +137,8 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         incremental EM, the statistics from which ``warm_start`` goes on when rows have been
         appended to it.
     n_missing_ : int
-        Rows that were left out, since they have gaps or were masked.
+        Rows that were left out, since they have gaps or were masked; with
+        ``missing="marginalize"`` those of which nothing was observed.
     skipped_rows_ : ndarray of shape (n, 2)
         Runs of rows, start and stop, in chunks that could not be read.
     n_features_in_ : int
@@ -141,8 +158,15 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
     array([1, 0])
     """
 
+    exchanged = ("sklearn.mixture.GaussianMixture",)
+    shared = (
+        "weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_",
+        "converged_", "n_iter_", "lower_bound_", "lower_bounds_",
+    )  # fmt: skip
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS | {
-        "covariance_type": [StrOptions(set(COVARIANCES))]
+        "covariance_type": [StrOptions({*COVARIANCES, *FACTORS})],
+        "n_factors": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def __init__(
@@ -167,11 +191,12 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         block_size: int | str = "auto",
         empty_components: str = "keep",
         n_jobs: int | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
         assignment: str = "soft",
         missing: str = "raise",
+        n_factors: int | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -197,6 +222,15 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         self.cache = cache
         self.assignment = assignment
         self.missing = missing
+        self.n_factors = n_factors
 
     def _family(self) -> Family:
-        return Gaussian(self.covariance_type, float(self.reg_covar))
+        if self.covariance_type in FACTORS:
+            family = factor_family(self.covariance_type, self.n_factors, self.reg_covar)
+            return with_gaps(family, self.missing == "marginalize")
+        if self.n_factors is not None:
+            raise ParameterError(
+                f"n_factors={self.n_factors} is for covariance_type='factor' or 'ppca', not "
+                f"'{self.covariance_type}'; leave it out"
+            )
+        return self._gaussian()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from sklearn.base import BaseEstimator, DensityMixin
 
@@ -11,9 +12,11 @@ from streamgmm.estimators.attributes import squared
 from streamgmm.estimators.fitted import FittedMixture
 from streamgmm.estimators.gaussian import GaussianMixture
 from streamgmm.estimators.learning import LearningMixture
+from streamgmm.estimators.uncertain import plain
 from streamgmm.model.families.gaussian import Gaussian, gaussians
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
+from streamgmm.places import Place, ZarrStore
 
 
 class LearnedMixture(LearningMixture, FittedMixture, DensityMixin, BaseEstimator):
@@ -62,7 +65,7 @@ class LearnedMixture(LearningMixture, FittedMixture, DensityMixin, BaseEstimator
         """The model as it is now, made when it is first asked for."""
         learner = self._known()
         learner.adopt(self._learning_settings(learner.n_features))
-        return learner.mixture()
+        return plain(learner.mixture())
 
     def to_mixture(self) -> GaussianMixture:
         """Give the model as it is now as a `GaussianMixture`, of its own."""
@@ -79,7 +82,12 @@ class LearnedMixture(LearningMixture, FittedMixture, DensityMixin, BaseEstimator
         model.lower_bound_, model.lower_bounds_ = learner.level, [learner.level]
         return model
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str] | ZarrStore,
+        overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+    ) -> None:
         """Save the whole state as a Zarr group, without pickle, in one atomic step.
 
         `streamgmm.load` reads it back; learning then goes on as if it had never stopped.
@@ -91,7 +99,7 @@ class LearnedMixture(LearningMixture, FittedMixture, DensityMixin, BaseEstimator
         OutputExistsError, OutputError, ParameterError
             As `GaussianMixture.save`; ParameterError also if `step_size` is a function.
         """
-        self.save_with(path, {}, overwrite)
+        self.save_with(Place.parse(path, storage_options), {}, overwrite)
 
     def _family(self) -> Gaussian:
         return Gaussian(self.covariance_type, float(self.reg_covar))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from numbers import Integral, Real
 from typing import Any
@@ -12,15 +11,18 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from streamgmm.errors import DataError
-from streamgmm.estimators.rows import in_memory, omits, open_rows
+from streamgmm.errors import DataError, ParameterError
+from streamgmm.estimators.rows import in_memory, missing_of, open_rows
 from streamgmm.model.components import NO_WEIGHT, Family
+from streamgmm.model.families.uncertain import Uncertain, uncertain_family
 from streamgmm.online.batches import batches_of, cut
 from streamgmm.online.learner import Learner
 from streamgmm.online.settings import OnlineSettings, parse_settings
 from streamgmm.online.values import from_values, to_values
-from streamgmm.places import Place
+from streamgmm.pages.shown import Watched
+from streamgmm.places import Place, ZarrStore
 from streamgmm.sources import Piece, Source, check_finite
+from streamgmm.sources.uncertain import with_noise
 from streamgmm.storage import Packed, save_model
 
 CONSTRAINTS: dict[str, list[Any]] = {
@@ -31,14 +33,18 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 """What scikit-learn checks the parameters of steps for."""
 
-LEARNED = ("learner_", "n_features_in_", "feature_names_in_")
+LEARNED = ("learner_", "n_features_in_", "feature_names_in_", "noise_")
 """What an estimator has of rows that were learned."""
 
 
 class LearningMixture:
-    """An estimator that learns batch by batch; ``learner_`` is there once rows have been seen."""
+    """An estimator that learns batch by batch; ``learner_`` is there once rows have been seen.
+
+    ``noise_`` is there where the rows have errors: ``"variances"`` or ``"matrices"``.
+    """
 
     learner_: Learner
+    noise_: str
     n_features_in_: int
     block_size: int | str
     get_params: Any
@@ -51,8 +57,8 @@ class LearningMixture:
 
     @property
     def monitor_(self) -> dict[str, Any]:
-        """What was noticed, batch by batch."""
-        return self._known().table()
+        """What was noticed, batch by batch; a prompt shows it in words."""
+        return Watched(self._known().table())
 
     def begin(self, n_features: int) -> Learner:
         """Begin to learn rows of so many features, and give the learner to whoever teaches it."""
@@ -60,6 +66,10 @@ class LearningMixture:
         self.learner_ = self._new_learner(settings, n_features)
         self.n_features_in_ = n_features
         return self.learner_
+
+    def taught(self) -> Learner | None:
+        """What learns; None before there are rows."""
+        return vars(self).get("learner_")
 
     def _started(self) -> bool:
         return "learner_" in vars(self)
@@ -73,18 +83,27 @@ class LearningMixture:
             )
         return self.learner_
 
-    def save_with(
-        self, path: str | os.PathLike[str] | Place, more: dict[str, Any], overwrite: bool = False
-    ) -> None:
+    def save_with(self, path: Place, more: dict[str, Any], overwrite: bool = False) -> None:
         """As `save`, with more values in the same atomic step."""
         fitted: dict[str, Any] = {
-            "n_features_in_": self._known().n_features,
+            "n_features_in_": self._features(self._known().n_features),
             "online_": Packed(to_values(self._known())),
         } | more
-        params = self.get_params(deep=False)
+        if "noise_" in vars(self):
+            fitted["noise_"] = self.noise_
+        params = {
+            name: None if isinstance(value, ZarrStore) else value
+            for name, value in self.get_params(deep=False).items()
+        }
         save_model(path, type(self).__name__, params, {}, fitted, overwrite)
 
-    def _learn(self, X: Any, sample_weight: Any, quota: float | None = None) -> None:
+    def _learn(
+        self,
+        X: Any,
+        sample_weight: Any,
+        quota: float | None = None,
+        noise_variance: Any = None,
+    ) -> None:
         """Learn rows: all of them, or none."""
         if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[0] == 0:
             self._check_width(X.shape[1], "X")
@@ -94,8 +113,10 @@ class LearningMixture:
             if (
                 type(X) is np.ndarray
                 and sample_weight is None
+                and noise_variance is None
+                and "noise_" not in vars(self)
                 and _is_plain(X)
-                and not omits(self)
+                and missing_of(self) == "raise"
             ):
                 self._check_width(X.shape[1], "X")
                 rows = np.ascontiguousarray(X)
@@ -103,7 +124,7 @@ class LearningMixture:
                 learner = self._learner(X.shape[1])
                 learner.learn(cut(rows, NO_WEIGHT, learner.most_rows), quota)
             else:
-                source = self._open(X, sample_weight)
+                source = self._with_noise(self._open(X, sample_weight), noise_variance)
                 learner = self._learner(source.n_features)
                 here = in_memory(source)
                 size: int | str = 1 << 62 if here else self.block_size
@@ -113,7 +134,42 @@ class LearningMixture:
                 self.__dict__.pop(name, None)
             self.__dict__.update(before)
             raise
-        self.learner_, self.n_features_in_ = learner, learner.n_features
+        self.learner_, self.n_features_in_ = learner, self._features(learner.n_features)
+
+    def _with_noise(self, source: Source, noise_variance: Any) -> Source:
+        """Rows with the noise beside them, where they have any; raises ParameterError."""
+        had = vars(self).get("noise_")
+        if noise_variance is None and had is None:
+            return source
+        if had is None and self._started():
+            raise ParameterError(
+                "noise_variance is given, and the rows before were learned without; give it with "
+                "the first rows, zero where they have no errors"
+            )
+        if noise_variance is None:  # rows without errors among others
+            d = source.n_features
+            noise = (d, d) if had == "matrices" else (d,)
+            shape = getattr(source, "sample_shape", (source.n_samples,))
+            noise_variance = np.broadcast_to(np.zeros(1, source.dtype), (*shape, *noise))
+        found = with_noise(source, noise_variance)
+        self.noise_ = "matrices" if found.matrices else "variances"
+        if had not in (None, self.noise_):
+            raise ParameterError(
+                f"noise_variance holds {self.noise_}, and that of the rows before held {had}; "
+                "give the same"
+            )
+        return found.source
+
+    def _features(self, width: int) -> int:
+        """Features of rows of so many numbers, with their noise where they have any."""
+        family = self._learned_family()
+        return family.features(width) if isinstance(family, Uncertain) else width
+
+    def _learned_family(self) -> Family:
+        """The family that is learned: of rows with errors where they have any."""
+        if "noise_" not in vars(self):
+            return self._family()
+        return uncertain_family(self._family(), self.noise_ == "matrices")
 
     def _learner(self, n_features: int) -> Learner:
         """What learns the next rows, with the settings as they are now."""
@@ -131,8 +187,8 @@ class LearningMixture:
         if not hasattr(self, "n_features_in_"):
             return open_rows(self, X, sample_weight)
         fresh: Any = type(self)()
-        if omits(self):
-            fresh.missing = "omit"
+        if hasattr(self, "missing"):
+            fresh.missing = self.missing
         source = open_rows(fresh, X, sample_weight)
         self._check_width(source.n_features, source.name)
         names, known = (getattr(each, "feature_names_in_", None) for each in (fresh, self))
@@ -153,11 +209,15 @@ class LearningMixture:
     def _learning_settings(self, n_features: int) -> OnlineSettings:
         """Parse what the constructor was given; again only when a parameter is another."""
         kind: Any = type(self)
-        key = (n_features, *(vars(self)[name] for name in _parameters(kind)))
+        known = (n_features, vars(self).get("noise_"))
+        key = (*known, *(vars(self)[name] for name in _parameters(kind)))
         held: tuple[Any, OnlineSettings] | None = vars(self).get("_parsed")
         if held is None or not _same(held[0], key):
             self._validate_params()
-            settings = parse_settings(self._learning_params(), self._family(), n_features)
+            params = self._learning_params()
+            if "noise_" in vars(self):  # what is watched is of rows, and not of true values
+                params = params | {"monitor": False}
+            settings = parse_settings(params, self._learned_family(), n_features)
             held = self._parsed = (key, settings)
         return held[1]
 
@@ -172,7 +232,10 @@ class LearningMixture:
 
     def _restore(self, values: dict[str, Any]) -> None:
         """Take up what `save` wrote."""
-        self.learner_ = from_values(values, self._learning_settings(self.n_features_in_))
+        family, width = self._learned_family(), self.n_features_in_
+        if isinstance(family, Uncertain):
+            width = family.width(width)
+        self.learner_ = from_values(values, self._learning_settings(width))
 
 
 @cache

@@ -13,18 +13,20 @@ from streamgmm.estimators.batch import CONSTRAINTS, BatchMixture, Start
 from streamgmm.estimators.learning import CONSTRAINTS as STEPS
 from streamgmm.estimators.learning import LearningMixture
 from streamgmm.estimators.parameters import MixtureAttributes
-from streamgmm.estimators.rows import in_memory
+from streamgmm.estimators.rows import in_memory, missing_of
+from streamgmm.estimators.uncertain import alike, plain_statistics, statistics_alike
 from streamgmm.fitting.fit import FitResult
 from streamgmm.fitting.initial import of_responsibilities
 from streamgmm.fitting.parameters import parse_responsibilities
 from streamgmm.fitting.sample import check_suitable
 from streamgmm.fitting.settings import FitSettings
-from streamgmm.model.components import Family
-from streamgmm.model.families.own import family_of, for_columns, with_setting
+from streamgmm.model.components import Family, takes_gaps
+from streamgmm.model.families.own import family_of, for_columns, with_gaps, with_setting
 from streamgmm.model.moments import Floats
 from streamgmm.online.learner import Learner, check_family
 from streamgmm.online.merging import from_statistics
 from streamgmm.online.settings import OnlineSettings
+from streamgmm.places import Place, ZarrStore
 from streamgmm.sources import Piece, Source, check_finite
 from streamgmm.storage.values import STATISTICS
 
@@ -128,7 +130,7 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         block_size: int | str = "auto",
         empty_components: str = "keep",
         n_jobs: int | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
         assignment: str = "soft",
@@ -173,12 +175,12 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         names = getattr(self, "feature_names_in_", None)
         family = for_columns(family_of(self.family), names)
         if isinstance(self.family, str):
-            return with_setting(family, "reg_covar", float(self.reg_covar), REG_COVAR)
-        return family
+            family = with_setting(family, "reg_covar", float(self.reg_covar), REG_COVAR)
+        return with_gaps(family, missing_of(self) == "marginalize")
 
     def _start(self, source: Source, settings: FitSettings) -> Start:
         if self.warm_start and self._started():
-            return Start(self._mixture())
+            return Start(alike(self._mixture(), settings.family))
         start = super()._start(source, settings)
         if start.mixture is not None or self.resp_init is None:
             return start
@@ -192,7 +194,7 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         (block,) = source.blocks(1 << 62)
         pieces = list(block.pieces())
         for piece in pieces:
-            check_finite(piece, source.name)
+            check_finite(piece, source.name, takes_gaps(family))
             check_suitable(family, piece, source.name)
         rows, weight = _joined(pieces)
         if family.surveys:
@@ -202,7 +204,9 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         )
         return Start(mixture)
 
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, noise_variance: Any = None
+    ) -> Self:
         """Learn a batch by stepwise EM, in constant memory (Cappé & Moulines 2009).
 
         The first rows are kept until there are enough for a fit in memory of 16 starts or more
@@ -218,6 +222,8 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         y : Ignored
         sample_weight : array-like of shape (n_samples,), optional
             A row of weight w counts as w rows.
+        noise_variance : array-like, zarr.Array, path or dask.array, optional
+            As for `streamgmm.OnlineGaussianMixture.partial_fit`; of Gaussians.
 
         Returns
         -------
@@ -243,19 +249,26 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         >>> sorted(int(rate) for rate in model.components_["rates"].round().ravel())
         [2, 30]
         """
-        self._learn(X, sample_weight)
+        self._learn(X, sample_weight, noise_variance=noise_variance)
         return self
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str] | ZarrStore,
+        overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+    ) -> None:
         """Save the model as a Zarr group, without pickle; `streamgmm.load` reads it back.
 
         Learning batch by batch then goes on as if it had never stopped.
 
         Parameters
         ----------
-        path : str, path-like or URL
+        path : str, path-like, URL or Zarr store
         overwrite : bool, default=False
             Whether a model at `path` may be replaced.
+        storage_options : dict, optional
+            For the file system of a URL.
 
         Raises
         ------
@@ -265,13 +278,13 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
             As `streamgmm.storage.save_model`.
         """
         if self._started():
-            self.save_with(path, {}, overwrite)
+            self.save_with(Place.parse(path, storage_options), {}, overwrite)
         else:
-            super().save(path, overwrite)
+            super().save(path, overwrite, storage_options)
 
     def _take_up(self, result: FitResult) -> None:
         super()._take_up(result)
-        self.statistics_ = STATISTICS.apart(result.statistics)
+        self.statistics_ = STATISTICS.apart(plain_statistics(result.statistics))
 
     def _learning_params(self) -> dict[str, Any]:
         starts = {"n_init": max(LEAST_STARTS, self.n_init)}
@@ -287,9 +300,11 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
                     "the model was set by hand, and partial_fit goes on from the statistics of "
                     "rows; call fit with warm_start=True first"
                 )
-            check_family(mixture.family, settings.family)
             kind = {"component_kind": mixture.family}
-            return from_statistics(settings, mixture, STATISTICS.together(described | kind))
+            known = STATISTICS.together(described | kind)
+            mixture = alike(mixture, settings.family)
+            check_family(mixture.family, settings.family)
+            return from_statistics(settings, mixture, statistics_alike(known, settings.family))
         names = ("resp_init", "weights_init", "means_init", "precisions_init")
         for name in names:
             if getattr(self, name) is not None:

@@ -16,7 +16,14 @@ class FittedCentres(RowwiseModel):
 
     cluster_centers_: Floats
 
-    def predict(self, X: Any, *, out: Any = None, overwrite: bool = False) -> Any:
+    def predict(
+        self,
+        X: Any,
+        *,
+        out: Any = None,
+        overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+    ) -> Any:
         """Give each row the cluster of the nearest centre.
 
         Parameters
@@ -27,6 +34,8 @@ class FittedCentres(RowwiseModel):
             Where to write a Zarr array of the labels, chunk by chunk.
         overwrite : bool, default=False
             Whether an array at `out` may be replaced.
+        storage_options : dict, optional
+            For the file system of `out`, where that is a URL.
 
         Returns
         -------
@@ -51,26 +60,38 @@ class FittedCentres(RowwiseModel):
         >>> (labels == labels[0]).tolist()
         [True, False, True]
         """
-        found = self._predict(X, "labels", out, overwrite)
+        found = self._predict(X, "labels", out, overwrite, storage_options)
         return found.astype(np.int32) if isinstance(found, np.ndarray) else found
 
-    def transform(self, X: Any, *, out: Any = None, overwrite: bool = False) -> Any:
+    def transform(
+        self,
+        X: Any,
+        *,
+        out: Any = None,
+        overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
+    ) -> Any:
         """Give the distance of each row from each centre.
 
         Parameters
         ----------
-        X, out, overwrite
+        X, out, overwrite, storage_options
             As for `predict`.
+        dtype : {"float32", "float64"}, optional
+            Of the result; by default that of the rows.
 
         Returns
         -------
         distances : ndarray, dask.array.Array or zarr.Array of shape (n_samples, n_clusters)
-            float64.
+            float32 of rows of float32, else float64.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError, DataError, OutputExistsError, OutputError
             As `predict`.
+        ParameterError
+            If `dtype` is another.
 
         Examples
         --------
@@ -78,7 +99,7 @@ class FittedCentres(RowwiseModel):
         >>> KMeans(1).fit([[0.0], [2.0]]).transform([[4.0]]).tolist()
         [[3.0]]
         """
-        return self._predict(X, "distances", out, overwrite)
+        return self._predict(X, "distances", out, overwrite, storage_options, dtype)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Minus the inertia of X, in one read of the data.
@@ -106,6 +127,12 @@ class FittedCentres(RowwiseModel):
         -9.0
         """
         return self._score(X, sample_weight).log_likelihood
+
+    def __sklearn_tags__(self) -> Any:
+        """Distances have the rows' dtype."""
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
 
     @property
     def _n_features_out(self) -> int:

@@ -142,7 +142,9 @@ class OnlineGaussianMixture(LearnedMixture):
         self.block_size = block_size
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, noise_variance: Any = None
+    ) -> Self:
         """Forget all, then learn X in one pass, in order.
 
         Parameters
@@ -151,6 +153,8 @@ class OnlineGaussianMixture(LearnedMixture):
             Of shape (n_samples, n_features).
         y : Ignored
         sample_weight : array-like of shape (n_samples,), optional
+        noise_variance : array-like, zarr.Array, path or dask.array, optional
+            As for `partial_fit`.
 
         Returns
         -------
@@ -163,7 +167,7 @@ class OnlineGaussianMixture(LearnedMixture):
         """
         before = {name: self.__dict__.pop(name) for name in LEARNED if name in vars(self)}
         try:
-            self._learn(X, sample_weight, np.inf)
+            self._learn(X, sample_weight, np.inf, noise_variance)
             self._mixture()
         except BaseException:
             for name in LEARNED:
@@ -172,7 +176,9 @@ class OnlineGaussianMixture(LearnedMixture):
             raise
         return self
 
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, noise_variance: Any = None
+    ) -> Self:
         """Score a batch, then learn it.
 
         A batch that cannot be used is refused whole, and the model stays as it was. No rows are
@@ -187,6 +193,9 @@ class OnlineGaussianMixture(LearnedMixture):
         y : Ignored
         sample_weight : array-like of shape (n_samples,), optional
             A row of weight w counts as w rows.
+        noise_variance : array-like, zarr.Array, path or dask.array, optional
+            Variances of the errors of X, as for `streamgmm.GaussianMixture.fit`, with the first
+            rows too; rows without have no errors. Drift is not watched then.
 
         Returns
         -------
@@ -203,7 +212,7 @@ class OnlineGaussianMixture(LearnedMixture):
         SingularCovarianceError
             If a component collapses on a point and `reg_covar` is too small.
         """
-        self._learn(X, sample_weight)
+        self._learn(X, sample_weight, noise_variance=noise_variance)
         return self
 
     @classmethod
@@ -245,6 +254,11 @@ class OnlineGaussianMixture(LearnedMixture):
         DataError, ParameterError
             If they have different features, components, covariance types or `half_life`.
         """
+        if hasattr(self, "noise_") or hasattr(other, "noise_"):
+            raise ParameterError(
+                "models of rows with errors (noise_variance) cannot be merged; learn the rows of "
+                "both with one of them"
+            )
         for name in ("covariance_type", "half_life", "reg_covar"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:

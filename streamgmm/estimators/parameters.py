@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from streamgmm.errors import ParameterError, StreamGMMError
+from streamgmm.estimators.rows import missing_of
+from streamgmm.estimators.uncertain import plain
 from streamgmm.model.components import Family
+from streamgmm.model.families.own import with_gaps
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 
@@ -89,9 +92,9 @@ class MixtureAttributes:
         if "learner_" in vars(self):
             learner = self.learner_
             learner.adopt(self._learning_settings(learner.n_features))
-            mixture: Mixture = learner.mixture()
-            return mixture
+            return plain(learner.mixture())
         family = vars(self).get("family_") or self._family()
+        family = with_gaps(family, missing_of(self) == "marginalize")
         weights = np.ascontiguousarray(self.weights_, dtype=np.float64)
         arrays = {
             name: np.ascontiguousarray(values, dtype=np.float64)

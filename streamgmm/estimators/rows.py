@@ -10,12 +10,11 @@ from sklearn.utils.validation import _check_feature_names, check_array
 
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.sources import Piece, Source, check_finite, omitting, open_source, underlying
+from streamgmm.sources.accessor import register
 from streamgmm.sources.array import ArraySource
-from streamgmm.sources.dask import is_dask_array
-from streamgmm.sources.datasets import is_xarray
 from streamgmm.sources.named import check_names
+from streamgmm.sources.opening import is_lazy
 from streamgmm.sources.regions import RegionSource
-from streamgmm.sources.zarr_open import is_zarr
 
 FEW_ROWS = 256  # up to which a call costs less than opening a source, and threads, would
 
@@ -33,7 +32,7 @@ def few_rows(estimator: Any, X: object, n_features: int) -> NDArray[Any] | None:
         or not 0 < X.shape[0] <= FEW_ROWS
         or X.shape[1] != n_features
         or hasattr(estimator, "feature_names_in_")
-        or omits(estimator)
+        or missing_of(estimator) != "raise"
     ):
         return None
     rows = np.ascontiguousarray(X)
@@ -41,12 +40,15 @@ def few_rows(estimator: Any, X: object, n_features: int) -> NDArray[Any] | None:
     return rows
 
 
-def omits(estimator: Any) -> bool:
-    """Whether the estimator leaves out rows with gaps; raises ParameterError."""
-    missing = getattr(estimator, "missing", "raise")
-    if missing not in ("raise", "omit"):
-        raise ParameterError(f"missing={missing!r} must be 'raise' or 'omit'")
-    return bool(missing == "omit")
+MISSING = ("raise", "omit", "marginalize")
+
+
+def missing_of(estimator: Any) -> str:
+    """What the estimator does about rows with gaps; raises ParameterError."""
+    missing: str = getattr(estimator, "missing", "raise")
+    if missing not in MISSING:
+        raise ParameterError(f"missing={missing!r} must be 'raise', 'omit' or 'marginalize'")
+    return missing
 
 
 def in_memory(source: Source) -> bool:
@@ -64,14 +66,15 @@ def open_rows(
 
     Lists and tables are converted by scikit-learn; Zarr arrays, paths, dask arrays and sources
     are left where they are. Values are looked at where they are read. Rows with gaps are left
-    out where the estimator says so.
+    out where the estimator says so; where it marginalizes, only those without any value.
 
     Raises
     ------
     DataError, DataTypeError, SourceError
         As `open_source`; DataError also if the number of features is another than in `fit`.
     """
-    lazy = isinstance(X, Source) or is_zarr(X) or is_dask_array(X) or is_xarray(X)
+    register()
+    lazy = is_lazy(X)
     if not lazy:
         _check_feature_names(estimator, X, reset=n_features is None)
     if not lazy and type(X) not in (np.ndarray, np.memmap):
@@ -83,8 +86,10 @@ def open_rows(
             input_name="X",
         )
     source = open_source(X, sample_weight=sample_weight)
-    if omits(estimator):
-        source = omitting(source)
+    if (missing := missing_of(estimator)) != "raise":
+        names = None if lazy else getattr(estimator, "feature_names_in_", None)
+        named = None if names is None else tuple(map(str, names))
+        source = omitting(source, missing == "marginalize", named)
     names = getattr(source, "feature_names", None)
     if n_features is None:
         if names is not None:

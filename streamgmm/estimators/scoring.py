@@ -11,7 +11,9 @@ from streamgmm.estimators.predicting import PredictingMixture
 class ScoringMixture(PredictingMixture):
     """Methods of an estimator that make one read of the rows, and give a number."""
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(
+        self, X: Any, y: Any = None, sample_weight: Any = None, noise_variance: Any = None
+    ) -> float:
         """Mean log-density of a row, in one read of the data.
 
         Parameters
@@ -21,6 +23,8 @@ class ScoringMixture(PredictingMixture):
         y : Ignored
         sample_weight : array-like, zarr.Array, path or dask.array of shape (n_samples,), optional
             Rows count by weight.
+        noise_variance : array-like, zarr.Array, path or dask.array, optional
+            Variances of the errors of X, as for `predict`.
 
         Returns
         -------
@@ -39,7 +43,7 @@ class ScoringMixture(PredictingMixture):
         >>> round(model.score([[0.0], [3.0]]), 3)
         -3.169
         """
-        return self._score(X, sample_weight).mean
+        return self._score(X, sample_weight, noise_variance).mean
 
     def bic(self, X: Any) -> float:
         """Bayesian information criterion on X, −2 ll + p log N; the lower the better.

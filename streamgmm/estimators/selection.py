@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +19,12 @@ from streamgmm.estimators.mixture import REG_COVAR, MixtureModel
 from streamgmm.estimators.rows import open_rows
 from streamgmm.fitting.fit import history
 from streamgmm.fitting.selection import Candidate, Ranking, rank
+from streamgmm.fitting.stability import doubt
 from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.families import settings_of
 from streamgmm.model.families.own import family_of
+from streamgmm.pages.shown import Text, position, table_of
+from streamgmm.places import ZarrStore
 from streamgmm.progress import listener
 from streamgmm.sources import Source
 from streamgmm.storage.values import STATISTICS
@@ -41,7 +45,11 @@ class Selection:
         summed over the rows that were fitted), ``n_parameters``, ``bic``, ``aic``, ``icl``,
         ``holdout_log_likelihood`` and its standard error ``holdout_error`` (nats a row, of the
         rows held out), ``passes`` and ``converged``: False also for a candidate that left
-        because it could no longer come out best. ``failure`` says why a candidate could not be
+        because it could no longer come out best. With ``criterion="stability"`` also
+        ``stability``, the mean adjusted Rand index of the labels of two restarts, its standard
+        error ``stability_error``, ``fowlkes_mallows``, the same by that index, and
+        ``neighbours``, the mean adjusted Rand index with the next fewer and the next more
+        components; NaN for one component. ``failure`` says why a candidate could not be
         fitted, and its numbers are NaN; it is empty for the others.
     best : GaussianMixture or MixtureModel
         Fitted to all rows but those held out.
@@ -49,12 +57,30 @@ class Selection:
         Reads of the data in all.
     timings : dict
         As ``timings_`` of `GaussianMixture`.
+    criterion : str
+        What `best` was chosen by.
+    choices : dict of str to int
+        The row of the table that each criterion would choose.
     """
 
     table: dict[str, NDArray[Any]]
     best: Any
     passes: float
     timings: dict[str, Any]
+    criterion: str = "bic"
+    choices: dict[str, int] = field(default_factory=dict)
+
+    def _shown(self) -> Text:
+        k, kind = self.best.n_components, self.best._family().name
+        title = f"best: {k} components ({kind}); {self.passes:.1f} reads of the data"
+        return table_of(self.table, position(self.table, k, kind), title)
+
+    def __repr__(self) -> str:
+        """The table of the candidates, the best marked."""
+        return str(self._shown())
+
+    def _repr_html_(self) -> str:
+        return self._shown().html
 
 
 def select(
@@ -63,7 +89,7 @@ def select(
     covariance_types: str | Iterable[str] = DEFAULT_TYPES,
     *,
     family: Any = None,
-    n_init: int = 2,
+    n_init: int | None = None,
     criterion: str = "bic",
     holdout: float = 0.03,
     sample_weight: Any = None,
@@ -74,7 +100,7 @@ def select(
     random_state: Any = None,
     block_size: int | str = "auto",
     n_jobs: int | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
     on_bad_chunk: str = "raise",
     cache: Literal["auto"] | None = "auto",
     missing: str = "raise",
@@ -93,9 +119,14 @@ def select(
     family : str, Family, class, or iterable of these, optional
         Families in the place of covariance types, as `streamgmm.MixtureModel` takes them. Their
         densities must be with respect to the same measure: counts beside counts.
-    n_init : int, default=2
-        Starts on the sample for each candidate; never fewer than four.
-    criterion : {"bic", "aic", "icl", "holdout"}, default="bic"
+    n_init : int, optional
+        Starts on the sample for each candidate, by default two; never fewer than four. With
+        ``criterion="stability"``, by default five: as many restarts, each of which is one start
+        that is taken to its end on all rows.
+    criterion : {"bic", "aic", "icl", "holdout", "stability"}, default="bic"
+        ``"stability"`` takes the most components among those whose restarts agree as well as the
+        best do, within a standard error, or 0.01 in the adjusted Rand index (Hubert & Arabie
+        1985). Labels are compared in the last read, by tables that merge; none are kept.
     holdout : float, default=0.03
         Share of the rows, chosen by a hash of their index, that no candidate is fitted to.
     sample_weight, tol, reg_covar, max_iter, init_params, random_state, block_size, n_jobs
@@ -106,6 +137,11 @@ def select(
     Returns
     -------
     Selection
+
+    Warns
+    -----
+    UserWarning
+        If no number of components is stable: restarts agree to less than 0.65.
 
     Raises
     ------
@@ -129,6 +165,8 @@ def select(
     """
     ks = [n_components] if isinstance(n_components, int) else list(n_components)
     _check(ks, on_bad_chunk, cache)
+    if n_init is None:
+        n_init = 5 if criterion == "stability" else 2
     name, kinds = _kinds(covariance_types, family)
     settings: dict[str, Any] = {
         "tol": tol,
@@ -160,11 +198,15 @@ def select(
         on_progress=listener(),
         checkpoint=checkpoint,
     )
+    if criterion == "stability" and (said := doubt(ranking.table["stability"])):
+        warnings.warn(said, UserWarning, stacklevel=2)
     table = {name if key == "family" else key: col for key, col in ranking.table.items()}
     i = ranking.best
     model = models[i // len(ks)].set_params(n_components=candidates[i].n_components)
     _take_up(model, ranking, source)
-    return Selection(table, model, ranking.passes, ranking.timings)
+    model.selection_ = table | {"criterion": criterion}
+    model.data_seen_ = {"name": source.name, "n_samples": source.n_samples}
+    return Selection(table, model, ranking.passes, ranking.timings, criterion, ranking.choices)
 
 
 def _check(ks: list[Any], on_bad_chunk: str, cache: str | None) -> None:

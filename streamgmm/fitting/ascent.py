@@ -13,6 +13,7 @@ elsewhere (`state`, `restored`) without a bit's difference.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -213,16 +214,17 @@ class Ascent:
         Aitken's extrapolation, with the slowest rate of the last few iterations: a jump makes
         one gain large and the next one small, which says nothing about what is left.
         """
-        gains = np.diff([step.free_energy for step in self.steps[-6:]])
+        reached = [float(step.free_energy) for step in self.steps[-6:]]
+        gains = [after - before for before, after in itertools.pairwise(reached)]
         if len(gains) == 1 and self.rules.settled:
             rate = gains[0] / max(self.steps[0].free_energy - self.entered, 1e-100)
-            return float(gains[0]), float(min(rate, _SLOWEST))
+            return gains[0], float(min(rate, _SLOWEST))
         if len(gains) < 2:
             return np.inf, np.inf
         latest = max(gains[-1], gains[-2] if self.rules.accelerate else 0.0)
-        ratios = gains[1:] / np.maximum(gains[:-1], 1e-100)
-        rate = min(ratios.max(), _SLOWEST) if self.rules.accelerate else ratios[-1]
-        return float(latest), float(rate)
+        ratios = [after / max(before, 1e-100) for before, after in itertools.pairwise(gains)]
+        rate = min(max(ratios), _SLOWEST) if self.rules.accelerate else ratios[-1]
+        return latest, rate
 
     @property
     def _by_gap(self) -> bool:

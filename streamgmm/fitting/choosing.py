@@ -70,8 +70,8 @@ class Chooser:
             ]
         else:
             contests = [
-                Contest(each, effort, job.seed, len(summary.rows))
-                for each, effort in zip(job.candidates, job.efforts, strict=True)
+                Contest(each, effort, job.seed + i % job.restarts, len(summary.rows))
+                for i, (each, effort) in enumerate(zip(job.candidates, job.efforts, strict=True))
                 if effort is not None
             ]
 

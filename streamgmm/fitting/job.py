@@ -48,6 +48,8 @@ class Job:
         Candidates that share reads.
     draw : callable
         Starts where none are compared; `why` is what is said of their number.
+    restarts : int
+        How many candidates in a row are the same, each with starts of its own.
     """
 
     source: Source
@@ -66,6 +68,7 @@ class Job:
     holdout: Holdout | None = None
     draw: Draw = own_starts
     why: str = "scikit-learn's own, since rows are few"
+    restarts: int = 1
 
     @property
     def partial(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from streamgmm.errors import DegenerateComponentError
 from streamgmm.fitting.ascent import Ascent
 from streamgmm.fitting.rules import Request
 from streamgmm.fitting.sample import Holdout, RowSums, check_suitable
-from streamgmm.model.components import NO_WEIGHT
+from streamgmm.fitting.stability import Pairs, count_pairs
+from streamgmm.model.components import NO_WEIGHT, takes_gaps
 from streamgmm.model.mixture import EStep, Statistics
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.passes import Executor, one_blas_thread
@@ -62,13 +63,15 @@ class Bundle:
 class Reading:
     """What every block of the array `name` is read for, less held-out and skipped rows.
 
-    Requests are all hard, or none is.
+    Requests are all hard, or none is. `pairs` are requests whose labels are compared in the last
+    read.
     """
 
     name: str
     requests: tuple[Request, ...]
     holdout: Holdout | None = None
     skipped: tuple[tuple[int, int], ...] = ()
+    pairs: Pairs = ()
 
 
 class _Block:
@@ -92,7 +95,8 @@ class _Block:
         bundle = Bundle(self._step.result())
         if not all(-1e280 < s.log_likelihood < np.inf for s in bundle.each):
             for piece in block.pieces():
-                check_finite(piece, self._reading.name)
+                families = [request.mixture.family for request in self._reading.requests]
+                check_finite(piece, self._reading.name, all(map(takes_gaps, families)))
                 for request in self._reading.requests:
                     check_suitable(request.mixture.family, piece, self._reading.name)
         return bundle
@@ -112,12 +116,14 @@ class Scores:
     """Statistics of the training rows, and sums over held-out rows, candidate by candidate.
 
     `held` (C, 3): total weight, Σ w log p, Σ w (log p)². `rows` are the moments of all training
-    rows, one diagonal component, where the statistics do not tell their mean.
+    rows, one diagonal component, where the statistics do not tell their mean. `tables` are the
+    contingency tables of the labels of all rows, for the pairs of the reading.
     """
 
     training: Bundle
     held: Floats
     rows: Moments | None = None
+    tables: tuple[Floats, ...] = ()
 
     def merge(self, other: Scores) -> Scores:
         """Both sets of rows."""
@@ -125,24 +131,31 @@ class Scores:
         rows = other.rows if self.rows is None else self.rows
         if self.rows is not None and other.rows is not None:
             rows = self.rows.merge(other.rows)
-        return Scores(training, self.held + other.held, rows)
+        tables = tuple(a + b for a, b in zip(self.tables, other.tables, strict=True))
+        return Scores(training, self.held + other.held, rows, tables)
 
     def row_mean(self, about: Floats) -> Floats:
         """Weighted mean of the training rows less `about` (D,)."""
-        moments = self.training.each[0].components if self.rows is None else self.rows
-        return np.asarray(moments.row_mean(about))
+        if self.rows is not None:
+            return np.asarray(self.rows.mean.ravel() - about)
+        return np.asarray(self.training.each[0].components.row_mean(about))
 
 
 def score_block(reading: Reading, block: Block) -> Scores:
     """Training statistics and held-out log-densities of one block, from one read of it."""
-    knows = reading.requests[0].mixture.family.tells_mean
+    family = reading.requests[0].mixture.family
+    knows = family.tells_mean
     block = without_rows(block, reading.skipped)
     sums = _Block(reading)
     held = np.zeros((len(reading.requests), 3))
     moments: Moments | None = None
-    rows_sums = RowSums()
+    rows_sums = RowSums(takes_gaps(family))
+    tables = tuple(np.zeros([_size(reading, i) for i in pair]) for pair in reading.pairs)
     for piece in block.pieces():
         weights = sums.add(piece)
+        if reading.pairs:
+            counted = _compare(reading, piece)
+            tables = tuple(a + b for a, b in zip(tables, counted, strict=True))
         if not knows:
             rows_sums.add(piece.rows, weights)
             moments = rows_sums.result()
@@ -156,7 +169,21 @@ def score_block(reading: Reading, block: Block) -> Scores:
         for c, request in enumerate(reading.requests):
             log_density = request.mixture.posterior(rows).log_density
             held[c] += weight.sum(), weight @ log_density, weight @ log_density**2
-    return Scores(sums.result(block), held, moments)
+    return Scores(sums.result(block), held, moments, tables)
+
+
+def _size(reading: Reading, i: int) -> int:
+    return reading.requests[i].mixture.n_components
+
+
+def _compare(reading: Reading, piece: Piece) -> tuple[Floats, ...]:
+    """The contingency tables of the labels of a piece."""
+    involved = sorted({i for pair in reading.pairs for i in pair})
+    labels = {
+        i: reading.requests[i].mixture.posterior(piece.rows, labels=True).labels for i in involved
+    }
+    sizes = {i: _size(reading, i) for i in involved}
+    return count_pairs(labels, sizes, reading.pairs, piece.sample_weight)
 
 
 class Reader:
@@ -238,11 +265,11 @@ class Reader:
         """
         reading = self.reading(requests)
         bundle: Bundle = self.run(read_block, reading, stage, iteration, group, afresh)
-        return bundle.each
+        return tuple(_settled(s) for s in bundle.each)
 
-    def reading(self, requests: Sequence[Request]) -> Reading:
+    def reading(self, requests: Sequence[Request], pairs: Pairs = ()) -> Reading:
         """The context of a pass that reads for `requests`."""
-        return Reading(self._name, tuple(requests), self._holdout, self.skipped)
+        return Reading(self._name, tuple(requests), self._holdout, self.skipped, pairs)
 
     def share(self, group: int | None) -> float:
         """The part of a full read that a group is."""
@@ -252,6 +279,14 @@ class Reader:
         """Pass on what a candidate has to say."""
         if self._on_progress is not None:
             self._on_progress(progress)
+
+
+def _settled(statistics: Statistics) -> Statistics:
+    """Statistics as they are when they have been stored, where sums of a read are otherwise."""
+    components = statistics.components
+    if not hasattr(components, "settled"):
+        return statistics
+    return replace(statistics, components=components.settled())
 
 
 def deal(n_blocks: int, n_groups: int, first: int = 0) -> list[range]:

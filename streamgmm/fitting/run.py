@@ -115,7 +115,9 @@ class Run:
             "starts": list(self.starts),
             "facts": list(self.facts),
             "ascents": [ascent.state() for ascent in self.ascents],
-            "final": None if final is None else [final.training.each, final.held, final.rows],
+            "final": None
+            if final is None
+            else [final.training.each, final.held, final.rows, *final.tables],
             "seconds": dict(self.seconds),
         }
 
@@ -170,8 +172,10 @@ def _summary(state: dict[str, Any]) -> Summary:
     return Summary(**state | {"skipped": _rows(state["skipped"])})
 
 
-def _scores(training: Sequence[Statistics], held: Any, rows: Moments | None) -> Scores:
-    return Scores(Bundle(tuple(training)), held, rows)
+def _scores(
+    training: Sequence[Statistics], held: Any, rows: Moments | None, *tables: Any
+) -> Scores:
+    return Scores(Bundle(tuple(training)), held, rows, tables)
 
 
 def depends(

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from streamgmm.errors import ChunkError, DataError
 from streamgmm.fitting.effort import count_parameters, rows_of_start
 from streamgmm.fitting.settings import FitSettings
-from streamgmm.kernels.columns import column_sums
-from streamgmm.model.components import NO_WEIGHT, Family
+from streamgmm.kernels.columns import column_sums, observed_sums
+from streamgmm.model.components import NO_WEIGHT, Family, takes_gaps
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.sources import (
     Block,
     Piece,
     Source,
     check_finite,
+    shaped,
     unreadable,
-    unwrapped,
     without_rows,
 )
 
@@ -183,6 +183,11 @@ def plan_sample(source: Source, settings: FitSettings, *, whole: bool, seed: int
     return SamplePlan(source.name, size, seed, threshold, families=(settings.family,))
 
 
+def takes_all_gaps(families: tuple[Family, ...]) -> bool:
+    """Whether rows of all families may have gaps."""
+    return bool(families) and all(map(takes_gaps, families))
+
+
 def merge_surveys(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Surveys of both sets of rows, family by family; None is that of no rows."""
     return tuple(
@@ -195,7 +200,7 @@ def check_suitable(family: Family, piece: Piece, name: str) -> None:
     """Check that rows can be of a family; raises DataError, or NonFiniteError, which name one."""
     found = family.unsuitable(piece.rows)
     if found is not None:
-        check_finite(piece, name)
+        check_finite(piece, name, takes_gaps(family))
         row, why = found
         raise DataError(
             f"{name}, {piece.say(row)}: {why}; {family.name} components cannot have made "
@@ -215,7 +220,8 @@ def summarize(plan: SamplePlan, block: Block) -> Summary:
 
 
 def _summarize(plan: SamplePlan, block: Block) -> Summary:
-    sums = RowSums()
+    gaps = takes_all_gaps(plan.families)
+    sums = RowSums(gaps)
     n_rows = 0
     parts: list[tuple[Any, ...]] = []
     surveys: tuple[Any, ...] = (None,) * len(plan.families)
@@ -241,16 +247,20 @@ def _summarize(plan: SamplePlan, block: Block) -> Summary:
         return _nothing(plan, block)
     if not sums.finite:
         for piece in block.pieces():
-            check_finite(piece, plan.name)
+            check_finite(piece, plan.name, gaps)
     keys, rows, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Summary(n_rows, plan.size, sums.result(), keys, rows, weights, surveys=surveys)
 
 
 class RowSums:
-    """Moments of all rows as one diagonal component, summed about the first row."""
+    """Moments of all rows as one diagonal component, summed about the first row.
 
-    def __init__(self) -> None:
-        self._weight = 0.0
+    With `gaps` there is a component of one feature for each column, of what was observed in it.
+    """
+
+    def __init__(self, gaps: bool = False) -> None:
+        self._gaps = gaps
+        self._weight: Any = 0.0
         self._ref: Floats | None = None
 
     def add(self, X: NDArray[Any], weight: Floats) -> None:
@@ -258,7 +268,12 @@ class RowSums:
         if self._ref is None:
             self._ref = np.where(np.isfinite(X[0]), X[0], 0.0).astype(np.float64)
             self._first, self._second = np.zeros((2, X.shape[1]))
-        self._weight += column_sums(X, weight, self._ref, self._first, self._second)
+            if self._gaps:
+                self._ref, self._weight = np.full(X.shape[1], np.nan), np.zeros(X.shape[1])
+        if self._gaps:
+            observed_sums(X, weight, self._ref, self._weight, self._first, self._second)
+        else:
+            self._weight += column_sums(X, weight, self._ref, self._first, self._second)
 
     @property
     def finite(self) -> bool:
@@ -268,6 +283,10 @@ class RowSums:
     def result(self) -> Moments:
         """The moments of all rows added."""
         assert self._ref is not None
+        if self._gaps:
+            about = np.where(np.isnan(self._ref), 0.0, self._ref)[:, None]
+            sums = self._first[:, None], self._second[:, None]
+            return Moments.about("diag", about, self._weight, *sums)
         if self._weight == 0:
             k = len(self._ref)
             return Moments("diag", np.zeros(1), np.zeros((1, k)), np.zeros((1, k)))
@@ -277,12 +296,18 @@ class RowSums:
         )
 
 
+def no_moments(d: int, gaps: bool) -> Moments:
+    """The moments of no rows of D features: see `RowSums`."""
+    k, d = (d, 1) if gaps else (1, d)
+    return Moments("diag", np.zeros(k), np.zeros((k, d)), np.zeros((k, d)))
+
+
 def _nothing(plan: SamplePlan, block: Block) -> Summary:
     """The summary of a block of which no row can be read."""
-    inner = unwrapped(block)
+    inner = shaped(block)
     d: int = inner.n_features
     rows = np.empty((0, d), inner.dtype)
-    moments = Moments("diag", np.zeros(1), np.zeros((1, d)), np.zeros((1, d)))
+    moments = no_moments(d, takes_all_gaps(plan.families))
     empty = np.empty(0)
     surveys = (None,) * len(plan.families)
     keys = empty.astype(np.uint64)

@@ -5,7 +5,8 @@
 (Schwarz 1978; Akaike 1974; Biernacki, Celeux & Govaert 2000), and the log-likelihood of rows
 held out by a hash of their index, with its standard error: at a very large N, BIC goes on
 adding components wherever the model is not exactly true, and the held-out rows tell when that
-no longer pays.
+no longer pays. Stability asks another question: whether fits from other starts find the same
+clusters again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,14 @@ from streamgmm.fitting.run import depends
 from streamgmm.fitting.sample import Holdout, plan_sample
 from streamgmm.fitting.session import Session, open_session
 from streamgmm.fitting.settings import FitSettings
+from streamgmm.fitting.stability import Comparisons, most_stable
 from streamgmm.model.components import Family
 from streamgmm.model.families import parse_family
 from streamgmm.model.mixture import Mixture, Statistics
+from streamgmm.places import ZarrStore
 from streamgmm.sources import Source, parse_block_size
 
-CRITERIA = ("bic", "aic", "icl", "holdout")
+CRITERIA = ("bic", "aic", "icl", "holdout", "stability")
 STATISTICS_BYTES = 1 << 30  # candidates that together keep more than this are read for in turn
 _WAVE = 4  # starts that are drawn together for each candidate, at least
 
@@ -57,7 +60,7 @@ class Ranking:
     order, None where a candidate could not be started. `best` is the index of the one to take,
     and `statistics` are of the rows that it was fitted to;
     `passes` are the reads in all; `timings` as those of a fit. `skipped` are runs of rows that
-    could not be read.
+    could not be read. `choices` has the candidate that each criterion would take.
     """
 
     table: dict[str, NDArray[Any]]
@@ -68,6 +71,7 @@ class Ranking:
     passes: float
     timings: dict[str, Any]
     skipped: tuple[tuple[int, int], ...] = ()
+    choices: dict[str, int] = field(default_factory=dict)
 
 
 def rank(
@@ -81,7 +85,7 @@ def rank(
     client: Any = None,
     n_threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
 ) -> Ranking:
     """Fit every candidate in shared reads of a source, and compare them.
 
@@ -96,7 +100,9 @@ def rank(
     random_state : numpy.random.RandomState
     settings : FitSettings
         What all candidates have in common.
-    criterion : {"bic", "aic", "icl", "holdout"}
+    criterion : {"bic", "aic", "icl", "holdout", "stability"}
+        With ``"stability"`` each candidate is fitted from ``settings.n_init`` starts, each taken
+        to its end, and the best of them is its row of the table.
     holdout : float
         Share of the rows that no candidate is fitted to.
     client, n_threads, on_progress, checkpoint
@@ -115,13 +121,17 @@ def rank(
         As for a fit.
     """
     began = time.perf_counter()
-    _check(source, candidates, criterion, holdout)
+    _check(source, candidates, criterion, holdout, settings.n_init)
+    n_restarts = settings.n_init if criterion == "stability" else 1
+    if n_restarts > 1:
+        settings = replace(settings, n_init=1)
     each = [
         replace(settings, n_components=c.n_components, family=parse_family(c.family))
         for c in candidates
+        for _ in range(n_restarts)
     ]
     _check_measures(source, [settings.family for settings in each])
-    job = _job(source, each, random_state, criterion, holdout)
+    job = _job(source, each, random_state, criterion, holdout, n_restarts)
     with open_session(
         job,
         random_state,
@@ -144,19 +154,63 @@ def rank(
             raise latest.mixture.family.degenerate(
                 f"no candidate could be fitted; the last: {latest.failure}"
             )
-        session.score([a.mixture for a in (ascents[i] for i in fitted) if a is not None])
+        comparisons = _comparisons(each, fitted, n_restarts)
+        pairs = comparisons.pairs if n_restarts > 1 else ()
+        mixtures = [a.mixture for a in (ascents[i] for i in fitted) if a is not None]
+        session.score(mixtures, pairs)
         scores = session.run.final
         assert scores is not None
         failures = _failures(session, ascents)
-    table = _table(each, source.n_features, ascents, fitted, scores) | {"failure": failures}
-    values = table["holdout_log_likelihood" if criterion == "holdout" else criterion]
-    best = np.nanargmax(values) if criterion == "holdout" else np.nanargmin(values)
-    mixtures = [None if a is None else a.mixture for a in ascents]
-    run, i = session.run, int(best)
-    statistics = scores.training.each[fitted.index(i)]
+    reached = {i: s.log_likelihood for i, s in zip(fitted, scores.training.each, strict=True)}
+    chosen = [
+        max(range(i, i + n_restarts), key=lambda i: reached.get(i, -np.inf))
+        for i in range(0, len(each), n_restarts)
+    ]
+    every = _table(each, source.n_features, ascents, fitted, scores)
+    table = {name: values[chosen] for name, values in every.items()}
+    if n_restarts > 1:
+        table["passes"] = every["passes"].reshape(-1, n_restarts).max(axis=1)
+        table |= comparisons.columns(scores.tables, table["n_components"].tolist())
+    table["failure"] = failures[chosen]
+    choices = _choices(table)
+    if criterion not in choices:
+        raise ParameterError(
+            "stability is known only of candidates with two components or more, of which at "
+            "least two restarts could be fitted; raise n_components or n_init"
+        )
+    i = choices[criterion]
+    climbed = [ascents[j] for j in chosen]
     return Ranking(
-        table, mixtures, ascents, i, statistics, session.passes, session.timings, run.skipped
+        table,
+        [None if a is None else a.mixture for a in climbed],
+        climbed,
+        i,
+        scores.training.each[fitted.index(chosen[i])],
+        session.passes,
+        session.timings,
+        session.run.skipped,
+        choices,
     )
+
+
+def _comparisons(each: Sequence[FitSettings], fitted: Sequence[int], n: int) -> Comparisons:
+    """Which of the fitted mixtures are restarts of one candidate, n at most, and neighbours."""
+    at = {i: place for place, i in enumerate(fitted)}
+    restarts = [[at[j] for j in range(i, i + n) if j in at] for i in range(0, len(each), n)]
+    return Comparisons.of(restarts, [(c.family, c.n_components) for c in each[::n]])
+
+
+def _choices(table: dict[str, NDArray[Any]]) -> dict[str, int]:
+    """The candidate that each criterion would choose."""
+    found = {name: int(np.nanargmin(table[name])) for name in ("bic", "aic", "icl")}
+    held = table["holdout_log_likelihood"]
+    if np.isfinite(held).any():
+        found["holdout"] = int(np.nanargmax(held))
+    if "stability" in table:
+        stable = most_stable(table["stability"], table["stability_error"], table["n_components"])
+        if stable >= 0:
+            found["stability"] = stable
+    return found
 
 
 def _job(
@@ -165,6 +219,7 @@ def _job(
     random_state: np.random.RandomState,
     criterion: str,
     holdout: float,
+    n_restarts: int,
 ) -> Job:
     """What the session is to do."""
     first = candidates[0]
@@ -179,10 +234,10 @@ def _job(
     plan = replace(plan, holdout=apart, skip=skip, families=families)
     blocks = source.blocks(parse_block_size(first.block_size, source))
     n_groups = group_count(len(blocks))
-    efforts = [
-        plan_effort(each, source.n_samples, d, plan.size, max(_WAVE, min(8, first.n_init)))
-        for each in candidates
-    ]
+    together = 1 if n_restarts > 1 else max(_WAVE, min(8, first.n_init))
+    efforts = [plan_effort(each, source.n_samples, d, plan.size, together) for each in candidates]
+    if n_restarts > 1:  # a restart is one start
+        efforts = [replace(effort, waves=1) for effort in efforts]
     return Job(
         source,
         blocks,
@@ -195,6 +250,7 @@ def _job(
         needs,
         _batches(candidates, d, n_groups),
         holdout=apart,
+        restarts=n_restarts,
     )
 
 
@@ -215,7 +271,7 @@ def _failures(session: Session, ascents: Sequence[Ascent | None]) -> NDArray[Any
 
 
 def _check(
-    source: Source, candidates: Sequence[Candidate], criterion: str, holdout: float
+    source: Source, candidates: Sequence[Candidate], criterion: str, holdout: float, n_init: int
 ) -> None:
     if criterion not in CRITERIA:
         raise ParameterError(f"criterion={criterion!r}: one of {', '.join(CRITERIA)}")
@@ -223,6 +279,10 @@ def _check(
         raise ParameterError(f"holdout={holdout} must be from 0 to 0.5")
     if criterion == "holdout" and holdout == 0:
         raise ParameterError("criterion='holdout' needs a holdout above 0")
+    if criterion == "stability" and n_init < 2:
+        raise ParameterError(
+            "criterion='stability' compares restarts: it needs n_init of 2 or more"
+        )
     if not candidates:
         raise ParameterError(
             "there are no candidates: give n_components, and covariance_types or family"
@@ -265,7 +325,7 @@ def _batches(candidates: Sequence[FitSettings], d: int, n_groups: int) -> list[l
 
 def _leaver(ascents: Sequence[Ascent], criterion: str) -> Callable[[], None]:
     """Make what stops candidates that cannot come out best, judged by an optimistic forecast."""
-    if criterion == "holdout":
+    if criterion in ("holdout", "stability"):
         return lambda: None
 
     def price(ascent: Ascent) -> float:

@@ -26,11 +26,13 @@ from streamgmm.fitting.reading import Progress, Reader, climb, score_block
 from streamgmm.fitting.rules import Request
 from streamgmm.fitting.run import GLOBAL, Run
 from streamgmm.fitting.sample import Summary, summarize
+from streamgmm.fitting.stability import Pairs
 from streamgmm.model.families import settings_of, with_settings
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Moments
 from streamgmm.passes import one_blas_thread, open_executor
-from streamgmm.sources import kept_bytes
+from streamgmm.places import ZarrStore
+from streamgmm.sources import Source, kept_bytes
 from streamgmm.storage.checkpoint import Checkpoint, fingerprint
 
 CHANGED_TOLERANCE = 1e-7  # standard deviations by which the mean of unchanged rows may wander
@@ -46,7 +48,7 @@ def open_session(
     client: Any = None,
     n_threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
 ) -> Iterator[Session]:
     """Open what reads the rows, and take up what a checkpoint has; `began` is when the call was.
 
@@ -194,8 +196,10 @@ class Session:
         with self._timed("passes"):
             climb(ascents, self._reader, leave=leave, after=self.save)
 
-    def score(self, mixtures: Sequence[Mixture]) -> None:
+    def score(self, mixtures: Sequence[Mixture], pairs: Pairs = ()) -> None:
         """The last read: of the data themselves, whatever is kept of them.
+
+        The labels of `pairs` of the mixtures are compared.
 
         Raises
         ------
@@ -207,7 +211,7 @@ class Session:
             with self._timed("last_read"):
                 hard = self.job.rules.hard
                 requests = [Request(mixture, None, hard=hard) for mixture in mixtures]
-                reading = self._reader.reading(requests)
+                reading = self._reader.reading(requests, pairs)
                 run.final = self._reader.run(score_block, reading, "score", afresh=True)
             self._check_unchanged()
             self.save(wait=True)
@@ -296,9 +300,15 @@ class Session:
     def _check_summary(self, summary: Summary) -> None:
         name, overall = self.job.source.name, self.run.overall
         assert overall is not None
-        if overall.weight[0] == 0:
+        if not overall.weight.any():
             why = "all sample weights are zero" if summary.n_rows else "no row can be read"
             raise DataError(f"{name}: {why}; nothing to fit")
+        if not overall.weight.all():
+            listed = _columns(self.job.source, np.flatnonzero(overall.weight == 0))
+            raise DataError(
+                f"{name}: nothing was observed of {listed}; leave it out, since no row says "
+                "anything about it"
+            )
         most = max(each.n_components for each in self.job.candidates)
         if summary.skipped and summary.n_rows < most:
             raise DataError(
@@ -316,9 +326,10 @@ class Session:
         assert run.final is not None
         assert run.overall is not None
         statistics, overall = run.final.training.each[0], run.overall
-        seen = run.final.row_mean(overall.mean[0])
-        sigma = np.sqrt(overall.scatter[0] / overall.weight[0])
-        room = CHANGED_TOLERANCE * sigma + 1e-12 * np.abs(overall.mean[0])
+        mean = overall.mean.ravel()
+        seen = run.final.row_mean(mean)
+        sigma = np.sqrt((overall.scatter / overall.weight[:, None]).ravel())
+        room = CHANGED_TOLERANCE * sigma + 1e-12 * np.abs(mean)
         expected = source.n_samples - sum(stop - start for start, stop in run.skipped)
         fewer = statistics.n_rows < expected and not getattr(source, "omits", False)
         if statistics.n_rows > expected or fewer or np.any(np.abs(seen) > room):
@@ -329,6 +340,16 @@ class Session:
 
 
 PARTS = ("sample", "starts", "passes", "last_read")
+
+
+def _columns(source: Source, columns: NDArray[np.intp]) -> str:
+    """Name columns, as messages do."""
+    names = getattr(source, "feature_names", None)
+    if names is None:
+        names = getattr(source, "column_names", None)
+    listed = [f"'{names[c]}'" if names is not None else str(c) for c in columns[:8]]
+    more = ", ..." if len(columns) > 8 else ""
+    return f"feature{'s' if len(columns) > 1 else ''} {', '.join(listed)}{more}"
 
 
 def _runs(indices: set[int]) -> tuple[tuple[int, int], ...]:

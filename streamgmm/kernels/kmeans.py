@@ -10,9 +10,8 @@ The same bounds tell how far centres may move before a row could change its labe
 "Making k-means even faster"): `until` is that distance on the scale of its centre's `drift`, the
 sum of how far that centre and the fastest other one have moved. Rows below it are not ranked.
 
-Sums are in float64 and in the order of the rows, block by block; where few labels change, what
-changes moves from one cluster to another. Which is done depends on labels alone, so that bits
-depend neither on threads nor on what was skipped. Arrays come in groups:
+Sums are in float64 and in the order of the rows, block by block, and are taken afresh each time,
+so that bits depend neither on threads nor on what was skipped. Arrays come in groups:
 
 - rows: X (n, D), weight (n,) or none, ref (D8,);
 - model: centres (K·D8) less ref, the same for the product (K4·D float32, -2 c, four centres side
@@ -22,7 +21,7 @@ depend neither on threads nor on what was skipped. Arrays come in groups:
 - sums of each of B blocks: weight (B·K), rows with weight (B·K), Σ w (x - ref) or, where they
   are exact, Σ w (x - c) (B·K·D8), and inertia, changed labels, rows that were compared again,
   rows that were ranked (B·4); merged they are the same of one block;
-- scratch: a tile (D8 + 3)·64 float32, row numbers of a chunk, its moves, distances (K8).
+- scratch: a tile (D8 + 3)·64 float32, row numbers of a chunk, distances (K8).
 
 D8, K4 and K8 are padded to a multiple of that, with zeros.
 """
@@ -40,8 +39,8 @@ from streamgmm.kernels.kmeans_simd import (
     add_each,
     four_times_each,
     gather_turned,
-    keep_first,
     keep_two,
+    load_first,
 )
 from streamgmm.kernels.shuffles import total
 from streamgmm.kernels.vectors import (
@@ -66,8 +65,6 @@ from streamgmm.kernels.vectors import (
 STRIP = 64
 RUN = 64  # features that are summed by themselves, or the bound would grow with all of them
 FEATURES = 3 * STRIP
-FEW = 8  # one label in so many may change before sums are taken afresh
-SPOILT = 1e-3  # of the weight of a cluster, which is left where one row had the rest
 
 inner = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 
@@ -155,65 +152,53 @@ def compare(X: Any, row: int, ref: Any, across: Any, K: int, distances: Any) -> 
 
 @inner
 def tally(
-    rows: Any, about: Any, stride: int, D8: int, labels: Any, moves: Any, start: int, stop: int,
-    afresh: bool, mass: Any, n_rows: Any, first: Any, to: int,
+    rows: Any, about: Any, stride: int, labels: Any, start: int, stop: int,
+    mass: Any, n_rows: Any, first: Any, to: int,
 ) -> Any:  # fmt: skip
-    """Add rows ``start:stop`` to the sums of their clusters, or do the `moves` of that number.
+    """Add rows ``start:stop`` to the sums of their clusters; returns their Σ w |x - c|².
 
-    A move is a row and the label that it gets, or -1 less the label that it had. The sums are
-    about ``about[stride * k:]``; those of a cluster without rows begin at zero.
-    Σ w |x - c|² of all rows, and whether a cluster lost nearly all of its weight but not its
-    rows. Of the last vector of a row counts what belongs to it.
+    The sums are about ``about[stride * k:]``.
     """
     X, weight, ref = rows
     D = X.shape[1]
+    whole = D // 8 * 8
+    D8 = ref.shape[0]
+    weighted = weight.shape[0] > 0
     squares = splat(0.0)
-    rest = 0.0
-    spoilt = False
-    inside = X.size - D8
-    for at in range(start, stop):
-        i = at if afresh else moves[2 * at]
-        k = labels[i] if afresh else moves[2 * at + 1]
-        w = weight[i] if weight.shape[0] > 0 else 1.0
-        one = 1.0 if w > 0.0 else 0.0
-        if k < 0:
-            k, w, one = -1 - k, -w, -one
-        put = (to + k) * D8
-        if n_rows[to + k] == 0.0:
-            mass[to + k] = 0.0
-            for d in range(D8):
-                first[put + d] = 0.0
-        n_rows[to + k] += one
+    w = 1.0
+    for i in range(start, stop):
+        k = labels[i]
+        if weighted:
+            w = weight[i]
+        n_rows[to + k] += 1.0 if w > 0.0 else 0.0
         mass[to + k] += w
-        spoilt = spoilt or (mass[to + k] < -SPOILT * w and n_rows[to + k] > 0.0)
-        if i * D <= inside:
-            for d in range(0, D, 8):
-                y = sub(sub(load64(X, i * D + d), load64(ref, d)), load(about, stride * k + d))
-                y = keep_first(y, D - d)
-                v = mul(splat(w), y)
-                store(first, put + d, add(load(first, put + d), v))
-                squares = fma(v, y, squares)
-        else:
-            for d in range(D):
-                y = X[i, d] - ref[d] - about[stride * k + d]
-                first[put + d] += w * y
-                rest += w * y * y
-    return total(squares) + rest, spoilt
+        put = (to + k) * D8
+        for d in range(0, whole, 8):
+            y = sub(sub(load64(X, i * D + d), load64(ref, d)), load(about, stride * k + d))
+            v = mul(splat(w), y)
+            store(first, put + d, add(load(first, put + d), v))
+            squares = fma(v, y, squares)
+        if whole < D:
+            x = load_first(X, i * D + whole, D - whole)
+            y = sub(sub(x, load64(ref, whole)), load(about, stride * k + whole))
+            v = mul(splat(w), y)
+            store(first, put + whole, add(load(first, put + whole), v))
+            squares = fma(v, y, squares)
+    return total(squares)
 
 
 @inner
 def rank_rows(rows: Any, model: Any, known: Any, scratch: Any, begin: int, end: int) -> Any:
     """Nearest centres of those rows ``begin:end`` that may have changed theirs.
 
-    How many were ranked, and compared again; and twice the number of those that changed, whose
-    moves (see `tally`) are in the scratch.
+    How many labels changed, how many rows were compared again, and how many were ranked.
     """
     X, _, ref = rows
     _, packed, norms, across, bound, drift, _ = model
     labels, until = known
-    tile, listed, moves, distances = scratch
+    tile, listed, distances = scratch
     D = X.shape[1]
-    m, n_moves, compared = 0, 0, 0
+    m, changed, compared = 0, 0, 0
     for i in range(begin, end):
         listed[m] = i
         k = labels[i]
@@ -232,14 +217,9 @@ def rank_rows(rows: Any, model: Any, known: Any, scratch: Any, begin: int, end: 
                 k, lead = compare(X, i, ref, across, drift.shape[0], distances)
                 compared += 1
             until[i] = (lead + drift[k]) * (1 - 1e-7) if lead > 0.0 else -1.0
-            if k != labels[i]:
-                moves[2 * n_moves] = i
-                moves[2 * n_moves + 1] = -1 - labels[i]
-                moves[2 * n_moves + 2] = i
-                moves[2 * n_moves + 3] = k
-                n_moves += 2
-                labels[i] = k
-    return m, compared, n_moves
+            changed += k != labels[i]
+            labels[i] = k
+    return changed, compared, m
 
 
 @compiled
@@ -250,42 +230,34 @@ def assign(
     """Nearest centres and sums of blocks ``start:stop``, each of `block` rows, the last of fewer.
 
     A block goes by in chunks that stay in cache: first the rows that must be ranked, 64 at a
-    time, then the sums of all. Where few labels changed the time before, sums are not taken
-    afresh, but rows that change their label move from one cluster to the other; unless that
-    leaves a cluster so little of its weight that rounding would show: then the block is gone
-    over again. `exact` sums are afresh and about the centres, and bring the inertia.
+    time, then the sums of all. `exact` sums are about the centres, and bring the inertia.
     """
     centres, origin = model[0], model[6]
     mass, n_rows, first, counts = sums
     n = rows[0].shape[0]
     K = model[5].shape[0]
+    D8 = origin.shape[0]
     chunk = scratch[1].shape[0]
     about = centres if exact else origin
-    D8 = origin.shape[0]
     stride = D8 if exact else 0
     for b in range(start, stop):
+        for k in range(b * K, (b + 1) * K):
+            mass[k] = 0.0
+            n_rows[k] = 0.0
+        for i in range(b * K * D8, (b + 1) * K * D8):
+            first[i] = 0.0
         end = min(n, (b + 1) * block)
-        to = b * K
-        afresh = exact or counts[4 * b + 1] * FEW > end - b * block
-        for i in range(4):
-            counts[4 * b + i] = 0.0
-        spoilt = False
-        for turn in range(2):
-            if turn == 1 and not spoilt:
-                break
-            afresh = afresh or spoilt
-            for k in range(to, to + K if afresh else to):
-                n_rows[k] = 0.0
-            for begin in range(b * block, end, chunk):
-                close = min(end, begin + chunk)
-                ranked, compared, n_moves = rank_rows(rows, model, known, scratch, begin, close)
-                square, spoils = tally(
-                    rows, about, stride, D8, known[0], scratch[2],
-                    begin if afresh else 0, close if afresh else n_moves, afresh,
-                    mass, n_rows, first, to,
-                )  # fmt: skip
-                spoilt = spoilt or spoils
-                counts[4 * b] += square if exact else 0.0
-                counts[4 * b + 1] += n_moves // 2
-                counts[4 * b + 2] += compared
-                counts[4 * b + 3] += ranked
+        square, changed, compared, ranked = 0.0, 0, 0, 0
+        for begin in range(b * block, end, chunk):
+            close = min(end, begin + chunk)
+            found = rank_rows(rows, model, known, scratch, begin, close)
+            changed += found[0]
+            compared += found[1]
+            ranked += found[2]
+            square += tally(
+                rows, about, stride, known[0], begin, close, mass, n_rows, first, b * K
+            )
+        counts[4 * b] = square if exact else 0.0
+        counts[4 * b + 1] = changed
+        counts[4 * b + 2] = compared
+        counts[4 * b + 3] = ranked

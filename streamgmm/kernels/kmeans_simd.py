@@ -9,6 +9,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from streamgmm.kernels.vectors import F64X8
+
 _I32 = ir.IntType(32)
 _F64 = ir.VectorType(ir.DoubleType(), 8)
 
@@ -141,16 +143,26 @@ def keep_two(typingctx: Any, held: Any, z: Any, first: Any) -> Any:
 
 
 @intrinsic
-def keep_first(typingctx: Any, a: Any, n: Any) -> Any:
-    """The first `n` lanes of a float64 vector, and zeros."""
+def load_first(typingctx: Any, array: Any, offset: Any, n: Any) -> Any:
+    """The first `n` of eight values of an array as a float64 vector, and zeros.
+
+    The others are not read.
+    """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        whole = ir.VectorType(args[1].type, 8)
-        lane = ir.Constant(whole, list(range(8)))
-        kept = builder.icmp_signed("<", lane, _splat(builder, args[1], 8))
-        return builder.select(kept, args[0], ir.Constant(args[0].type, None))
+        kind = ir.VectorType(context.get_value_type(array.dtype), 8)
+        data = context.make_array(array)(context, builder, args[0]).data
+        pointer = builder.bitcast(builder.gep(data, [args[1]], inbounds=True), kind.as_pointer())
+        lane = ir.Constant(ir.VectorType(args[2].type, 8), list(range(8)))
+        kept = builder.icmp_signed("<", lane, _splat(builder, args[2], 8))
+        align = ir.Constant(_I32, array.dtype.bitwidth // 8)
+        name = f"llvm.masked.load.v8f{array.dtype.bitwidth}.p0"
+        types_ = [pointer.type, _I32, kept.type, kind]
+        load = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, types_), name)
+        value = builder.call(load, [pointer, align, kept, ir.Constant(kind, None)])
+        return value if kind == _F64 else builder.fpext(value, _F64)
 
-    return a(a, types.intp), codegen
+    return F64X8(array, types.intp, types.intp), codegen
 
 
 @intrinsic

@@ -41,6 +41,11 @@ Shapes = dict[str, tuple[int, ...]]
 """Names of arrays, in the order in which they are stored, and their shapes."""
 
 
+def takes_gaps(family: Any) -> bool:
+    """Whether rows of a family may have gaps; a family that does not say so takes none."""
+    return bool(getattr(family, "gaps", False))
+
+
 class ComponentStatistics(Protocol):
     """Sufficient statistics of each component; an immutable value that merges."""
 
@@ -220,6 +225,10 @@ class Family(Protocol):
     @property
     def initial(self) -> tuple[str, ...]:
         """Names of parameters that a person may give to start from."""
+
+    @property
+    def gaps(self) -> bool:
+        """Whether NaN is a value that was not observed, and densities are of what was."""
 
     @property
     def surveys(self) -> bool:

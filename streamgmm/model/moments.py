@@ -134,5 +134,8 @@ class Moments:
 
 def _means(weight: Floats, first: Floats) -> Floats:
     """Σ r x / Σ r of each component, zero where it has no weight."""
-    used = np.broadcast_to((weight > 0)[:, None], first.shape)
+    used = weight > 0
+    if used.all():
+        return np.asarray(first / weight[:, None])
+    used = np.broadcast_to(used[:, None], first.shape)
     return np.divide(first, weight[:, None], out=np.zeros(first.shape), where=used)

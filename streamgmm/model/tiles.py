@@ -60,6 +60,7 @@ class TiledFamily(ABC):
     initial: tuple[str, ...] = ()
     tells_mean = False
     equal_weights = False
+    gaps = False
     surveys = False
     base = "lebesgue"  # what densities of a column are with respect to: see `Family.measure`
     degenerate = DegenerateComponentError

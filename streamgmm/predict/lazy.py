@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import DataError
 from streamgmm.model.mixture import Mixture
-from streamgmm.predict.rows import KINDS, check_features, result_shape, runs_of_values
+from streamgmm.predict.rows import (
+    KINDS,
+    check_features,
+    result_dtype,
+    result_shape,
+    runs_of_values,
+)
 from streamgmm.sources import (
     Block,
     Source,
@@ -33,7 +39,12 @@ LAZY_BYTES = 128 << 20  # at most, in a chunk of a lazy result
 
 
 def predict_lazily(
-    source: Source, mixture: Mixture, what: str, *, block_size: int | str = "auto"
+    source: Source,
+    mixture: Mixture,
+    what: str,
+    *,
+    dtype: Any = None,
+    block_size: int | str = "auto",
 ) -> Any:
     """Give the prediction for every row as a dask array, with a task for each block.
 
@@ -46,18 +57,18 @@ def predict_lazily(
 
     check_features(source, mixture)
     shape = result_shape(source, mixture, what)
-    dtype = KINDS[what].dtype
+    dtype = result_dtype(what, source.dtype, dtype)
     width = math.prod(shape[1:])
     if isinstance(source, DaskSource):
         array = source.array.rechunk({1: -1})
         kept = {"drop_axis": 1} if len(shape) == 1 else {"chunks": (array.chunks[0], (width,))}
         meta = np.empty((0,) * len(shape), dtype)
         return array.map_blocks(
-            _predict_chunk, mixture, source.name, what, dtype=dtype, meta=meta, **kept
+            _predict_chunk, mixture, source.name, what, into=dtype, dtype=dtype, meta=meta, **kept
         )
     cube = underlying(source)
     if isinstance(cube, RegionSource):
-        return _predict_regions(source, cube.grid.edges, mixture, what)
+        return _predict_regions(source, cube.grid.edges, mixture, what, dtype)
     in_bytes = source.n_features * source.dtype.itemsize
     most = LAZY_BYTES * in_bytes // (width * dtype.itemsize)
     blocks = source.blocks(max(1, min(parse_block_size(block_size, source), most)))
@@ -68,13 +79,15 @@ def predict_lazily(
     for i, block in enumerate(blocks):
         key = (name, i, *columns)
         _check_here(block, source.name)
-        graph[key] = Task(key, _predict_block, TaskRef(model), block, source.name, what)
+        graph[key] = Task(key, _predict_block, TaskRef(model), block, source.name, what, dtype)
     chunks = (tuple(block.n_rows for block in blocks), *((size,) for size in shape[1:]))
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[])
     return da.Array(layers, name, chunks, dtype=dtype)  # type: ignore[no-untyped-call]
 
 
-def _predict_regions(source: Source, edges: Sequence[Edges], mixture: Mixture, what: str) -> Any:
+def _predict_regions(
+    source: Source, edges: Sequence[Edges], mixture: Mixture, what: str, dtype: np.dtype[Any]
+) -> Any:
     """A task for each region of a cube."""
     import dask.array as da
     from dask._task_spec import Task, TaskRef
@@ -88,11 +101,11 @@ def _predict_regions(source: Source, edges: Sequence[Edges], mixture: Mixture, w
     for place, block in zip(places, source.blocks(1), strict=True):
         _check_here(block, source.name)
         key = (name, *place, *columns)
-        graph[key] = Task(key, _predict_region, TaskRef(model), block, source.name, what)
+        graph[key] = Task(key, _predict_region, TaskRef(model), block, source.name, what, dtype)
     chunks = tuple(tuple(b - a for a, b in pairwise(each)) for each in edges)
     chunks += ((mixture.n_components,),) * KINDS[what].wide
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[])
-    return da.Array(layers, name, chunks, dtype=KINDS[what].dtype)  # type: ignore[no-untyped-call]
+    return da.Array(layers, name, chunks, dtype=dtype)  # type: ignore[no-untyped-call]
 
 
 def _check_here(block: Block, name: str) -> None:
@@ -104,28 +117,36 @@ def _check_here(block: Block, name: str) -> None:
         )
 
 
-def _predict_region(mixture: Mixture, block: Block, name: str, what: str) -> NDArray[Any]:
-    values = _predict_block(mixture, block, name, what)
+def _predict_region(
+    mixture: Mixture, block: Block, name: str, what: str, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    values = _predict_block(mixture, block, name, what, dtype)
     cube: RegionBlock = unwrapped(block)
     return values.reshape(*cube.regions[0].extent, *values.shape[1:])
 
 
-def _predict_block(mixture: Mixture, block: Block, name: str, what: str) -> NDArray[Any]:
-    dtype = KINDS[what].dtype
+def _predict_block(
+    mixture: Mixture, block: Block, name: str, what: str, dtype: np.dtype[Any]
+) -> NDArray[Any]:
     runs = runs_of_values(mixture, block, name, what, dtype)
     return np.concatenate([values for _, values, _, _ in runs])
 
 
 def _predict_chunk(
-    rows: Any, mixture: Mixture, name: str, what: str, block_info: Any = None
+    rows: Any,
+    mixture: Mixture,
+    name: str,
+    what: str,
+    *,
+    into: np.dtype[Any],
+    block_info: Any = None,
 ) -> NDArray[Any]:
-
     start = block_info[0]["array-location"][0][0] if block_info else 0
     if not len(rows):
         shape = (0, mixture.n_components) if KINDS[what].wide else (0,)
-        return np.empty(shape, KINDS[what].dtype)
+        return np.empty(shape, into)
     source = open_source(np.asarray(rows), name=name)
     (block,) = source.blocks(2 * source.nbytes + 1)
     assert isinstance(block, ArrayBlock)
     moved = ArrayBlock(start, block.rows, block.dtype, None)
-    return _predict_block(mixture, moved, name, what)
+    return _predict_block(mixture, moved, name, what, into)

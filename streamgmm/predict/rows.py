@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.fitting.sample import check_suitable
-from streamgmm.model.components import Posterior
+from streamgmm.model.components import Posterior, takes_gaps
 from streamgmm.model.mixture import Mixture
 from streamgmm.passes import default_threads, open_executor
 from streamgmm.passes.base import OnBlock
+from streamgmm.predict.values import RowFunction
 from streamgmm.sources import Block, Piece, Source, check_finite, parse_block_size
 
 SLICE_BYTES = 8 << 20  # of responsibilities in memory at a time
@@ -24,28 +26,30 @@ SLICE_BYTES = 8 << 20  # of responsibilities in memory at a time
 class What(NamedTuple):
     """A quantity that can be predicted.
 
-    Its dtype in memory (scikit-learn's) and in Zarr, the fill value in Zarr, and whether it is
-    `wide`: a row has a value for each component, and not one value.
+    Its dtype in memory (scikit-learn's) and in Zarr, None for that of the rows; the fill value in
+    Zarr; and whether it is `wide`: a row has a value for each component, and not one value.
     """
 
-    dtype: np.dtype[Any]
-    stored: np.dtype[Any]
+    dtype: np.dtype[Any] | None
+    stored: np.dtype[Any] | None
     fill_value: float
     wide: bool
 
 
 WHAT = {
     "labels": What(np.dtype(np.int64), np.dtype(np.int32), -1, False),
-    "proba": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, True),
-    "log_density": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, False),
+    "proba": What(None, None, math.nan, True),
+    "log_density": What(None, None, math.nan, False),
 }
 
 """What a mixture says of rows."""
 
 KINDS = WHAT | {
-    "distances": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, True),
+    "distances": What(None, None, math.nan, True),
+    "value": What(None, None, math.nan, False),
+    "values": What(None, None, math.nan, True),
 }
-"""These, and what centres say: see `streamgmm.predict.centres`."""
+"""These, what centres say, and what functions of rows do: see `centres.py` and `values.py`."""
 
 
 @dataclass(frozen=True)
@@ -103,17 +107,20 @@ def predict_rows(
     mixture: Mixture,
     what: str,
     *,
+    dtype: Any = None,
     block_size: int | str = "auto",
     n_threads: int | None = None,
 ) -> NDArray[Any]:
     """Labels (N,), responsibilities (N, K) or log-densities (N,), in this process's memory.
 
     Of a cube they have the samples' shape in the place of N. Rows that are left out have label
-    −1 and NaN. Threads write into the array that is returned. Labels are int64, as scikit-learn's.
+    −1 and NaN. Threads write into the array that is returned. Labels are int64, as scikit-learn's;
+    what else is said of rows has their dtype, or `dtype`.
     """
     check_features(source, mixture)
     shape = result_shape(source, mixture, what)
-    dtype, _, fill, _ = KINDS[what]
+    fill = KINDS[what].fill_value
+    dtype = result_dtype(what, source.dtype, dtype)
     omits = getattr(source, "omits", False)
     out = np.full(shape, fill, dtype) if omits else np.empty(shape, dtype)
     flat = out.reshape(source.n_samples, *shape[len(sample_shape(source)) :])
@@ -124,12 +131,14 @@ def predict_rows(
     return out
 
 
-def predict_few(rows: NDArray[Any], mixture: Mixture, what: str) -> NDArray[Any]:
+def predict_few(
+    rows: NDArray[Any], mixture: Mixture, what: str, dtype: Any = None
+) -> NDArray[Any]:
     """As `predict_rows`, of few rows in memory that have been checked, in this thread."""
     wide = KINDS[what].wide
     posterior = mixture.posterior(rows, labels=what == "labels", resp=wide)
     check_known(posterior.log_density, mixture, Piece(0, rows, None), "X")
-    return values_of(posterior, what).astype(KINDS[what].dtype, copy=False)
+    return values_of(posterior, what, result_dtype(what, rows.dtype, dtype))
 
 
 def score_few(rows: NDArray[Any], mixture: Mixture) -> Score:
@@ -163,11 +172,50 @@ def sample_shape(source: Source) -> tuple[int, ...]:
     return shape
 
 
-def values_of(posterior: Posterior, what: str) -> NDArray[Any]:
-    """Give the array of a posterior that `what` names."""
+def result_dtype(
+    what: str, rows: np.dtype[Any], chosen: Any = None, *, stored: bool = False
+) -> np.dtype[Any]:
+    """Give the dtype of a prediction: that of the rows, or the one that is chosen.
+
+    Parameters
+    ----------
+    what : str
+    rows : numpy.dtype
+        float32 or float64.
+    chosen : dtype, optional
+        float32 or float64.
+    stored : bool
+        Whether it is for Zarr, where labels are int32.
+
+    Raises
+    ------
+    ParameterError
+        If another dtype is chosen, or one for labels.
+
+    Examples
+    --------
+    >>> result_dtype("proba", np.dtype(np.float32)), result_dtype("proba", np.dtype("f4"), "f8")
+    (dtype('float32'), dtype('float64'))
+    """
+    own = KINDS[what].stored if stored else KINDS[what].dtype
+    if chosen is None:
+        return rows if own is None else own
+    if own is not None:
+        raise ParameterError(f"dtype={chosen!r}: {what} are always {own}; leave dtype out")
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        with suppress(TypeError):
+            if dtype == np.dtype(chosen):
+                return dtype
+    raise ParameterError(f"dtype={chosen!r} must be float32 or float64, or None for the rows'")
+
+
+def values_of(posterior: Posterior, what: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Give the array of a posterior that `what` names; beyond the range of `dtype` is infinite."""
     if what == "labels":
-        return posterior.labels
-    return posterior.resp if KINDS[what].wide else posterior.log_density
+        return posterior.labels.astype(dtype, copy=False)
+    values = posterior.resp if KINDS[what].wide else posterior.log_density
+    with np.errstate(over="ignore"):
+        return values.astype(dtype, copy=False)
 
 
 def posteriors(
@@ -177,9 +225,12 @@ def posteriors(
     wide = KINDS[what].wide
     most = max(256, SLICE_BYTES // (8 * (mixture.n_components if wide else 1)))
     for piece in block.pieces():
-        check_finite(piece, name)
+        check_finite(piece, name, takes_gaps(getattr(mixture, "family", None)))
         for a in range(0, len(piece.rows), most):
             part = piece.part(a, min(a + most, len(piece.rows)))
+            if isinstance(mixture, RowFunction):
+                yield part, mixture.at(part.rows, part.numbers())
+                continue
             found = mixture.posterior(part.rows, labels=True, resp=wide)
             check_known(found.log_density, mixture, part, name)
             yield part, found
@@ -199,7 +250,7 @@ def runs_of_values(
     for piece, posterior in posteriors(mixture, block, name, what):
         if piece.start > at:
             yield at, np.full((piece.start - at, *tail), fill, dtype), None, None
-        values = piece.spread(values_of(posterior, what).astype(dtype, copy=False), fill)
+        values = piece.spread(values_of(posterior, what, dtype), fill)
         yield piece.start, values, piece, posterior
         at = piece.start + len(values)
     stop = block.start + block.n_rows
@@ -220,7 +271,7 @@ def _score_block(context: tuple[Mixture, str], block: Block) -> Score:
     mixture, name = context
     n_rows, weight, log_likelihood = 0, 0.0, 0.0
     for piece in block.pieces():
-        check_finite(piece, name)
+        check_finite(piece, name, takes_gaps(getattr(mixture, "family", None)))
         density = mixture.posterior(piece.rows).log_density
         check_known(density, mixture, piece, name)
         n_rows += len(density)
@@ -244,5 +295,5 @@ class _Done:
 def _fill_block(context: tuple[Mixture, str, str, NDArray[Any]], block: Block) -> _Done:
     mixture, name, what, out = context
     for piece, posterior in posteriors(mixture, block, name, what):
-        out[piece.place()] = values_of(posterior, what)
+        out[piece.place()] = values_of(posterior, what, out.dtype)
     return _Done()

@@ -15,17 +15,22 @@ from streamgmm.model.components import Posterior
 from streamgmm.model.mixture import Mixture
 from streamgmm.passes import default_threads, open_executor
 from streamgmm.passes.base import OnBlock
-from streamgmm.predict.rows import KINDS, check_features, result_shape, runs_of_values
+from streamgmm.predict.rows import (
+    KINDS,
+    check_features,
+    result_dtype,
+    result_shape,
+    runs_of_values,
+)
 from streamgmm.sources import (
     Block,
     Piece,
     Source,
-    omitting,
+    on_top,
     parse_block_size,
     underlying,
     unwrapped,
 )
-from streamgmm.sources.omitting import OmittingSource
 from streamgmm.sources.regions import RegionBlock, RegionSource
 from streamgmm.sources.variables import InZarr
 from streamgmm.sources.zarr import ZarrSource
@@ -82,6 +87,7 @@ def predict_to(
     out: object,
     *,
     what: str = "labels",
+    dtype: Any = None,
     overwrite: bool = False,
     storage_options: dict[str, Any] | None = None,
     block_size: int | str = "auto",
@@ -102,9 +108,11 @@ def predict_to(
     out : str, path-like, URL, zarr store or zarr.storage.StorePath
         Where the array is to be.
     what : {"labels", "proba", "log_density"}
-        int32 labels (N,), float64 responsibilities (N, K), or float64 log-densities (N,) in
-        nats. Of a cube they have the samples' shape in the place of N, and are chunked as the
-        samples are read. Rows that are left out have label −1 and NaN.
+        int32 labels (N,), responsibilities (N, K), or log-densities (N,) in nats. Of a cube
+        they have the samples' shape in the place of N, and are chunked as the samples are read.
+        Rows that are left out have label −1 and NaN.
+    dtype : {"float32", "float64"}, optional
+        Of what are no labels; by default that of the rows.
     overwrite : bool
         Whether an array that is there may be replaced.
     storage_options : dict, optional
@@ -144,14 +152,15 @@ def predict_to(
     by_region = isinstance(cube, RegionSource) and len(cube.sample_shape) > 1
     if by_region and not cube.grid.regular:
         cube = cube.regular()
-        source = omitting(cube) if isinstance(source, OmittingSource) else cube
+        source = on_top(source, cube)
     shape = result_shape(source, mixture, what)
-    _, dtype, fill_value, _ = KINDS[what]
+    fill_value = KINDS[what].fill_value
+    dtype = result_dtype(what, source.dtype, dtype, stored=True)
     blocks = source.blocks(parse_block_size(block_size, source))
     chunks: tuple[int, ...]
     dims = getattr(cube, "dims", None)
     if dims is not None and KINDS[what].wide:
-        dims = (*dims, "component")
+        dims = (*dims, "feature" if what == "values" else "component")
     read = []
     if isinstance(cube, RegionSource):
         read = [v.stored.ref.array for v in cube.all_variables if isinstance(v.stored, InZarr)]
@@ -256,7 +265,7 @@ def _write_block(context: tuple[Mixture, str, str, Output], block: Block) -> _Wr
     size = output.chunk_rows
     tally = Tally.none(mixture.n_components)
     loose: tuple[tuple[int, NDArray[Any]], ...] = ()
-    dtype = KINDS[what].stored
+    dtype = output.array.dtype
     for start, values, piece, posterior in runs_of_values(mixture, block, name, what, dtype):
         if piece is not None and posterior is not None:
             tally = tally.merge(Tally.of(posterior, piece, mixture.n_components))
@@ -271,7 +280,7 @@ def _write_regions(context: tuple[Mixture, str, str, Output], block: Block) -> T
     """Write the regions of a block, each a chunk of the output."""
     mixture, name, what, output = context
     tally = Tally.none(mixture.n_components)
-    dtype = KINDS[what].stored
+    dtype = output.array.dtype
     cube: RegionBlock = unwrapped(block)
     regions = iter(cube.regions)
     region = next(regions, None)

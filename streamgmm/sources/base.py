@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, DataTypeError, NonFiniteError, ParameterError
+from streamgmm.sources.no_array import NotAnArray
 from streamgmm.sources.piece import Piece as Piece
 
 MIB = 1 << 20
@@ -90,7 +91,7 @@ class Source(Protocol):
         """
 
 
-class Table(ABC):
+class Table(NotAnArray, ABC):
     """A source that is one two-dimensional array, in memory, stored or lazy."""
 
     @property
@@ -300,8 +301,8 @@ def split_piece(piece: Piece) -> Iterator[Piece]:
         yield piece.part(a, b)
 
 
-def check_finite(piece: Piece, name: str) -> None:
-    """Check that every value of a piece is finite.
+def check_finite(piece: Piece, name: str, gaps: bool = False) -> None:
+    """Check that every value of a piece is finite; with `gaps`, that none is infinite.
 
     Costs one sum where all is well.
 
@@ -310,6 +311,8 @@ def check_finite(piece: Piece, name: str) -> None:
     piece : Piece
     name : str
         The source's name, for the message.
+    gaps : bool
+        Whether NaN is a value that was not observed, and no error.
 
     Raises
     ------
@@ -326,12 +329,18 @@ def check_finite(piece: Piece, name: str) -> None:
     with np.errstate(all="ignore"):
         if np.isfinite(rows.sum()):
             return
-    finite = np.isfinite(rows)
+    finite = ~np.isinf(rows) if gaps else np.isfinite(rows)
     count = int(rows.size - np.count_nonzero(finite))
     if count == 0:  # the sum overflowed, the values did not
         return
     row, column = np.unravel_index(int(np.argmin(finite)), finite.shape)
     values = "value" if count == 1 else "values"
+    if gaps:
+        raise NonFiniteError(
+            f"{name}, rows {piece.start}:{piece.start + len(rows)}: {count} infinite {values}, "
+            f"the first in {piece.say(int(row))}, column {int(column)}; a gap is NaN, and "
+            "infinity is none: drop those rows, or put NaN there"
+        )
     raise NonFiniteError(
         f"{name}, rows {piece.start}:{piece.start + len(rows)}: {count} non-finite {values} "
         f"(NaN or infinity), the first in {piece.say(int(row))}, column {int(column)}; "

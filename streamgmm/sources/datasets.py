@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ SAID = {
     "proba": "probability of each component",
     "distances": "distance from each centre",
     "log_density": "log-density",
+    "value": "value of a function of the sample",
+    "values": "values of a function of the sample",
 }
 
 
@@ -36,6 +38,8 @@ def is_xarray(value: object) -> bool:
 @dataclass(frozen=True)
 class XarrayPart:
     """A variable that xarray reads from where it is stored, box by box."""
+
+    any_box: ClassVar[bool] = True
 
     variable: Any
     futures: Mapping[Any, Any] = field(default_factory=dict, repr=False)
@@ -169,20 +173,26 @@ def _by_label(features: Any) -> bool:
 
 def _named(name: str, kind: str, array: Any) -> Named:
     dims = tuple(str(dim) for dim in array.dims)
+    return Named(name, kind, stored_in_xarray(array, f"{kind} '{name}'"), dims)
+
+
+def stored_in_xarray(array: Any, label: str) -> Any:
+    """Give a DataArray as something that blocks read."""
     data = array.variable._data
     if is_dask_array(data):
-        check_known(data, f"{kind} '{name}'")
-        return Named(name, kind, InDask(data), dims)
+        check_known(data, label)
+        return InDask(data)
     if isinstance(data, np.ndarray) or array.variable._in_memory:
-        return Named(name, kind, Held(array.values), dims)
-    return Named(name, kind, InXarray(array.variable), dims)
+        return Held(array.values)
+    return InXarray(array.variable)
 
 
 def as_xarray(values: Any, what: str, *, dims: Sequence[str], coords: Mapping[Any, Any]) -> Any:
     """Give what is said of all samples as a DataArray with the data's coordinates."""
     import xarray
 
-    more = ("component",) * (values.ndim - len(dims))
+    last = "feature" if what == "values" else "component"
+    more = (last,) * (values.ndim - len(dims))
     attributes = {"long_name": SAID[what]} | ({"units": "nats"} if what == "log_density" else {})
     return xarray.DataArray(
         values, dims=(*dims, *more), coords=coords, name=what, attrs=attributes

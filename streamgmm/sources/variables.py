@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import DataError
 from streamgmm.sources.base import float_dtype
-from streamgmm.sources.decoding import PLAIN, Decoding
+from streamgmm.sources.decoding import PLAIN
 from streamgmm.sources.grid import Edges, Grid, Region, regular_edges
 from streamgmm.sources.zarr_ref import ZarrRef
 
@@ -51,7 +51,7 @@ class Stored(Protocol):
         """Give, for each run of boxes, what reads the i-th of them.
 
         That is ``read(i, box)``, ``futures``, ``fill`` and ``check_seen``. Boxes lie between
-        neighbouring `cuts` along each axis.
+        neighbouring `cuts` along each axis. Where ``any_box`` is true, smaller boxes are read too.
         """
 
 
@@ -76,9 +76,10 @@ class HeldPart:
 
 @dataclass(frozen=True)
 class Held:
-    """An array in memory, or mapped there."""
+    """An array in memory, or mapped there; `ref` is what it was read from, if it was."""
 
     array: NDArray[Any]
+    ref: ZarrRef | None = None
 
     resident = True
     in_memory = True
@@ -105,6 +106,8 @@ class Held:
 @dataclass(frozen=True)
 class ZarrPart:
     """An array in Zarr, which any process reads."""
+
+    any_box: ClassVar[bool] = True
 
     ref: ZarrRef
     futures: Mapping[Any, Any] = field(default_factory=dict, repr=False)
@@ -192,13 +195,16 @@ class Variable:
         What makes numbers of what is stored.
     picks : tuple of int or None
         Which of the features are wanted; None for all.
+    accompanies : bool
+        Whether it was given beside the rows, and does not decide where results are kept.
     """
 
     name: str
     stored: Any
     axes: tuple[int, ...]
-    decoding: Decoding = PLAIN
+    decoding: Any = PLAIN
     picks: tuple[int, ...] | None = None
+    accompanies: bool = False
 
     @property
     def n_columns(self) -> int:
@@ -297,7 +303,8 @@ class VariablePart:
                 f"{variable.name}, {box}: what was read has shape {values.shape}, but the array "
                 f"says {expected}"
             )
-        return variable.decoding.decode(variable.arrange(values, len(region.extent)))
+        arranged = variable.arrange(values, len(region.extent))
+        return np.asarray(variable.decoding.decode(arranged))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave out an array that others cannot read: what is needed of it is in the part."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.sources.array import ArrayBlock, ArrayPart
+from streamgmm.sources.array import ArrayBlock, ArrayPart, ArrayWeights
 from streamgmm.sources.base import (
     PIECE_BYTES,
     Block,
@@ -24,7 +24,9 @@ from streamgmm.sources.base import (
     split_piece,
 )
 from streamgmm.sources.blocks import BlockBase
+from streamgmm.sources.cubes import names_of, open_cube
 from streamgmm.sources.readahead import read_ahead
+from streamgmm.sources.regions import RegionSource
 from streamgmm.sources.weights import Reader, Values, WeightPart, Weights, check_weights
 from streamgmm.sources.zarr_ref import ZarrRef
 
@@ -205,6 +207,26 @@ class ZarrSource(Table):
     def table(self) -> Any:
         """The rows."""
         return self.ref.array
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """Those that the array's attributes say."""
+        return names_of(dict(self.ref.array.attrs), self.n_features)
+
+    def reordered(self, names: Sequence[str]) -> RegionSource:
+        """Give the same rows with their features as `names` has them; all must be there."""
+        known = self.feature_names
+        assert known is not None
+        weight: Any = None
+        if isinstance(self.weights, ZarrWeights):
+            weight = self.weights.ref.array
+        elif isinstance(self.weights, ArrayWeights):
+            weight = self.weights.values
+        elif self.weights is not None:
+            weight = self.weights.array  # type: ignore[attr-defined]
+        picks = [known.index(name) for name in names]
+        cube = open_cube(self.ref.array, features=picks, sample_weight=weight)
+        return replace(cube, name=self.name)
 
     def blocks(
         self, target_bytes: int, start: int = 0, stop: int | None = None

@@ -163,7 +163,8 @@ def test_integers_and_float32_give_float64_models():
         rows = np.abs(X * 3).astype(dtype)
         model = GaussianMixture(init_params="random").fit(rows)
         assert {getattr(model, name).dtype for name in PARAMETERS} == {np.dtype(np.float64)}
-        assert model.score_samples(rows).dtype == np.float64
+        expected = np.float32 if dtype == np.float32 else np.float64
+        assert model.score_samples(rows).dtype == model.predict_proba(rows).dtype == expected
 
 
 def test_history_and_warm_start():

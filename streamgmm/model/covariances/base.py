@@ -49,6 +49,10 @@ class Parameters(Protocol):
     def centre(self) -> Floats:
         """Mean of the mixture (D,)."""
 
+    @property
+    def reach(self) -> Floats:
+        """Whitened distance of each mean from the mixture's, by factors (K, D, D) of their own."""
+
 
 class Covariance(Protocol):
     """One shape of covariance. Frozen and without state: parameters are passed in.
@@ -179,12 +183,12 @@ class Layout:
     @property
     def work(self) -> NDArray[Any]:
         """Scratch of the tile's dtype, for one call of a kernel in this thread."""
-        return _scratch("work", self._sizes[0], self.dtype)
+        return scratch("work", self._sizes[0], self.dtype)
 
     @property
     def rows(self) -> Floats:
         """Scratch of float64, likewise."""
-        return _scratch("rows", self._sizes[1], np.dtype(np.float64))
+        return scratch("rows", self._sizes[1], np.dtype(np.float64))
 
     def shifted(self, model: Parameters, points: Floats) -> tuple[Floats, NDArray[Any]]:
         """The reference (d,) that tiles subtract, and `points` (k, d) less it, padded and flat.
@@ -228,7 +232,8 @@ class _Scratch(threading.local):
 _SCRATCH = _Scratch()
 
 
-def _scratch(name: str, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def scratch(name: str, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Room for n values that calls of this thread share, by its name."""
     array = _SCRATCH.arrays.get((name, dtype.char))
     if array is None or len(array) < n:
         array = _SCRATCH.arrays[name, dtype.char] = aligned(n, dtype)

@@ -65,7 +65,7 @@ class Full:
         return triangular_inverses(covariances)
 
     def scatter_centres(self, model: Parameters) -> Floats:
-        near = reach(model, model.precisions_cholesky) <= NEAR
+        near = model.reach <= NEAR
         return np.where(near[:, None], model.centre, model.means)
 
     def recipe(self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None) -> Recipe:
@@ -89,7 +89,8 @@ def full_recipe(
     ref, means = layout.shifted(model, model.means)
     near = np.zeros(k, np.bool_)
     if centres is None:
-        near |= reach(model, chol) <= (NEAR if dtype.itemsize == 8 else NEAR_NARROW)
+        far = model.reach if chol is model.precisions_cholesky else reach(model, chol)
+        near |= far <= (NEAR if dtype.itemsize == 8 else NEAR_NARROW)
         centres = np.where(near[:, None], model.centre, model.means)
     about = layout.shifted(model, centres)[1]
     restored = layout.restored(ref, about)

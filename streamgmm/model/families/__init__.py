@@ -7,6 +7,7 @@ from streamgmm.model.families.bernoulli import Bernoulli
 from streamgmm.model.families.categorical import Categorical
 from streamgmm.model.families.centroids import Centroids
 from streamgmm.model.families.exponential import Exponential
+from streamgmm.model.families.factor import FactorAnalyzer
 from streamgmm.model.families.gamma import Gamma
 from streamgmm.model.families.gaussian import Gaussian
 from streamgmm.model.families.known import (
@@ -21,6 +22,7 @@ from streamgmm.model.families.noise import WithNoise
 from streamgmm.model.families.poisson import Poisson
 from streamgmm.model.families.product import Product
 from streamgmm.model.families.student_t import StudentT
+from streamgmm.model.families.uncertain import Uncertain
 from streamgmm.model.families.vonmisesfisher import VonMisesFisher
 
 FAMILIES.update(
@@ -35,8 +37,11 @@ FAMILIES.update(
         "lognormal": LogNormal(),
         "vonmisesfisher": VonMisesFisher(),
         "student_t": StudentT(),
+        "factor": FactorAnalyzer(),
+        "ppca": FactorAnalyzer(noise="isotropic"),
         "product": Product(),
         "centroids": Centroids(),
+        "uncertain": Uncertain(),
     }
 )
 FAMILIES["with_noise"] = WithNoise("full")
@@ -47,6 +52,7 @@ __all__ = [
     "Categorical",
     "Centroids",
     "Exponential",
+    "FactorAnalyzer",
     "Gamma",
     "Gaussian",
     "LogNormal",
@@ -54,6 +60,7 @@ __all__ = [
     "Poisson",
     "Product",
     "StudentT",
+    "Uncertain",
     "VonMisesFisher",
     "WithNoise",
     "parse_family",

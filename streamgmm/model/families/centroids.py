@@ -38,6 +38,7 @@ class Centroids(TiledFamily):
     name = "centroids"
     initial = ("means",)
     tells_mean = True
+    gaps = False
     equal_weights = True
 
     def n_parameters(self, k: int, d: int) -> int:
@@ -159,15 +160,19 @@ class CentroidDensity(TiledDensity):
         return Table.of(self.components.means, self.components.trail.drift)
 
     def _finish(
-        self, weight: Floats, mean: Floats, scatter: float, square: float, far: Far | None
+        self, weight: Floats, first: Floats, square: float, far: Far | None
     ) -> tuple[float, Pooled]:
-        """F of a hard E-step at these parameters, where Σ w |x - c|² is `square`; statistics."""
-        variance, d = self.components.variance.item(), self.components.n_features
-        each = 0.5 * d * math.log(2 * math.pi * variance) + math.log(
-            np.count_nonzero(self.weights)
-        )
+        """F of a hard E-step at these parameters, and the statistics of its sums."""
+        variance, each = self._constants
         bound = -square / (2 * variance) - float(weight.sum()) * each
-        return bound, Pooled(weight, mean, np.array([scatter]), far)
+        return bound, Gathered(weight, first, square, self.components.means, far)
+
+    @cached_property
+    def _constants(self) -> tuple[float, float]:
+        """The variance, and -F of a row that lies on its centre."""
+        variance, d = self.components.variance.item(), self.components.n_features
+        each = 0.5 * d * math.log(2 * math.pi * variance)
+        return variance, each + math.log(np.count_nonzero(self.weights))
 
     def expected_log_likelihood(self, statistics: Any) -> float:
         """-N log K, for components of equal weight, and the expected log-density."""
@@ -180,8 +185,9 @@ class CentroidDensity(TiledDensity):
         return updated.means[: updated.lost] if updated.lost else None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is sent to others: not the table."""
-        return {name: value for name, value in self.__dict__.items() if name != "table"}
+        """What is sent to others: not what is made of it."""
+        made = ("table", "_constants")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
 
 
 class Pooled:
@@ -260,6 +266,44 @@ class Pooled:
         weight, mean, _ = self._sums
         used = weight > 0
         return np.asarray(weight[used] @ (mean[used] - about) / weight.sum())
+
+
+class Gathered(Pooled):
+    """Statistics of rows that one read has gathered: sums about the centres of that read.
+
+    Those about the same centres merge by addition; means are formed when they are asked for.
+    """
+
+    def __init__(
+        self, weight: Floats, first: Floats, square: float, about: Floats, far: Far | None
+    ) -> None:
+        self._gathered, self.far = (weight, first, square, about), far
+
+    @cached_property
+    def _sums(self) -> tuple[Floats, Floats, Floats]:  # type: ignore[override]
+        """Weights, means, and the scatter about these."""
+        weight, first, square, about = self._gathered
+        shift = first / np.where(weight > 0, weight, 1.0)[:, None]
+        spread = weight @ _square(shift)
+        scatter = square - spread if square > spread else 0.0 * square
+        return weight, about + shift, np.array([scatter])
+
+    def merge(self, other: Pooled) -> Pooled:
+        """Statistics of both sets of rows."""
+        if not isinstance(other, Gathered):
+            return super().merge(other)
+        weight, first, square, about = self._gathered
+        more, theirs, rest, same = other._gathered
+        if about is not same and not np.array_equal(about, same):
+            return super().merge(other)
+        far = self.far if other.far is None else other.far
+        if self.far is not None and other.far is not None:
+            far = self.far.merge(other.far)
+        return Gathered(weight + more, first + theirs, square + rest, about, far)
+
+    def settled(self) -> Pooled:
+        """The same with means in the place of sums, as when it had been stored."""
+        return Pooled(*self._sums, self.far)
 
 
 def _square(X: Floats) -> Floats:

@@ -7,7 +7,7 @@ circle.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +16,15 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import ParameterError, SingularCovarianceError
 from streamgmm.kernels.drivers import posterior
-from streamgmm.model.components import Components, Posterior, Shapes
+from streamgmm.model.components import Accumulator, Components, Posterior, Shapes
 from streamgmm.model.covariances import COVARIANCES, Covariance
-from streamgmm.model.covariances.base import KernelAccumulator, Layout, Recipe
+from streamgmm.model.covariances.base import KernelAccumulator, Layout, Recipe, reach
 from streamgmm.model.families.moments_under import moments_under
+from streamgmm.model.gaps.moments import GapMoments, entropy_of
+from streamgmm.model.gaps.patterns import has_gaps
+from streamgmm.model.gaps.starting import begin_with_gaps, filled, filled_seeds
+from streamgmm.model.gaps.steps import GapAccumulator, Marginals, fill_gaps, gap_posterior
+from streamgmm.model.gaps.tables import Tables
 from streamgmm.model.labelled import LabelAccumulator, label_moments, resp_moments
 from streamgmm.model.moments import Floats, Moments
 
@@ -33,15 +38,17 @@ _TINY = 10 * np.finfo(np.float64).eps  # scikit-learn adds it to the weight of e
 class Gaussian:
     """Gaussians with covariances of one type; `reg_covar` is added to their diagonals.
 
+    With `gaps`, NaN is a value that was not observed, and densities are of what was.
+
     >>> Gaussian("diag").n_parameters(3, 5)
     32
     """
 
     covariance_type: str = "full"
     reg_covar: float = 1e-6
+    gaps: bool = field(default=False, repr=False)
 
     initial = ("means", "precisions")
-    tells_mean = True
     equal_weights = False
     surveys = False
     degenerate = SingularCovarianceError
@@ -64,6 +71,16 @@ class Gaussian:
         return COVARIANCES[self.covariance_type]
 
     @property
+    def without_gaps(self) -> Gaussian:
+        """The same for rows that are whole."""
+        return replace(self, gaps=False)
+
+    @property
+    def tells_mean(self) -> bool:
+        """Whether statistics do: not where rows were completed."""
+        return not self.gaps
+
+    @property
     def lighter(self) -> str:
         """Variances alone, where covariances are matrices."""
         return "covariance_type='diag'" if self.covariance.matrices else ""
@@ -79,7 +96,9 @@ class Gaussian:
         return {"means": (k, d), "covariances": shape, "precisions_cholesky": shape}
 
     def statistic_shapes(self, k: int, d: int) -> Shapes:
-        return {"weight": (k,), "mean": (k, d), "scatter": self.covariance.covariance_shape(k, d)}
+        shape = self.covariance.covariance_shape(k, d)
+        shapes: Shapes = {"weight": (k,), "mean": (k, d), "scatter": shape}
+        return {**shapes, "gap_entropy": (k,)} if self.gaps else shapes
 
     def components(self, **arrays: Floats) -> GaussianComponents:
         return GaussianComponents(self, **arrays)
@@ -90,7 +109,8 @@ class Gaussian:
         return GaussianComponents(self, means, covariances, chol)
 
     def statistics(self, **arrays: Floats) -> Moments:
-        return Moments(self.covariance.name, **arrays)
+        kind = GapMoments if "gap_entropy" in arrays else Moments
+        return kind(self.covariance.name, **arrays)
 
     def summarize(self, X: NDArray[Any], resp: Floats) -> Moments:
         """Moments of a tile of rows under responsibilities, for a part of a product."""
@@ -109,7 +129,7 @@ class Gaussian:
         return self
 
     def clustered(self, X: NDArray[Any]) -> NDArray[Any]:
-        return X
+        return filled(X, Gaussian(gaps=True)) if self.gaps and has_gaps(X) else X
 
     def n_clusters(self, k: int) -> int:
         return k
@@ -117,6 +137,8 @@ class Gaussian:
     def begin(self, X: NDArray[Any], weight: Floats | None, resp: NDArray[Any], k: int) -> Moments:
         """Two-pass moments of rows under given responsibilities or labels."""
         kind = self.covariance.name
+        if self.gaps and has_gaps(X):
+            return begin_with_gaps(kind, X, weight, resp, k)
         if resp.ndim == 1:
             return label_moments(kind, X, resp, k, weight)
         return resp_moments(kind, X, resp, weight)
@@ -249,6 +271,8 @@ class GaussianComponents:
     ) -> GaussianComponents:
         """Means at the rows, with the average covariance of the others."""
         means, covariances = self.means.copy(), self.covariances.copy()
+        if self.family.gaps:
+            rows = filled_seeds(rows, means, weights)
         means[components] = rows
         if not self.covariance.shared:
             others = np.setdiff1d(np.arange(self.n_components), components)
@@ -310,6 +334,11 @@ class GaussianDensity:
         return np.asarray(first + self.weights @ (self.means - first) / self.weights.sum())
 
     @cached_property
+    def reach(self) -> Floats:
+        """Whitened distance of each mean from the mixture's own (K,), each by its own factor."""
+        return reach(self, self.precisions_cholesky)
+
+    @cached_property
     def float32_error(self) -> float:
         """Error, in nats, that float32 tiles may leave in the log-density of a typical row.
 
@@ -332,8 +361,18 @@ class GaussianDensity:
 
     def accumulator(
         self, like: NDArray[Any], weighted: bool = False, centres: Floats | None = None
-    ) -> KernelAccumulator:
+    ) -> Accumulator:
         """Sums about the means, or about `centres` (K, D): see `refine`."""
+        if self.components.family.gaps:
+            return GapAccumulator(
+                self, lambda density, about: density.whole_rows(like, weighted, about), centres
+            )
+        return self.whole_rows(like, weighted, centres)
+
+    def whole_rows(
+        self, like: NDArray[Any], weighted: bool, centres: Floats | None
+    ) -> KernelAccumulator:
+        """As `accumulator`, of rows without gaps."""
         dtype = self.tile_dtype(like, weighted)
         covariance = self.components.covariance
         if centres is not None:
@@ -342,9 +381,33 @@ class GaussianDensity:
             self._recipes[dtype] = covariance.recipe(self, dtype, None)
         return KernelAccumulator(self._recipes[dtype])
 
-    def hard_accumulator(self, centres: Floats | None = None) -> LabelAccumulator:
+    def hard_accumulator(self, centres: Floats | None = None) -> Accumulator:
         """Sums about their own means."""
-        return LabelAccumulator(self, self.components.covariance.name, self.means.shape)
+
+        def of_labels(density: GaussianDensity, about: Floats | None) -> LabelAccumulator:
+            shape = density.components.covariance
+            return LabelAccumulator(density, shape.name, density.means.shape)
+
+        if self.components.family.gaps:
+            return GapAccumulator(self, of_labels, hard=True)
+        return of_labels(self, None)
+
+    def fill(self, X: Floats, variance: Floats | None = None) -> None:
+        """Put conditional means in the place of the gaps of rows (n, D), float64.
+
+        Their variances go to `variance` (n, D), where it is given.
+        """
+        fill_gaps(self.tables, X, variance)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """Of the kernels that take rows with gaps one after the other."""
+        return Tables.of(self)
+
+    @cached_property
+    def marginals(self) -> Marginals:
+        """Models of some of the features, for patterns of gaps that many rows have."""
+        return Marginals(self)
 
     @cached_property
     def _recipes(self) -> dict[np.dtype[Any], Recipe]:
@@ -353,7 +416,8 @@ class GaussianDensity:
 
     def __getstate__(self) -> dict[str, Any]:
         """What is sent to others: not the tables, which are larger than what they come from."""
-        return {name: value for name, value in self.__dict__.items() if name != "_recipes"}
+        tables = ("_recipes", "tables", "marginals")
+        return {name: value for name, value in self.__dict__.items() if name not in tables}
 
     def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:
         """Log-densities of rows (n, D), always computed in float64."""
@@ -364,6 +428,8 @@ class GaussianDensity:
             np.empty(n if labels else 0, np.int32),
             np.empty((n if resp else 0, k)),
         )
+        if self.components.family.gaps and has_gaps(X):
+            return gap_posterior(self, X, out, self.posterior)
         kind, *model = self.components.covariance.posterior_args(self, layout)
         posterior(
             kind, X, *model, layout.far, layout.D, layout.T, layout.W, layout.work, layout.rows,
@@ -372,16 +438,21 @@ class GaussianDensity:
         return out
 
     def expected_log_likelihood(self, statistics: Moments) -> float:
-        """Nats over the rows of the statistics.
+        """Nats over the rows of the statistics; with the entropy of their missing values.
 
         Σ_k n_k (log π_k - ½ log|2πΣ_k|) - ½ tr Σ_k⁻¹ [S_k + n_k (m_k-μ_k)(m_k-μ_k)ᵀ]
         """
         covariance, used = self.components.covariance, statistics.weight > 0
         shift = covariance.whiten(self.precisions_cholesky, statistics.mean - self.means)
-        linear = statistics.weight[used] @ self.log_constants[used]
+        linear = (
+            statistics.weight @ self.log_constants
+            if used.all()
+            else statistics.weight[used] @ self.log_constants[used]
+        )
         offset = statistics.weight @ np.einsum("kd,kd->k", shift, shift)
         spread = covariance.trace(self.precisions_cholesky, statistics.scatter)
-        return float(linear - 0.5 * (spread + offset))
+        latent = entropy_of(statistics).sum()  # of the missing values, as latent variables
+        return float(linear - 0.5 * (spread + offset) + latent)
 
     def coordinates(self, statistics: Moments) -> Floats:
         """√π_k times the whitened shift of the mean, and the whitened covariance over √2."""

@@ -41,7 +41,7 @@ def parse_family(family: Family | str, settings: Mapping[str, Any] | None = None
             "defines it and call streamgmm.families.register_family"
         )
     known: Any = FAMILIES[family]
-    unknown = set(settings or {}) - set(settings_of(known))
+    unknown = set(settings or {}) - {field.name for field in fields(known)}
     if unknown:
         raise ParameterError(f"family='{family}' has no setting '{min(unknown)}'")
     return with_settings(known, settings or {})
@@ -60,7 +60,10 @@ def settings_of(family: Any) -> dict[str, Any]:
     >>> settings_of(Gaussian("diag"))
     {'covariance_type': 'diag', 'reg_covar': 1e-06}
     """
-    return {field.name: _plain(getattr(family, field.name)) for field in fields(family)}
+    found = {field.name: _plain(getattr(family, field.name)) for field in fields(family)}
+    if found.get("gaps") is False:  # as models and checkpoints of earlier releases have it
+        del found["gaps"]
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.clustering.rows import Model, Rows, padded, sums_of
-from streamgmm.kernels import centres as moving
+from streamgmm.clustering.rows import Model, Rows, padded, prepare, sums_of
 from streamgmm.kernels import kmeans
 from streamgmm.model.components import NO_WEIGHT, BlockSums
 from streamgmm.model.families.recall import Trail, recall_here
@@ -19,7 +18,7 @@ from streamgmm.model.moments import Floats
 
 _CHUNK = 1 << 16  # rows whose distances are looked at together
 
-Finish = Callable[[Floats, Floats, float, float, "Far | None"], tuple[float, Any]]
+Finish = Callable[[Floats, Floats, float, "Far | None"], tuple[float, Any]]
 
 
 _own = threading.local()
@@ -56,10 +55,7 @@ class Table:
         step = np.ldexp(1.0, np.frexp(spread)[1] - 7)
         ref = np.where(spread > 0, np.rint(mean / step) * step, mean)
         arrays = Model.of(centres - ref).arrays
-        k = len(centres)
-        still = np.ones(k), np.ones(k), np.zeros(arrays[0].size), np.zeros(4)
-        none = np.empty(0), np.empty(0), np.empty(0), np.empty(0)
-        moving.finish(arrays, none, still, 0.0, True)  # nowhere: this prepares the table
+        prepare(arrays)
         arrays[5][:] = drift
         return cls(centres, ref, arrays, padded(ref[None]))
 
@@ -156,8 +152,8 @@ class Far:
 class NearestAccumulator:
     """A hard E-step: each row belongs to its nearest centre. See `Accumulator`.
 
-    `finish` makes F and the statistics of weights, means, the scatter about these, that about the
-    centres, and the `most` rows that are farthest from theirs, where any are asked for. What is
+    `finish` makes F and the statistics of Σ w, Σ w (x - c), Σ w |x - c|², and the `most` rows that
+    are farthest from their centres, where any are asked for. What is
     known of rows is remembered from one read to the next, where this process does, and is told
     their `place`.
     """
@@ -167,8 +163,7 @@ class NearestAccumulator:
     ) -> None:
         self._table, self._most, self._finish, self._trail = table, most, finish, trail
         self._start: int | None = None
-        k, d = table.centres.shape
-        self._weight, self._first, self._square = np.zeros(k), np.zeros((k, d)), 0.0
+        self._sums: tuple[Floats, Floats, float] | None = None
         self._far: Far | None = None
 
     def add(self, X: NDArray[Any], sample_weight: Floats = NO_WEIGHT) -> None:
@@ -176,9 +171,11 @@ class NearestAccumulator:
         if not len(X):
             return
         labels, (mass, first, square) = self._assign(X, sample_weight)
-        self._weight += mass
-        self._first += first
-        self._square += square
+        if self._sums is not None:
+            mass += self._sums[0]
+            first += self._sums[1]
+            square += self._sums[2]
+        self._sums = mass, first, square
         if self._most:
             squares = self._table.squares(X, labels)
             found = Far.of(self._most, squares, X, sample_weight, labels)
@@ -199,11 +196,8 @@ class NearestAccumulator:
         return found
 
     def result(self) -> BlockSums:
-        """The sums of all rows added: the scatter is about their own means."""
-        weight, first = self._weight, self._first
-        shift = first / np.where(weight > 0, weight, 1.0)[:, None]
-        spread = weight @ np.einsum("kd,kd->k", shift, shift)
-        scatter = self._square - spread if self._square > spread else 0.0 * self._square
-        mean = self._table.centres + shift
-        bound, statistics = self._finish(weight, mean, scatter, self._square, self._far)
+        """The sums of all rows added, about the centres."""
+        centres = self._table.centres
+        weight, first, square = self._sums or (np.zeros(len(centres)), 0.0 * centres, 0.0)
+        bound, statistics = self._finish(weight, first, square, self._far)
         return BlockSums(bound, 0.0, statistics)

@@ -13,14 +13,14 @@ from streamgmm.model.mixture import Mixture
 from streamgmm.online.batches import checked
 from streamgmm.online.drift import KINDS, Alarm
 from streamgmm.online.following.appending import Appender, open_appender
-from streamgmm.online.following.base import Unit
+from streamgmm.online.following.base import Layers, Learns, Unit
+from streamgmm.online.following.outstanding import Outstanding
 from streamgmm.online.following.state import Followed
-from streamgmm.online.learner import Learner
 from streamgmm.places import Place
 
-FORMS = {
+FORMS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "labels": ("int32", ("label",)),
-    "log_density": ("float64", ("log_density",)),
+    "log_density": (None, ("log_density",)),  # the rows' dtype
     "alarms": ("float64", ("row", "kind", "statistic")),
 }
 ALARM_KINDS = (*KINDS, "refused")
@@ -43,6 +43,7 @@ class Session:
         save_rows: int,
         skip_refused: bool = False,
         on_batch: Callable[[int], None] = lambda n_rows: None,
+        layers: Layers | None = None,
     ) -> None:
         self.followed, self._save_rows = followed, save_rows
         self._skip, self._on_batch = skip_refused, on_batch
@@ -50,8 +51,11 @@ class Session:
         self._pending: dict[str, list[Any]] = {name: [] for name in outputs}
         self._behind = 0
         self._changed = False
+        self._cube = layers is not None
         for name, where in outputs.items():
-            output = self._outputs[name] = open_appender(where, *FORMS[name])
+            form = FORMS[name]
+            shape = None if name == "alarms" else layers
+            output = self._outputs[name] = open_appender(where, *form, shape)
             known = followed.written.get(name)
             if known is None and (followed.position is not None or output.size()):
                 raise OutputExistsError(
@@ -70,16 +74,22 @@ class Session:
     def learn(self, unit: Unit, name: str) -> None:
         """Learn a unit: the model and the position change together."""
         followed, rows = self.followed, unit.rows
+        for output in self._outputs.values():
+            output.begin(rows.dtype)
         learner = followed.learner or self._begin(rows.shape[1])
+        if unit.kept is not None and self._labelling:
+            followed.outstanding.add(unit.kept)
         try:
             batches = checked(rows, learner.n_features, learner.most_rows, name)
-            self._teach(learner, lambda: learner.learn(batches), rows)
+            if len(rows):
+                self._teach(learner, lambda: learner.learn(batches), rows)
         except NonFiniteError as error:
             if not self._skip or (self._labelling and learner.waiting):
                 raise NonFiniteError(f"{name}, after {followed.position}: {error}") from error
             followed.refused += len(rows)
             self._note([[learner.n_rows, "refused", float(len(rows))]])
             self._label(None, rows)
+        self._pass_over(followed.outstanding.gaps())
         followed.position = unit.position
         self._behind += len(rows)
         self._changed = True
@@ -114,7 +124,7 @@ class Session:
         self._changed, self._behind = False, 0
 
     def _teach(
-        self, learner: Learner, teach: Callable[[], list[Alarm]], rows: NDArray[Any]
+        self, learner: Learns, teach: Callable[[], list[Alarm]], rows: NDArray[Any]
     ) -> None:
         """Teach the learner, and label the rows that are no longer waiting after that."""
         before = learner.mixture() if self._labelling and learner.state is not None else None
@@ -130,7 +140,7 @@ class Session:
     def _labelling(self) -> bool:
         return "labels" in self._outputs or "log_density" in self._outputs
 
-    def _begin(self, n_features: int) -> Learner:
+    def _begin(self, n_features: int) -> Learns:
         """Save a state without rows before the first output is written."""
         followed = self.followed
         followed.learner = followed.begin(n_features)
@@ -153,6 +163,18 @@ class Session:
         else:
             posterior = mixture.posterior(np.ascontiguousarray(rows), labels=True)
             labels, density = posterior.labels, posterior.log_density
+        if self._cube:
+            runs = list(self.followed.outstanding.runs)
+            labels = self.followed.outstanding.take(labels, -1)
+            density = Outstanding(runs).take(density, np.nan)
+        self._add(labels, density)
+
+    def _pass_over(self, n_gaps: int) -> None:
+        """Label samples that have no rows."""
+        if n_gaps:
+            self._add(np.full(n_gaps, -1, np.int32), np.full(n_gaps, np.nan))
+
+    def _add(self, labels: NDArray[Any], density: NDArray[Any]) -> None:
         for name, values in (("labels", labels), ("log_density", density)):
             if name in self._outputs:
                 self._pending[name].append(values)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamgmm.online.following.base import Position
-from streamgmm.online.learner import Learner
+from streamgmm.online.following.base import Learns, Position
+from streamgmm.online.following.outstanding import Outstanding
 
 
 @dataclass
@@ -23,22 +23,25 @@ class Followed:
         saved last.
     kind : str
         Of the feed.
-    learner : Learner or None
+    learner : Learns or None
         None before the first rows.
     position : dict or None
     written : dict of str to int
         The size of each output, by its name.
     refused : int
         Rows that were passed over.
+    outstanding : Outstanding
+        Samples of a cube that wait for their labels.
     """
 
-    begin: Callable[[int], Learner]
+    begin: Callable[[int], Learns]
     write: Callable[[dict[str, Any]], None]
     kind: str
-    learner: Learner | None = None
+    learner: Learns | None = None
     position: Position | None = None
     written: dict[str, int] = field(default_factory=dict)
     refused: int = 0
+    outstanding: Outstanding = field(default_factory=Outstanding)
 
     def save(self) -> None:
         """Put this in the place of what was saved last."""
@@ -49,11 +52,13 @@ class Followed:
                 "outputs": list(self.written),
                 "sizes": list(self.written.values()),
                 "refused": self.refused,
+                "outstanding": self.outstanding.runs,
             }
         )
 
-    def resume(self, saved: dict[str, Any], learner: Learner) -> None:
+    def resume(self, saved: dict[str, Any], learner: Learns) -> None:
         """Go on from what was saved."""
         self.learner, self.position = learner, saved["position"]
         self.written = dict(zip(saved["outputs"], saved["sizes"], strict=True))
         self.refused = saved["refused"]
+        self.outstanding = Outstanding(list(saved.get("outstanding", ())))
