@@ -58,6 +58,17 @@ def skip_member(app, what, name, obj, skip, options):
     return True if callable(function) and not home.startswith("streamgmm") else None
 
 
+def keep_underscores(app, what, name, obj, options, lines):
+    """Let names such as ``means_`` be names, where reStructuredText would see a reference."""
+    example = False
+    for number, line in enumerate(lines):
+        example = line.strip() != "" and (example or line.lstrip().startswith(">>>"))
+        if not example:
+            parts = line.split("`")  # every second one is quoted
+            parts[::2] = [re.sub(r"(?<=[^\W_])_(?!\w)", r"\\_", part) for part in parts[::2]]
+            lines[number] = "`".join(parts)
+
+
 def list_guides(app, docname, source):
     """Put into the list of guides every page of this folder that no other list has."""
     if docname == "guides/index":
@@ -88,5 +99,6 @@ def describe_others(app, docname, source):
 def setup(app):
     """Connect the hooks."""
     app.connect("autodoc-skip-member", skip_member)
+    app.connect("autodoc-process-docstring", keep_underscores, priority=900)  # after numpydoc
     app.connect("source-read", list_guides)
     app.connect("source-read", describe_others)

@@ -53,7 +53,6 @@ class Uncertain:
     initial = Gaussian.initial
     tells_mean = False
     equal_weights = False
-    gaps = False  # an infinite variance says as much
     surveys = False
     degenerate = SingularCovarianceError
 
