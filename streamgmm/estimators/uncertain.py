@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import DataError
 from streamgmm.fitting.settings import FitSettings
-from streamgmm.model.components import Family
+from streamgmm.model.components import Family, takes_gaps
 from streamgmm.model.families.uncertain import (
     Uncertain,
     UncertainComponents,
@@ -92,7 +92,7 @@ def denoising(mixture: Mixture, spread: bool) -> RowFunction:
     components: Any = mixture.components
     width = components.inner.n_features
     func = partial(_denoised, mixture, spread)
-    return RowFunction(mixture.n_features, width, func)
+    return RowFunction(mixture.n_features, width, func, takes_gaps(mixture.family))
 
 
 def _denoised(

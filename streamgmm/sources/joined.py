@@ -72,13 +72,12 @@ def _weighing(weights: Any) -> Variable:
     return Variable("sample_weight", InDask(weights.array), (0,))
 
 
-def beside(source: Source, others: Sequence[Variable], uncertain: bool = False) -> Source:
+def beside(source: Source, others: Sequence[Variable]) -> Source:
     """The same samples with more features, after their own.
 
     Where the rows' own kind decides, as of whether results are given in memory, the others do
-    not. Rows with a gap are left out where the source leaves them out, those of the others too.
-    Where it leaves out only rows without any value, and the others are their `uncertain`ties, a
-    value that is a gap gets an infinite variance. Transforms are of the rows alone.
+    not. Rows with a gap are left out where the source leaves them out, those of the others too;
+    transforms are of the rows alone.
 
     Parameters
     ----------
@@ -92,12 +91,9 @@ def beside(source: Source, others: Sequence[Variable], uncertain: bool = False) 
         As `as_regions`.
     """
     if isinstance(source, OmittingSource):
-        joint = beside(source.source, others, uncertain)
-        if source.empty and uncertain:
-            return replace(source, source=joint, n_values=source.n_features)
-        return source.on(joint)
+        return source.on(beside(source.source, others))
     if isinstance(source, TransformedSource):
-        joint = beside(source.source, others, uncertain)
+        joint = beside(source.source, others)
         n = source.source.n_features
         return TransformedSource(joint, FirstColumns(source.transform, n, joint.n_features - n))
     first = as_regions(source)
