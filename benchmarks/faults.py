@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-import streamgmm.sources.retry
+import streamgmm.places.retry
 from streamgmm.errors import CheckpointError, ChunkError, OutputError, SchedulerError
 from streamgmm.fitting.fit import FitResult, FitSettings, fit
 from streamgmm.sources import open_source
@@ -442,7 +442,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     logging.getLogger("streamgmm").setLevel(logging.CRITICAL)
-    streamgmm.sources.retry.RETRY_SECONDS = (0.001, 0.002, 0.005)
+    streamgmm.places.retry.RETRY_SECONDS = (0.001, 0.002, 0.005)
     signal.signal(signal.SIGALRM, _alarm)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), np.random.default_rng(options.seed), {})

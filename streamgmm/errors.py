@@ -35,6 +35,10 @@ class ChunkError(StreamGMMError, OSError):
     """A stored chunk that cannot be read or decoded; the message names the chunk."""
 
 
+class StoreError(StreamGMMError, ConnectionError):
+    """A store that refuses access, or does not answer; the message says what to look at."""
+
+
 class WorkerLostError(StreamGMMError, RuntimeError):
     """A block whose task ended its worker again and again, most often for want of memory."""
 
@@ -53,6 +57,10 @@ class PlanError(MemoryError, StreamGMMError):
 
 class ParameterError(StreamGMMError, ValueError):
     """A setting, or an initial parameter, outside what is allowed."""
+
+
+class MissingExtraError(ParameterError, ImportError):
+    """Something that needs a package which is not installed; the message names the extra."""
 
 
 class DegenerateComponentError(StreamGMMError, ValueError):

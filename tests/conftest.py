@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import hypothesis
@@ -31,6 +33,45 @@ def cluster() -> Iterator[Any]:
         ) as cluster,
     ):
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A server that speaks S3, one for the whole session; what the environment says of it."""
+    from tests.daemons import free_port, running
+
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with running(*command, log=tmp_path_factory.mktemp("s3") / "log"):
+        yield {
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        }
+
+
+@pytest.fixture(scope="module")
+def make_bucket(s3_server: dict[str, str]) -> Iterator[Callable[[str], None]]:
+    """Make an empty bucket; the environment says where the store is, as for real ones."""
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    from tests.daemons import wait_until
+
+    def make(name: str) -> None:
+        def there() -> bool:
+            with suppress(BotoCoreError):
+                boto3.client("s3").create_bucket(Bucket=name)
+                return True
+            return False
+
+        wait_until(there, "the store answers")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_server.items():
+            patch.setenv(name, value)
+        yield make
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from streamgmm.errors import (
 )
 from streamgmm.passes.memory import memory_of
 from streamgmm.passes.watch import Watch
-from streamgmm.sources import open_source, retry
+from streamgmm.places import retry
+from streamgmm.sources import open_source
 
 ROOT = Path(__file__).parents[1]
 X = np.random.default_rng(0).normal(size=(4000, 3)) + np.repeat([[0.0], [4.0]], 2000, axis=0)

@@ -6,9 +6,8 @@ import logging
 import signal
 import subprocess
 import sys
-import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,43 +15,24 @@ import boto3
 import numpy as np
 import pytest
 import zarr
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import ClientError
 from sklearn.exceptions import ConvergenceWarning
 
 import streamgmm
 from streamgmm.errors import CheckpointError
-from tests.daemons import free_port, running, wait_until
+from tests.daemons import wait_until
 from tests.mixtures import draw, random_mixture
 
 X = draw(random_mixture("full", 4, 5, 1, spread=1.0), 60_000, 1)
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of an empty bucket; the environment says where the store is, as for real ones."""
-    port = free_port()
-    log = tmp_path_factory.mktemp("s3") / "log"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    settings = {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-    }
-    with running(*command, log=log), pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-
-        def there() -> bool:
-            with suppress(BotoCoreError):
-                boto3.client("s3").create_bucket(Bucket="jobs")
-                return True
-            return False
-
-        wait_until(there, "the store answers")
-        array = zarr.create_array("s3://jobs/x.zarr", shape=X.shape, chunks=(5000, 5), dtype="f8")
-        array[:] = X
-        yield "s3://jobs"
+def bucket(make_bucket: Callable[[str], None]) -> str:
+    """The URL of a bucket with the rows in it."""
+    make_bucket("jobs")
+    array = zarr.create_array("s3://jobs/x.zarr", shape=X.shape, chunks=(5000, 5), dtype="f8")
+    array[:] = X
+    return "s3://jobs"
 
 
 def fitted(data: object, **settings: object) -> streamgmm.GaussianMixture:
@@ -88,13 +68,14 @@ def test_a_killed_job_goes_on_from_its_checkpoint(bucket: str) -> None:
         f"fitted({data!r}, checkpoint={place!r}, **{settings!r})\n"
     )
 
-    def begun() -> bool:
-        found = boto3.client("s3").list_objects_v2(Bucket="jobs", Prefix="run.zarr/parts/")
-        return int(found["KeyCount"]) > 3
+    def committed() -> bool:
+        with suppress(ClientError):
+            found = boto3.client("s3").get_object(Bucket="jobs", Key="run.zarr/zarr.json")
+            return b'"sha256"' in found["Body"].read()
+        return False
 
     job = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
-    wait_until(begun, "a checkpoint is there")
-    time.sleep(0.3)
+    wait_until(committed, "a checkpoint is there")
     assert job.poll() is None, "the fit was over before it could be killed"
     job.send_signal(signal.SIGKILL)
     job.wait()

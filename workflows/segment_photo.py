@@ -153,9 +153,12 @@ def segment(folder="streamgmm-demo", n_workers=2, worker_memory="700MiB", n_fram
         model.save(model_path, overwrite=True)
         peak = max(client.run(peak_memory).values())
 
-    labels = labels[:n_pixels].reshape(photo.shape[:2])  # of the first frame
+    # The picture is of the first frame.
+    labels = labels[:n_pixels].reshape(photo.shape[:2])
+    probabilities = model.predict_proba(zarr.open_array(rows, mode="r")[:n_pixels])
+    certainty = probabilities.max(axis=1).reshape(photo.shape[:2])
     colours = model.means_[:, :3]
-    save_segments(picture_path, photo, labels, colours)
+    save_segments(picture_path, photo, labels, colours, certainty)
 
     table = Table("component", "weight", "mean colour", "pixels")
     pixels = np.bincount(labels.ravel(), minlength=N_COMPONENTS)
@@ -164,11 +167,13 @@ def segment(folder="streamgmm-demo", n_workers=2, worker_memory="700MiB", n_fram
         swatch = f"[on rgb({red},{green},{blue})]    [/] #{red:02x}{green:02x}{blue:02x}"
         table.add_row(str(k), f"{model.weights_[k]:.4f}", swatch, f"{pixels[k]:,}")
     console.print(table)
+    doubtful = np.mean(certainty < 0.9)
     passes, seconds = model.history_["passes"], model.history_["seconds"]
     speed = n_rows * np.ptp(passes) / np.ptp(seconds) if len(passes) > 1 else math.nan
     console.print(
         f"{'converged' if model.converged_ else 'stopped'} after {model.n_iter_} iterations in "
         f"{passes[-1]:.1f} reads of the array; {speed:,.0f} rows a second\n"
+        f"certain of its component to 90% or more: {1 - doubtful:.0%} of the photograph's pixels\n"
         f"peak memory of a worker: {peak / 2**20:.0f} MiB; the array: {size / 2**20:.0f} MiB\n"
         f"{time.perf_counter() - started:.0f} s in all\n\n"
         f"look at   {picture_path}\n"

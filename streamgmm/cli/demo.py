@@ -8,16 +8,34 @@ from typing import Any
 
 import click
 
+from streamgmm.cli.options import PLACE, command
 from streamgmm.errors import ParameterError
 
 
-@click.command("demo")
-@click.option("--out", default="streamgmm-demo", show_default=True, metavar="FOLDER")
+@command(
+    "demo",
+    "streamgmm demo",
+    "streamgmm demo --frames 4 --out small-demo",
+)
+@click.option(
+    "--out",
+    type=PLACE,
+    default="streamgmm-demo",
+    show_default=True,
+    metavar="FOLDER",
+    help="Where the rows, the model, the labels and the picture go.",
+)
 @click.option("--frames", type=click.IntRange(1), help="Views of the photograph; all by default.")
-@click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Run on N processes of this machine.",
+)
 @click.option("--memory", help="What each worker may use, such as 700MiB.")
 def demo_command(out: str, frames: int | None, workers: int, memory: str | None) -> None:
-    """Segment a real photograph, from more rows than the workers' memory holds."""
+    """Segment a real photograph, from more rows than memory holds."""
     given = {"n_frames": frames, "worker_memory": memory}
     _workflow("segment_photo").segment(
         out, n_workers=workers, **{k: v for k, v in given.items() if v is not None}

@@ -8,12 +8,14 @@ from typing import Any
 
 import click
 
-from streamgmm.cli.describe import describe_model, ended, print_components
+from streamgmm.cli.describe import describe_model, ended
 from streamgmm.cli.given import Given, missing_option, rows_options
 from streamgmm.cli.options import (
+    PLACE,
     Running,
     cache_option,
     cluster,
+    command,
     components_option,
     covariance_option,
     events,
@@ -25,17 +27,29 @@ from streamgmm.cli.options import (
     running,
     weight_option,
 )
+from streamgmm.cli.table import print_components
 
 INIT = ("kmeans", "k-means++", "random", "random_from_data")
 
 
-@click.command("fit")
-@click.argument("data")
+@command(
+    "fit",
+    "streamgmm fit data.zarr -k 8 --out model.zarr --workers 4",
+    "streamgmm fit counts.zarr -k 8 --family poisson --out model.zarr",
+    "streamgmm fit data.zarr -k 8 --checkpoint run.zarr --out model.zarr",
+)
+@click.argument("data", type=PLACE)
 @components_option
 @covariance_option()
 @family_option()
-@click.option("--out", required=True, metavar="MODEL", help="Where to save the model.")
-@click.option("--init", type=click.Choice(INIT), default="kmeans", show_default=True)
+@click.option("--out", required=True, type=PLACE, metavar="MODEL", help="Where to save the model.")
+@click.option(
+    "--init",
+    type=click.Choice(INIT),
+    default="kmeans",
+    show_default=True,
+    help="How starts are made.",
+)
 @click.option("--n-init", type=click.IntRange(1), default=1, show_default=True, help="Starts.")
 @click.option(
     "--tol",
@@ -62,7 +76,10 @@ INIT = ("kmeans", "k-means++", "random", "random_from_data")
 )
 @weight_option
 @click.option(
-    "--checkpoint", metavar="RUN", help="Save the state of the fit here, and resume from it."
+    "--checkpoint",
+    type=PLACE,
+    metavar="RUN",
+    help="Save the state of the fit here, and resume from it.",
 )
 @click.option(
     "--on-bad-chunk",
@@ -98,12 +115,7 @@ def fit_command(
     given: Given,
     how: Running,
 ) -> None:
-    """Fit a mixture to all rows of DATA and save it.
-
-    Example: streamgmm fit data.zarr -k 8 --out model.zarr --workers 4
-
-    Counts: streamgmm fit counts.zarr -k 8 --family poisson --out model.zarr
-    """
+    """Fit a mixture to all rows of DATA and save it."""
     from streamgmm.sources import parse_block_size
     from streamgmm.storage import check_free
 

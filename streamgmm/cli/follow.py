@@ -9,19 +9,51 @@ from typing import Any
 
 import click
 
-from streamgmm.cli.options import covariance_option, excluded, family_option
+from streamgmm.cli.options import (
+    PLACE,
+    command,
+    covariance_option,
+    excluded,
+    family_option,
+    json_option,
+    quiet_option,
+)
 
 
-@click.command("follow")
-@click.argument("data", metavar="DATA")
-@click.option("--state", required=True, metavar="STATE", help="Where the model and position are.")
+@command(
+    "follow",
+    "streamgmm follow telemetry.zarr --state state.zarr -k 8 --half-life 100000",
+    "streamgmm follow telemetry.zarr --state state.zarr --labels labels.zarr --once",
+    "tail -f rows.csv | streamgmm follow - --state state.zarr -k 3",
+)
+@click.argument("data", metavar="DATA", type=PLACE)
+@click.option(
+    "--state", required=True, type=PLACE, metavar="STATE", help="Where the model and position are."
+)
 @click.option("-k", "--n-components", type=click.IntRange(1), help="Components, of a new state.")
 @covariance_option("Of a new state, as are the six that follow.")
 @family_option()
-@click.option("--half-life", type=click.FloatRange(0, min_open=True), metavar="ROWS")
+@click.option(
+    "--half-life",
+    type=click.FloatRange(0, min_open=True),
+    metavar="ROWS",
+    help="Rows after which a row counts half; by default nothing is forgotten.",
+)
 @click.option("--warm-up", type=click.IntRange(2), metavar="ROWS", help="Rows of the first fit.")
-@click.option("--reg-covar", type=click.FloatRange(0), default=1e-6, show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option(
+    "--reg-covar",
+    type=click.FloatRange(0),
+    default=1e-6,
+    show_default=True,
+    help="Added to the diagonals of covariances.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of the starts.",
+)
 @click.option("--adapt", is_flag=True, help="Let components come and go.")
 @click.option("--once", is_flag=True, help="End when all that is there has been learned.")
 @click.option(
@@ -32,11 +64,27 @@ from streamgmm.cli.options import covariance_option, excluded, family_option
     metavar="SECONDS",
     help="From one look to the next.",
 )
-@click.option("--batch-rows", type=click.IntRange(1), default=1_000, show_default=True)
-@click.option("--save-rows", type=click.IntRange(1), default=100_000, show_default=True)
-@click.option("--labels", metavar="PATH", help="Append each row's label: Zarr, or .ndjson.")
-@click.option("--log-density", metavar="PATH", help="Append each row's log-density, in nats.")
-@click.option("--alarms", metavar="PATH", help="Append alarms.")
+@click.option(
+    "--batch-rows",
+    type=click.IntRange(1),
+    default=1_000,
+    show_default=True,
+    help="Rows that are learned together.",
+)
+@click.option(
+    "--save-rows",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    help="Rows from one save to the next.",
+)
+@click.option(
+    "--labels", type=PLACE, metavar="PATH", help="Append each row's label: Zarr, or .ndjson."
+)
+@click.option(
+    "--log-density", type=PLACE, metavar="PATH", help="Append each row's log-density, in nats."
+)
+@click.option("--alarms", type=PLACE, metavar="PATH", help="Append alarms.")
 @click.option("--partial-chunks", is_flag=True, help="Read chunks that are not whole, too.")
 @click.option("--skip-refused", is_flag=True, help="Pass over batches with NaN or infinity.")
 @click.option("--columns", metavar="A,B,...", help="Columns of Parquet files.")
@@ -53,8 +101,8 @@ from streamgmm.cli.options import covariance_option, excluded, family_option
 )
 @click.option("--branch", default="main", show_default=True, help="Of an Icechunk repository.")
 @click.option("--array", default="", help="Of an Icechunk repository.")
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@quiet_option
+@json_option
 def follow_command(
     data: str,
     state: str,

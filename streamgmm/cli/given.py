@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+from streamgmm.cli.options import PLACE
+from streamgmm.errors import ParameterError
+
 missing_option = click.option(
     "--missing",
     type=click.Choice(["raise", "omit", "marginalize"]),
@@ -49,6 +52,26 @@ def _list(text: str | None) -> list[str] | None:
     return None if text is None else [each.strip() for each in text.split(",")]
 
 
+def load_mixture(model: str, asked: str) -> tuple[Any, Any]:
+    """Load an estimator and its mixture.
+
+    Raises
+    ------
+    ParameterError
+        If the model has no density: rows are not `asked` the centres of k-means.
+    """
+    from streamgmm.estimators.kmeans import KMeans
+    from streamgmm.estimators.loading import load
+
+    estimator = load(model)
+    if isinstance(estimator, KMeans):
+        raise ParameterError(
+            f"'{model}' is k-means, whose centres have no density; rows can be {asked} a mixture: "
+            "streamgmm fit --covariance spherical makes one"
+        )
+    return estimator, estimator._mixture()
+
+
 def rows_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say how DATA are rows; the command is given them as ``given``."""
 
@@ -75,6 +98,7 @@ def rows_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--mask",
+            type=PLACE,
             metavar="PATH",
             help="A Zarr array, or the name of a variable: rows where it is not 0 are left out.",
         ),

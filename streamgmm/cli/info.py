@@ -6,12 +6,17 @@ from typing import Any
 
 import click
 
-from streamgmm.cli.describe import describe_model, ended, print_components
-from streamgmm.cli.options import json_option, print_json
+from streamgmm.cli.describe import describe_model, ended, said_of_map
+from streamgmm.cli.options import PLACE, command, json_option, print_json
+from streamgmm.cli.table import print_components
 
 
-@click.command("info")
-@click.argument("path", metavar="MODEL_OR_DATA")
+@command(
+    "info",
+    "streamgmm info model.zarr",
+    "streamgmm info data.zarr --json",
+)
+@click.argument("path", metavar="MODEL_OR_DATA", type=PLACE)
 @json_option
 def info_command(path: str, as_json: bool) -> None:
     """Say what a model, an array of rows or an output is."""
@@ -22,9 +27,15 @@ def info_command(path: str, as_json: bool) -> None:
 
     place = Place.parse(path)
     if is_model(place):
-        described = {"kind": "model", "path": path} | describe_model(load(place))
+        model = load(place)
+        described = {"kind": "model", "path": path} | describe_model(model)
         if as_json:
             print_json(described)
+            return
+        if "steps" in described:
+            print("after " + ", ".join(f"{s['name']} ({s['class']})" for s in described["steps"]))
+        if "components" not in described:
+            print(said_of_map(described))
             return
         print_components(described)
         what = (
@@ -74,4 +85,6 @@ def _came_to_be(described: dict[str, Any]) -> str:
         latest = described["alarms"][-3:]
         alarms = "".join(f"; alarm after row {a['row']:,} ({a['kind']})" for a in latest)
         return f"learned from {described['rows']:,} rows{alarms}"
+    if "inertia" in described:
+        return f"inertia {described['inertia']:.6g} after {described['n_iter']} iterations"
     return f"{ended(described)} after {described['n_iter']} iterations"

@@ -20,6 +20,32 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 COVARIANCES = ("full", "tied", "diag", "spherical")
 
+PLACE = click.Path()
+"""A path, which a shell completes, or a URL."""
+
+
+class ExampledCommand(click.Command):
+    """A command whose help ends with examples, each on a line of its own."""
+
+    examples: tuple[str, ...] = ()
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        with formatter.section("Examples"):
+            for line in self.examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def command(name: str, *examples: str) -> Callable[[Callable[..., None]], ExampledCommand]:
+    """Make a function a command, with examples of its use."""
+
+    def make(function: Callable[..., None]) -> ExampledCommand:
+        made = click.command(name, cls=ExampledCommand)(function)
+        made.examples = examples
+        return made
+
+    return make
+
 
 @dataclass(frozen=True)
 class Running:
@@ -35,29 +61,35 @@ class Running:
 
 
 def running(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of every command that makes passes; it is given them as ``how``."""
+    """Add the options of a command that makes passes and writes; it is given them as ``how``."""
+    overwrite = click.option("--overwrite", is_flag=True, help="Replace what is at --out.")
+    return _given_how(command, [*_where(), block_size_option, overwrite])
 
+
+def reading(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a command that makes passes and writes nothing; as `running`."""
+    return _given_how(command, [*_where(), block_size_option])
+
+
+def _given_how(command: Callable[..., None], added: list[Any]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(**options: Any) -> None:
-        how = Running(**{each.name: options.pop(each.name) for each in fields(Running)})
+        names = [each.name for each in fields(Running)]
+        how = Running(**{name: options.pop(name, False) for name in names})
         command(how=how, **options)
 
-    added = [
-        click.option(
-            "--workers", type=click.IntRange(1), help="Run on N processes of this machine."
-        ),
-        click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster."),
-        click.option(
-            "--threads", type=click.IntRange(1), help="Run on N threads of this process."
-        ),
-        block_size_option,
-        click.option("--overwrite", is_flag=True, help="Replace what is at --out."),
-        click.option("--quiet", "-q", is_flag=True, help="Show no progress."),
-        json_option,
-    ]
-    for option in reversed(added):
+    for option in reversed([*added, quiet_option, json_option]):
         run = option(run)
     return run
+
+
+def _where() -> list[Any]:
+    one = click.IntRange(1)
+    return [
+        click.option("--workers", type=one, help="Run on N processes of this machine."),
+        click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster."),
+        click.option("--threads", type=one, help="Run on N threads of this process."),
+    ]
 
 
 block_size_option = click.option(
@@ -76,6 +108,8 @@ cache_option = click.option(
     help="Keep decoded rows between passes if they fit in an eighth of memory.",
 )
 
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 components_option = click.option(
@@ -83,11 +117,16 @@ components_option = click.option(
 )
 
 max_iter_option = click.option(
-    "--max-iter", type=click.IntRange(1), default=100, show_default=True
+    "--max-iter",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Iterations at most.",
 )
 
 weight_option = click.option(
     "--sample-weight",
+    type=PLACE,
     metavar="PATH",
     help="A Zarr array of a weight for each row, or the name of a variable.",
 )

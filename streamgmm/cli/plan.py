@@ -8,8 +8,10 @@ import click
 
 from streamgmm.cli.given import Given, rows_options
 from streamgmm.cli.options import (
+    PLACE,
     block_size_option,
     cache_option,
+    command,
     components_option,
     covariance_option,
     excluded,
@@ -18,8 +20,12 @@ from streamgmm.cli.options import (
 )
 
 
-@click.command("plan")
-@click.argument("data")
+@command(
+    "plan",
+    "streamgmm plan data.zarr -k 64",
+    "streamgmm plan data.zarr -k 64 --workers 40 --worker-memory 8GiB",
+)
+@click.argument("data", type=PLACE)
 @components_option
 @covariance_option()
 @family_option()
@@ -61,11 +67,10 @@ def plan_command(
     as_json: bool,
     given: Given,
 ) -> None:
-    """Say what a fit to DATA will read, hold and take; refuse one that cannot fit in memory.
+    """Say what a fit to DATA will read, hold and take.
 
-    Times a few reads and computations on this machine, and takes the workers for like it.
-
-    Example: streamgmm plan data.zarr -k 64 --workers 40 --worker-memory 8GiB
+    One that cannot fit in memory is refused. Times a few reads and computations on this
+    machine, and takes the workers for like it.
     """
     from streamgmm.planning.plan import plan
 

@@ -1,4 +1,4 @@
-"""``streamgmm predict``: what a model says of every row, written to Zarr."""
+"""``streamgmm predict``: what a model says of every row, written to Zarr or Parquet."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ import time
 import click
 
 from streamgmm.cli.given import Given, missing_option, rows_options
-from streamgmm.cli.options import Running, cluster, print_json, progress, running
+from streamgmm.cli.options import PLACE, Running, cluster, command, print_json, progress, running
 
 WHAT = ("labels", "proba", "log-density")
 
 
-@click.command("predict")
-@click.argument("model")
-@click.argument("data")
-@click.option("--out", required=True, metavar="ARRAY", help="Where to write a Zarr array.")
+@command(
+    "predict",
+    "streamgmm predict model.zarr data.zarr --out labels.zarr",
+    "streamgmm predict model.zarr data.zarr --what log-density --out scores.zarr",
+)
+@click.argument("model", type=PLACE)
+@click.argument("data", type=PLACE)
+@click.option(
+    "--out",
+    required=True,
+    type=PLACE,
+    metavar="ARRAY",
+    help="Where to write a Zarr array, or a .parquet file.",
+)
 @click.option(
     "--what",
     type=click.Choice(WHAT),
@@ -41,19 +51,14 @@ def predict_command(
     given: Given,
     how: Running,
 ) -> None:
-    """Write what MODEL says of every row of DATA to a Zarr array.
-
-    Example: streamgmm predict model.zarr data.zarr --out labels.zarr
-    """
+    """Write what MODEL says of every row of DATA to a Zarr array, or a Parquet file."""
     from streamgmm.estimators.loading import load
-    from streamgmm.estimators.rows import open_rows
-    from streamgmm.predict import predict_to
+    from streamgmm.estimators.pipelines import open_for
+    from streamgmm.predict import predict_out
+    from streamgmm.predict.rows import result_shape
 
-    estimator = load(model)
-    if missing != "raise":
-        estimator.missing = missing
-    mixture = estimator._mixture()
-    source = open_rows(estimator, given.open(data), n_features=mixture.n_features)
+    last, source = open_for(load(model), given.open(data), missing=missing)
+    mixture = last._mixture()
     started = time.perf_counter()
     with cluster(how), progress(how.quiet) as bar:
         done = 0
@@ -64,7 +69,7 @@ def predict_command(
             if bar is not None:
                 bar.tell("predict", done, source.n_samples)
 
-        array, tally = predict_to(
+        written, tally = predict_out(
             source,
             mixture,
             out,
@@ -81,8 +86,8 @@ def predict_command(
             {
                 "out": out,
                 "what": what,
-                "shape": list(array.shape),
-                "dtype": str(array.dtype),
+                "shape": list(result_shape(source, mixture, what.replace("-", "_"))),
+                "dtype": str(getattr(written, "dtype", None) or written.schema.types[0]),
                 "rows": tally.n_rows,
                 "rows_by_component": tally.counts.tolist(),
                 "lowest_log_density": tally.lowest,

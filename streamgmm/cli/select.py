@@ -11,9 +11,11 @@ import click
 from streamgmm.cli.given import Given, missing_option, rows_options
 from streamgmm.cli.options import (
     COVARIANCES,
+    PLACE,
     Running,
     cache_option,
     cluster,
+    command,
     excluded,
     family_option,
     max_iter_option,
@@ -39,8 +41,12 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
     return found
 
 
-@click.command("select")
-@click.argument("data")
+@command(
+    "select",
+    "streamgmm select data.zarr -k 1:12 --out model.zarr",
+    "streamgmm select data.zarr -k 2,4,8 --covariance diag --criterion holdout",
+)
+@click.argument("data", type=PLACE)
 @click.option(
     "-k",
     "--n-components",
@@ -62,7 +68,8 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
     type=click.Choice(["bic", "aic", "icl", "holdout", "stability"]),
     default="bic",
     show_default=True,
-    help="stability: whether fits from other starts find the same clusters again.",
+    help="What the best candidate is best by; stability: whether fits from other starts find the "
+    "same clusters again.",
 )
 @click.option(
     "--holdout",
@@ -74,11 +81,17 @@ def parse_counts(ctx: click.Context, param: click.Parameter, value: str) -> list
 @click.option(
     "--n-init", type=click.IntRange(1), help="Starts; 2 by default, 5 restarts for stability."
 )
-@click.option("--tol", type=click.FloatRange(0), default=1e-3, show_default=True)
+@click.option(
+    "--tol",
+    type=click.FloatRange(0),
+    default=1e-3,
+    show_default=True,
+    help="Stop when the rise that is still to come is less, in nats a row.",
+)
 @max_iter_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes a selection repeatable.")
 @weight_option
-@click.option("--out", metavar="MODEL", help="Where to save the best model.")
+@click.option("--out", type=PLACE, metavar="MODEL", help="Where to save the best model.")
 @missing_option
 @cache_option
 @rows_options
@@ -101,10 +114,7 @@ def select_command(
     given: Given,
     how: Running,
 ) -> None:
-    """Compare models of DATA in reads that all of them share.
-
-    Example: streamgmm select data.zarr -k 1:12 --out model.zarr
-    """
+    """Compare models of DATA in reads that all of them share."""
     from streamgmm.estimators import select
     from streamgmm.storage import check_free
 

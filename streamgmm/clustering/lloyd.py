@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from streamgmm.clustering.rows import Floats, Model, Rows, Team, parse_rows, sums_of
+from streamgmm.clustering.rows import Floats, Model, Rows, Team, parse_rows, prepare, sums_of
 from streamgmm.clustering.seeds import kmeans_plusplus
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.kernels import centres as moving
 from streamgmm.kernels import kmeans
 
-_NO_BLOCKS: tuple[Floats, ...] = (np.empty(0), np.empty(0), np.empty(0), np.empty(0))
+EMPTY = -1  # a centre has no rows: none has moved
 
 
 class Clusters(NamedTuple):
@@ -149,9 +149,9 @@ class _Run:
         self.labels = np.full(n, -1, np.int32)
         self._until = np.empty(n, np.float32)
         self.sums = sums_of(self.n_blocks, k, d)
-        self.merged = np.ones(k), np.ones(k), np.zeros(self._model[0].size), np.zeros(4)
+        self.merged = self.sums if self.n_blocks == 1 else sums_of(1, k, d)
         self._team = Team(min(n_threads, self.n_blocks), lambda: rows.scratch(k))
-        self.move(0.0, exact=True, blocks=False)  # nowhere: this prepares the model
+        prepare(self._model)
 
     def __enter__(self) -> _Run:
         return self
@@ -169,10 +169,16 @@ class _Run:
             self.n_blocks,
         )
 
-    def move(self, limit: float, *, exact: bool = False, blocks: bool = True) -> int:
-        """Move the centres as the sums say, or as those that are merged already do."""
-        sums = self.sums if blocks else _NO_BLOCKS
-        return int(moving.finish(self._model, sums, self.merged, limit, exact))
+    def move(self, limit: float, *, exact: bool = False) -> int:
+        """Merge the blocks' sums in their order and move the centres, unless one has no rows."""
+        if self.n_blocks > 1:
+            for merged, sums in zip(self.merged, self.sums, strict=True):
+                np.add.reduce(sums.reshape(self.n_blocks, -1), axis=0, out=merged)
+        return self.follow(limit, exact=exact) if self.merged[1].all() else EMPTY
+
+    def follow(self, limit: float, *, exact: bool = False) -> int:
+        """Move the centres as the merged sums say."""
+        return int(moving.move(self._model, self.merged, limit, exact))
 
 
 def _climb(rows: Rows, start: Floats, max_iter: int, limit: float, n_threads: int) -> Clusters:
@@ -183,9 +189,9 @@ def _climb(rows: Rows, start: Floats, max_iter: int, limit: float, n_threads: in
             n_iter += 1
             run.assign(exact=False)
             end = run.move(limit)
-            if end == moving.EMPTY:
+            if end == EMPTY:
                 _relocate(rows, run.centres, run.labels, run.merged)
-                end = run.move(limit, blocks=False)
+                end = run.follow(limit)
                 end = moving.SETTLED if end == moving.STANDS else end  # labels may yet change
             if end == moving.SETTLED:
                 break

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamgmm.errors import DataError
+from streamgmm.kernels import centres as moving
 from streamgmm.kernels import kmeans
 
 Floats = NDArray[np.float64]
@@ -124,6 +125,13 @@ class Model:
                 np.zeros(multiple(d, 8)),
             )
         )
+
+
+def prepare(model: tuple[NDArray[Any], ...]) -> None:
+    """Set what is derived from the centres of a `Model`, by moving them nowhere."""
+    size, k = model[0].size, model[5].size
+    still = np.ones(k), np.ones(k), np.zeros(size), np.zeros(4)
+    moving.move(model, still, 0.0, True)
 
 
 def multiple(n: int, of: int) -> int:

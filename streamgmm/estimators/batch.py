@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -19,6 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from streamgmm.estimators.fitted import FittedMixture
 from streamgmm.estimators.rows import open_rows
 from streamgmm.estimators.seen import describe_seen, parse_seen
+from streamgmm.estimators.typed import fit_context
 from streamgmm.estimators.uncertain import alike, plain, with_errors
 from streamgmm.estimators.verbose import teller
 from streamgmm.fitting.fit import FitResult, FitSettings, Seen, fit
@@ -28,6 +29,7 @@ from streamgmm.model.components import Family
 from streamgmm.model.families.uncertain import uncertain_family
 from streamgmm.model.mixture import Mixture
 from streamgmm.passes import active_client
+from streamgmm.places import ZarrStore
 from streamgmm.planning.plan import Plan, plan
 from streamgmm.sources import Source
 from streamgmm.sources.uncertain import with_noise
@@ -51,7 +53,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "block_size": [Interval(Integral, 1, None, closed="left"), str],
     "empty_components": [StrOptions({"keep", "retire", "reseed"})],
     "n_jobs": [Integral, None],
-    "checkpoint": [str, os.PathLike, None],
+    "checkpoint": [str, os.PathLike, ZarrStore, None],
     "on_bad_chunk": [StrOptions({"raise", "skip"})],
     "cache": [StrOptions({"auto"}), None],
     "assignment": [StrOptions({"soft", "hard"})],
@@ -82,7 +84,7 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
     algorithm: str
     acceleration: str | None
     empty_components: str
-    checkpoint: str | os.PathLike[str] | None
+    checkpoint: str | os.PathLike[str] | ZarrStore | None
     on_bad_chunk: str
     cache: str | None
     assignment: str
@@ -98,7 +100,7 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
     n_missing_: int
     data_seen_: dict[str, Any]
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, noise_variance: Any = None
     ) -> Self:

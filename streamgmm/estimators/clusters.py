@@ -20,6 +20,8 @@ from streamgmm.fitting.centres import inertia
 from streamgmm.fitting.clusters import compare_centres
 from streamgmm.fitting.stability import doubt, most_stable
 from streamgmm.model.moments import Floats
+from streamgmm.pages.shown import Text, position, table_of
+from streamgmm.places import ZarrStore
 from streamgmm.predict.centres import NearestCentres
 from streamgmm.progress import listener
 
@@ -49,6 +51,17 @@ class ClusterSelection:
     passes: float
     timings: dict[str, Any]
 
+    def _shown(self) -> Text:
+        title = f"best: {self.best.n_clusters} clusters; {self.passes:.1f} reads of the data"
+        return table_of(self.table, position(self.table, self.best.n_clusters), title)
+
+    def __repr__(self) -> str:
+        """The table of the candidates, the best marked."""
+        return str(self._shown())
+
+    def _repr_html_(self) -> str:
+        return self._shown().html
+
 
 def select_clusters(
     X: Any,
@@ -64,7 +77,7 @@ def select_clusters(
     random_state: Any = None,
     block_size: int | str = "auto",
     n_jobs: int | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
     on_bad_chunk: str = "raise",
     cache: str | None = "auto",
 ) -> ClusterSelection:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.estimators.rows import few_rows, open_rows
 from streamgmm.estimators.rowwise import RowTeller
-from streamgmm.fitting.sample import hash_rows
 from streamgmm.model.conditional import Conditional
 from streamgmm.model.moments import Floats
+from streamgmm.predict import conditional as told
+from streamgmm.predict.rows import result_dtype
 from streamgmm.predict.values import RowFunction
 from streamgmm.sources.joined import beside, columns_of
 from streamgmm.sources.named import check_names
+
+
+class Form(NamedTuple):
+    """How results are wanted: where, of which dtype."""
+
+    out: Any = None
+    overwrite: bool = False
+    storage_options: dict[str, Any] | None = None
+    dtype: Any = None
 
 
 class ConditionedMixture(RowTeller):
@@ -65,6 +74,8 @@ class ConditionedMixture(RowTeller):
         return_cov: bool = False,
         out: Any = None,
         overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
     ) -> Any:
         """Conditional means of the other features, E[y | x], and their spread.
 
@@ -79,11 +90,14 @@ class ConditionedMixture(RowTeller):
             Where to write Zarr arrays; a pair where the spread is asked for.
         overwrite : bool, default=False
             Whether arrays at `out` may be replaced.
+        storage_options : dict, optional
+            For the file system of `out`, where that is a URL.
+        dtype : {"float32", "float64"}, optional
+            Of the results; by default that of the rows.
 
         Returns
         -------
         mean : ndarray, dask.array.Array or zarr.Array of shape (n_samples, n_targets)
-            float64.
         spread : of shape (n_samples, n_targets), or (n_samples, n_targets, n_targets)
             Where asked for. A Zarr array of covariances has (n_samples, n_targets²).
 
@@ -103,14 +117,23 @@ class ConditionedMixture(RowTeller):
         >>> model.condition([0]).predict([[3.0]]).round(2).tolist()
         [[6.0]]
         """
-        return predict(self, self.conditional, X, False, return_std, return_cov, out, overwrite)
+        form = Form(out, overwrite, storage_options, dtype)
+        return predict(self, self.conditional, X, False, return_std, return_cov, form)
 
-    def predict_proba(self, X: Any, *, out: Any = None, overwrite: bool = False) -> Any:
+    def predict_proba(
+        self,
+        X: Any,
+        *,
+        out: Any = None,
+        overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
+    ) -> Any:
         """Probabilities of the components given x.
 
         Parameters
         ----------
-        X, out, overwrite
+        X, out, overwrite, storage_options, dtype
             As for `predict`.
 
         Returns
@@ -124,14 +147,24 @@ class ConditionedMixture(RowTeller):
             As `predict`.
         """
         k = self.conditional.n_components
-        return say(self, self.conditional, X, _weights, k, out, overwrite)
+        form = Form(out, overwrite, storage_options, dtype)
+        return say(self, self.conditional, X, told.weights, k, form)
 
-    def score_samples(self, X: Any, Y: Any, *, out: Any = None, overwrite: bool = False) -> Any:
+    def score_samples(
+        self,
+        X: Any,
+        Y: Any,
+        *,
+        out: Any = None,
+        overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
+    ) -> Any:
         """Conditional log-density log p(y | x) of each row.
 
         Parameters
         ----------
-        X, out, overwrite
+        X, out, overwrite, storage_options, dtype
             As for `predict`.
         Y : array-like, zarr.Array, str or path, or dask.array.Array
             Of shape (n_samples, n_targets), or (n_samples,) where there is one target.
@@ -159,11 +192,18 @@ class ConditionedMixture(RowTeller):
         columns = columns_of(Y, source, "Y")
         check_targets(columns.n_columns, self.targets_, columns.name)
         joint = beside(source, [columns])
-        told = RowFunction(joint.n_features, None, partial(_log_density, self.conditional))
-        return self._say(joint, told, "value", out, overwrite)
+        function = RowFunction(joint.n_features, None, partial(told.log_density, self.conditional))
+        return self._say(joint, function, "value", out, overwrite, storage_options, dtype)
 
     def sample(
-        self, X: Any, random_state: Any = None, *, out: Any = None, overwrite: bool = False
+        self,
+        X: Any,
+        random_state: Any = None,
+        *,
+        out: Any = None,
+        overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
     ) -> Any:
         """Draw the other features of each row from their conditional distribution.
 
@@ -172,7 +212,7 @@ class ConditionedMixture(RowTeller):
 
         Parameters
         ----------
-        X, out, overwrite
+        X, out, overwrite, storage_options, dtype
             As for `predict`.
         random_state : int, RandomState or None, default=None
 
@@ -195,8 +235,9 @@ class ConditionedMixture(RowTeller):
         from sklearn.utils import check_random_state
 
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        draw = partial(_draw, seed=seed)
-        return say(self, self.conditional, X, draw, len(self.targets_), out, overwrite)
+        draw = partial(told.draw, seed=seed)
+        form = Form(out, overwrite, storage_options, dtype)
+        return say(self, self.conditional, X, draw, len(self.targets_), form)
 
 
 def predict(
@@ -206,8 +247,7 @@ def predict(
     flat: bool,
     return_std: bool,
     return_cov: bool,
-    out: Any,
-    overwrite: bool,
+    form: Form,
 ) -> Any:
     """Conditional means, and their spread, for `ConditionedMixture.predict` and regressors.
 
@@ -218,17 +258,18 @@ def predict(
     m = len(conditional.targets)
     width = None if flat else m
     if not (return_std or return_cov):
-        return say(teller, conditional, X, _mean, width, out, overwrite)
-    places = (None, None) if out is None else out
+        return say(teller, conditional, X, told.mean, width, form)
+    places = (None, None) if form.out is None else form.out
     if not isinstance(places, (tuple, list)) or len(places) != 2:
         raise ParameterError(
             "the mean and its spread are two arrays: give out=(where, where) for them"
         )
-    mean = say(teller, conditional, X, _mean, width, places[0], overwrite)
+    first, second = (form._replace(out=place) for place in places)
+    mean = say(teller, conditional, X, told.mean, width, first)
     if return_std:
-        return mean, say(teller, conditional, X, _std, width, places[1], overwrite)
-    spread = say(teller, conditional, X, _cov, m * m, places[1], overwrite)
-    return mean, spread if out is not None else spread.reshape(*spread.shape[:-1], m, m)
+        return mean, say(teller, conditional, X, told.std, width, second)
+    spread = say(teller, conditional, X, told.cov, m * m, second)
+    return mean, spread if second.out is not None else spread.reshape(*spread.shape[:-1], m, m)
 
 
 def say(
@@ -237,17 +278,18 @@ def say(
     X: Any,
     func: Any,
     width: int | None,
-    out: Any,
-    overwrite: bool,
+    form: Form,
 ) -> Any:
     """What a function of a conditional mixture and rows says, as the rows were given."""
     o = len(conditional.given)
-    told = RowFunction(o, width, partial(_call, func, conditional, width is None))
-    rows = None if out is not None else few_rows(teller, X, o)
+    function = RowFunction(o, width, partial(_call, func, conditional, width is None))
+    what = "value" if width is None else "values"
+    rows = None if form.out is not None else few_rows(teller, X, o)
     if rows is not None:
-        return told.func(rows, np.arange(len(rows)))
+        dtype = result_dtype(what, rows.dtype, form.dtype)
+        return function.func(rows, np.arange(len(rows))).astype(dtype, copy=False)
     source = open_rows(teller, X, n_features=o)
-    return teller._say(source, told, "value" if width is None else "values", out, overwrite)
+    return teller._say(source, function, what, *form)
 
 
 def _call(
@@ -304,35 +346,3 @@ def check_targets(n: int, targets: Sequence[Any], name: str) -> None:
             f"{name} has {n} features, but {len(targets)} are told of: "
             f"{', '.join(map(str, targets))}"
         )
-
-
-def _mean(conditional: Conditional, X: NDArray[Any], numbers: NDArray[np.int64]) -> Floats:
-    return conditional.mean(X)
-
-
-def _std(conditional: Conditional, X: NDArray[Any], numbers: NDArray[np.int64]) -> Floats:
-    return np.asarray(np.sqrt(conditional.variance(X)))
-
-
-def _cov(conditional: Conditional, X: NDArray[Any], numbers: NDArray[np.int64]) -> Floats:
-    return conditional.covariance(X).reshape(len(X), -1)
-
-
-def _weights(conditional: Conditional, X: NDArray[Any], numbers: NDArray[np.int64]) -> Floats:
-    return conditional.weights(X)
-
-
-def _log_density(conditional: Conditional, rows: NDArray[Any], numbers: NDArray[Any]) -> Floats:
-    o = len(conditional.given)
-    return conditional.log_density(rows[:, :o], rows[:, o:])
-
-
-def _draw(
-    conditional: Conditional, X: NDArray[Any], numbers: NDArray[np.int64], seed: int
-) -> Floats:
-    """Random numbers are hashes of the seed, the row's number, and which number it is."""
-    m = len(conditional.targets)
-    at = numbers[:, None] * (m + 1) + np.arange(m + 1)
-    uniform = (hash_rows(at, seed) >> np.uint64(11)).astype(np.float64)
-    uniform = (uniform + 0.5) * 2.0**-53
-    return conditional.draw(X, uniform[:, 0], ndtri(uniform[:, 1:]))

@@ -11,10 +11,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from streamgmm.errors import ParameterError
 from streamgmm.estimators.imputing import ImputingMixture
+from streamgmm.estimators.reporting import Reporting
 from streamgmm.model.moments import Floats
 
 
-class FittedMixture(ImputingMixture):
+class FittedMixture(ImputingMixture, Reporting):
     """An estimator whose model is what `_mixture` gives, of whatever family."""
 
     random_state: Any

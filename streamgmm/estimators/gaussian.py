@@ -11,13 +11,15 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from streamgmm.errors import ParameterError
 from streamgmm.estimators.attributes import FACTORS, GaussianAttributes, factor_family
 from streamgmm.estimators.batch import CONSTRAINTS, BatchMixture
+from streamgmm.estimators.exchange import Exchanged
 from streamgmm.estimators.rows import missing_of
 from streamgmm.model.components import Family
 from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.families.known import with_gaps
+from streamgmm.places import ZarrStore
 
 
-class GaussianMixture(GaussianAttributes, BatchMixture):
+class GaussianMixture(GaussianAttributes, Exchanged, BatchMixture):
     """Gaussian mixture, fitted by exact EM to data of any size.
 
     Parameters, attributes and methods are those of `sklearn.mixture.GaussianMixture`, with the
@@ -70,7 +72,7 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         Threads in this process, -1 for one a processor. By default a Dask cluster is used where
         a client is active, and one thread a processor elsewhere.
 
-    checkpoint : str, path-like or URL, optional
+    checkpoint : str, path-like, URL or Zarr store, optional
         Where `fit` puts down what it knows after every pass, and every group of blocks of
         incremental EM; a `fit` of the same data and settings goes on from there, to the bits of
         one that nothing ended. A finished one is given back at once, and goes on where
@@ -141,7 +143,7 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
     skipped_rows_ : ndarray of shape (n, 2)
         Runs of rows, start and stop, in chunks that could not be read.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         If X had names that are all strings.
 
     Examples
@@ -156,6 +158,12 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
     >>> model.predict([[0, 0], [12, 3]])
     array([1, 0])
     """
+
+    exchanged = ("sklearn.mixture.GaussianMixture",)
+    shared = (
+        "weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_",
+        "converged_", "n_iter_", "lower_bound_", "lower_bounds_",
+    )  # fmt: skip
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS | {
         "covariance_type": [StrOptions({*COVARIANCES, *FACTORS})],
@@ -184,7 +192,7 @@ class GaussianMixture(GaussianAttributes, BatchMixture):
         block_size: int | str = "auto",
         empty_components: str = "keep",
         n_jobs: int | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
         assignment: str = "soft",

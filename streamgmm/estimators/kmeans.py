@@ -18,7 +18,6 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     ClusterMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -26,8 +25,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from streamgmm.errors import DataError
 from streamgmm.estimators.centred import LearningCentres
+from streamgmm.estimators.exchange import Exchanged
 from streamgmm.estimators.nearest import FittedCentres
+from streamgmm.estimators.reporting import Reporting
 from streamgmm.estimators.rows import in_memory, open_rows
+from streamgmm.estimators.typed import fit_context
 from streamgmm.fitting.centres import (
     centroids,
     check_centres,
@@ -41,6 +43,7 @@ from streamgmm.model.families.centroids import CentroidComponents, Pooled
 from streamgmm.model.families.recall import Recall
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
+from streamgmm.places import ZarrStore
 from streamgmm.predict import predict_rows
 from streamgmm.predict.rows import sample_shape
 from streamgmm.progress import Listener, listener
@@ -50,6 +53,8 @@ from streamgmm.sources import Source
 class KMeans(
     LearningCentres,
     FittedCentres,
+    Exchanged,
+    Reporting,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     ClusterMixin,
@@ -95,7 +100,7 @@ class KMeans(
     labels_ : ndarray of shape (n_samples,), or of the samples' shape
         int32; only where the rows were in memory.
     inertia_ : float
-        Σ w |x - c|² over rows and their nearest centres.
+        ``Σ w |x - c|²`` over rows and their nearest centres.
     variance_ : float
         The same for each value: the variance σ² of the mixture that all clusters share.
     counts_ : ndarray of shape (n_clusters,)
@@ -110,7 +115,7 @@ class KMeans(
     timings_, skipped_rows_
         As of `GaussianMixture`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         If X had names that are all strings.
 
     Examples
@@ -125,6 +130,9 @@ class KMeans(
     [1, 0]
     """
 
+    exchanged = ("sklearn.cluster.KMeans", "sklearn.cluster.MiniBatchKMeans")
+    shared = ("cluster_centers_", "labels_", "inertia_", "n_iter_")
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "init": [StrOptions({"k-means++", "random"}), callable, "array-like"],
@@ -137,7 +145,7 @@ class KMeans(
         "algorithm": [StrOptions({"lloyd", "elkan"})],
         "block_size": [Interval(Integral, 1, None, closed="left"), str],
         "n_jobs": [Integral, None],
-        "checkpoint": [str, os.PathLike, None],
+        "checkpoint": [str, os.PathLike, ZarrStore, None],
         "on_bad_chunk": [StrOptions({"raise", "skip"})],
         "cache": [StrOptions({"auto"}), None],
     }
@@ -166,7 +174,7 @@ class KMeans(
         algorithm: str = "lloyd",
         block_size: int | str = "auto",
         n_jobs: int | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
     ) -> None:
@@ -185,7 +193,7 @@ class KMeans(
         self.on_bad_chunk = on_bad_chunk
         self.cache = cache
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Find the centres of all rows of X.
 
@@ -223,7 +231,7 @@ class KMeans(
         """
         return self._learn(open_rows(self, X, sample_weight), self.checkpoint)
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take in a batch of rows, once.
 
@@ -344,6 +352,14 @@ class KMeans(
         """
         self.fit(X, y, sample_weight)
         return self.labels_ if isinstance(X, np.ndarray) else self.predict(X)
+
+    def _complete(self, model: Any) -> None:
+        model._n_threads = 1  # of OpenMP, which scikit-learn's fit sets
+
+    def _taken_from(self, model: Any) -> None:
+        if hasattr(self, "labels_"):  # of rows that all counted once, for all that is known
+            self.counts_ = np.bincount(self.labels_, minlength=self.n_clusters).astype(float)
+            self.variance_ = self.inertia_ / (self.counts_.sum() * self.n_features_in_)
 
     def _settings(self, n_features: int) -> Any:
         """Parse what the constructor was given; raises DataError."""

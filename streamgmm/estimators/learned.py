@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from sklearn.base import BaseEstimator, DensityMixin
 
@@ -16,6 +17,7 @@ from streamgmm.estimators.uncertain import plain
 from streamgmm.model.families.gaussian import Gaussian, gaussians
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
+from streamgmm.places import Place, ZarrStore
 
 
 class LearnedMixture(LearningMixture, FittedMixture, DensityMixin, BaseEstimator):
@@ -82,7 +84,12 @@ class LearnedMixture(LearningMixture, FittedMixture, DensityMixin, BaseEstimator
         model.lower_bound_, model.lower_bounds_ = learner.level, [learner.level]
         return model
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str] | ZarrStore,
+        overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+    ) -> None:
         """Save the whole state as a Zarr group, without pickle, in one atomic step.
 
         `streamgmm.load` reads it back; learning then goes on as if it had never stopped.
@@ -94,7 +101,7 @@ class LearnedMixture(LearningMixture, FittedMixture, DensityMixin, BaseEstimator
         OutputExistsError, OutputError, ParameterError
             As `GaussianMixture.save`; ParameterError also if `step_size` is a function.
         """
-        self.save_with(path, {}, overwrite)
+        self.save_with(Place.parse(path, storage_options), {}, overwrite)
 
     def _family(self) -> Gaussian:
         gaps = missing_of(self) == "marginalize"

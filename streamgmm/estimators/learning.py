@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from numbers import Integral, Real
 from typing import Any
@@ -20,7 +19,8 @@ from streamgmm.online.batches import batches_of, cut
 from streamgmm.online.learner import Learner
 from streamgmm.online.settings import OnlineSettings, parse_settings
 from streamgmm.online.values import from_values, to_values
-from streamgmm.places import Place
+from streamgmm.pages.shown import Watched
+from streamgmm.places import Place, ZarrStore
 from streamgmm.sources import Piece, Source, check_finite
 from streamgmm.sources.uncertain import with_noise
 from streamgmm.storage import Packed, save_model
@@ -57,8 +57,8 @@ class LearningMixture:
 
     @property
     def monitor_(self) -> dict[str, Any]:
-        """What was noticed, batch by batch."""
-        return self._known().table()
+        """What was noticed, batch by batch; a prompt shows it in words."""
+        return Watched(self._known().table())
 
     def begin(self, n_features: int) -> Learner:
         """Begin to learn rows of so many features, and give the learner to whoever teaches it."""
@@ -83,9 +83,7 @@ class LearningMixture:
             )
         return self.learner_
 
-    def save_with(
-        self, path: str | os.PathLike[str] | Place, more: dict[str, Any], overwrite: bool = False
-    ) -> None:
+    def save_with(self, path: Place, more: dict[str, Any], overwrite: bool = False) -> None:
         """As `save`, with more values in the same atomic step."""
         fitted: dict[str, Any] = {
             "n_features_in_": self._features(self._known().n_features),
@@ -93,7 +91,10 @@ class LearningMixture:
         } | more
         if "noise_" in vars(self):
             fitted["noise_"] = self.noise_
-        params = self.get_params(deep=False)
+        params = {
+            name: None if isinstance(value, ZarrStore) else value
+            for name, value in self.get_params(deep=False).items()
+        }
         save_model(path, type(self).__name__, params, {}, fitted, overwrite)
 
     def _learn(

@@ -21,12 +21,14 @@ from streamgmm.fitting.parameters import parse_responsibilities
 from streamgmm.fitting.sample import check_suitable
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.components import Family, takes_gaps
+from streamgmm.model.families import Uncertain
 from streamgmm.model.families.known import with_gaps
 from streamgmm.model.families.own import family_of, for_columns, with_setting
 from streamgmm.model.moments import Floats
 from streamgmm.online.learner import Learner, check_family
 from streamgmm.online.merging import from_statistics
 from streamgmm.online.settings import OnlineSettings
+from streamgmm.places import Place, ZarrStore
 from streamgmm.sources import Piece, Source, check_finite
 from streamgmm.storage.values import STATISTICS
 
@@ -130,7 +132,7 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         block_size: int | str = "auto",
         empty_components: str = "keep",
         n_jobs: int | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
         assignment: str = "soft",
@@ -174,6 +176,11 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         """The family that was asked for; a checkpoint and a saved model know it by its name."""
         names = getattr(self, "feature_names_in_", None)
         family = for_columns(family_of(self.family), names)
+        if isinstance(family, Uncertain):
+            raise ParameterError(
+                "rows with errors are not a family to choose: give the family of the true values, "
+                "such as 'full', and noise_variance where it is fitted"
+            )
         if isinstance(self.family, str):
             family = with_setting(family, "reg_covar", float(self.reg_covar), REG_COVAR)
         return with_gaps(family, missing_of(self) == "marginalize")
@@ -252,16 +259,23 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         self._learn(X, sample_weight, noise_variance=noise_variance)
         return self
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str] | ZarrStore,
+        overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+    ) -> None:
         """Save the model as a Zarr group, without pickle; `streamgmm.load` reads it back.
 
         Learning batch by batch then goes on as if it had never stopped.
 
         Parameters
         ----------
-        path : str, path-like or URL
+        path : str, path-like, URL or Zarr store
         overwrite : bool, default=False
             Whether a model at `path` may be replaced.
+        storage_options : dict, optional
+            For the file system of a URL.
 
         Raises
         ------
@@ -271,9 +285,9 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
             As `streamgmm.storage.save_model`.
         """
         if self._started():
-            self.save_with(path, {}, overwrite)
+            self.save_with(Place.parse(path, storage_options), {}, overwrite)
         else:
-            super().save(path, overwrite)
+            super().save(path, overwrite, storage_options)
 
     def _take_up(self, result: FitResult) -> None:
         super()._take_up(result)

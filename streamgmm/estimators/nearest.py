@@ -40,7 +40,8 @@ class FittedCentres(RowwiseModel):
         Returns
         -------
         labels : ndarray, dask.array.Array or zarr.Array of shape (n_samples,)
-            int32; int64 in a dask or xarray array. By |x - c|² in float64, ties to the lowest.
+            int32; int64 in a dask or xarray array. By ``|x - c|²`` in float64, ties to the
+            lowest.
 
         Raises
         ------

@@ -32,7 +32,8 @@ class PredictingMixture(RowwiseModel):
         X : array-like, zarr.Array, str or path, dask.array.Array, or Source
             Of shape (n_samples, n_features).
         out : str, path-like, URL or zarr store, optional
-            Where to write a Zarr array of the labels, chunk by chunk.
+            Where to write a Zarr array of the labels, chunk by chunk. Rows of tables may go to
+            a Parquet file, ``"labels.parquet"``, in their order.
         overwrite : bool, default=False
             Whether an array at `out` may be replaced.
         storage_options : dict, optional
@@ -45,7 +46,7 @@ class PredictingMixture(RowwiseModel):
         Returns
         -------
         labels : ndarray, dask.array.Array or zarr.Array of shape (n_samples,)
-            int64; int32 in a Zarr array.
+            int64; int32 in a Zarr array. A `pyarrow.dataset.Dataset` of a Parquet file.
 
         Raises
         ------
@@ -64,7 +65,9 @@ class PredictingMixture(RowwiseModel):
         >>> (labels == labels[0]).tolist()
         [True, False, True]
         """
-        return self._predict(X, "labels", out, overwrite, storage_options, None, noise_variance)
+        return self._predict(
+            X, "labels", out, overwrite, storage_options, noise_variance=noise_variance
+        )
 
     def predict_proba(
         self,
@@ -156,6 +159,8 @@ class PredictingMixture(RowwiseModel):
         return_std: bool = False,
         out: Any = None,
         overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
     ) -> Any:
         """Give the posterior mean of the true values of rows with errors.
 
@@ -173,11 +178,15 @@ class PredictingMixture(RowwiseModel):
             Where to write Zarr arrays, chunk by chunk; a pair with `return_std`.
         overwrite : bool, default=False
             Whether arrays at `out` may be replaced.
+        storage_options : dict, optional
+            For the file system of `out`, where that is a URL.
+        dtype : {"float32", "float64"}, optional
+            Of the result; by default that of the rows and their noise.
 
         Returns
         -------
         mean : ndarray, dask.array.Array or zarr.Array of shape (n_samples, n_features)
-            float64: Σ_k r_k (μ_k + Σ_k (Σ_k + S)⁻¹ (x - μ_k)).
+            Σ_k r_k (μ_k + Σ_k (Σ_k + S)⁻¹ (x - μ_k)).
         std : of the same shape
             Where asked for.
 
@@ -204,14 +213,23 @@ class PredictingMixture(RowwiseModel):
         source = open_rows(self, X, n_features=model.n_features)
         source, known = noisy(source, noise_variance, model)
         if not return_std:
-            return self._say(source, denoising(known, False), "values", out, overwrite)
+            how = out, overwrite, storage_options, dtype
+            return self._say(source, denoising(known, False), "values", *how)
         places = (None, None) if out is None else out
         if not isinstance(places, (tuple, list)) or len(places) != 2:
             raise ParameterError(
                 "means and standard deviations are two arrays: give out=(where, where) for them"
             )
         return tuple(
-            self._say(source, denoising(known, spread), "values", place, overwrite)
+            self._say(
+                source,
+                denoising(known, spread),
+                "values",
+                place,
+                overwrite,
+                storage_options,
+                dtype,
+            )
             for spread, place in zip((False, True), places, strict=True)
         )
 

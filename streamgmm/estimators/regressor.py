@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 
 from streamgmm.errors import ParameterError
 from streamgmm.estimators.attributes import GaussianAttributes
-from streamgmm.estimators.conditioning import check_targets, predict
+from streamgmm.estimators.conditioning import Form, check_targets, predict
 from streamgmm.estimators.gaussian import GaussianMixture
 from streamgmm.estimators.rows import in_memory, missing_of, open_rows
 from streamgmm.estimators.rowwise import RowwiseModel, count_rows
@@ -43,14 +42,14 @@ class MixtureRegressor(
     ----------
     n_components : int, default=1
         One component is linear regression.
-    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+    covariance_type : {"full", "tied", "diag", "spherical", "factor", "ppca"}, default="full"
         Of features and targets together. With ``"diag"`` and ``"spherical"`` the prediction is a
         weighted mean of the components' means.
     tol, reg_covar, max_iter, n_init, init_params, weights_init, means_init, precisions_init
         As for `streamgmm.GaussianMixture`; initial parameters are of features, then targets.
     random_state, warm_start, verbose, verbose_interval, algorithm, acceleration, block_size
         As for `streamgmm.GaussianMixture`.
-    empty_components, n_jobs, checkpoint, on_bad_chunk, cache, assignment, missing
+    empty_components, n_jobs, checkpoint, on_bad_chunk, cache, assignment, missing, n_factors
         As for `streamgmm.GaussianMixture`.
 
     Attributes
@@ -86,58 +85,7 @@ class MixtureRegressor(
     n_targets_: int
     n_features_in_: int
 
-    def __init__(
-        self,
-        n_components: int = 1,
-        *,
-        covariance_type: str = "full",
-        tol: float = 1e-3,
-        reg_covar: float = 1e-6,
-        max_iter: int = 100,
-        n_init: int = 1,
-        init_params: str = "kmeans",
-        weights_init: Any = None,
-        means_init: Any = None,
-        precisions_init: Any = None,
-        random_state: Any = None,
-        warm_start: bool = False,
-        verbose: int = 0,
-        verbose_interval: int = 10,
-        algorithm: str = "auto",
-        acceleration: str | None = "auto",
-        block_size: int | str = "auto",
-        empty_components: str = "keep",
-        n_jobs: int | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
-        on_bad_chunk: str = "raise",
-        cache: str | None = "auto",
-        assignment: str = "soft",
-        missing: str = "raise",
-    ) -> None:
-        self.n_components = n_components
-        self.covariance_type = covariance_type
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
-        self.n_init = n_init
-        self.init_params = init_params
-        self.weights_init = weights_init
-        self.means_init = means_init
-        self.precisions_init = precisions_init
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.verbose_interval = verbose_interval
-        self.algorithm = algorithm
-        self.acceleration = acceleration
-        self.block_size = block_size
-        self.empty_components = empty_components
-        self.n_jobs = n_jobs
-        self.checkpoint = checkpoint
-        self.on_bad_chunk = on_bad_chunk
-        self.cache = cache
-        self.assignment = assignment
-        self.missing = missing
+    __init__ = GaussianMixture.__init__
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -195,6 +143,8 @@ class MixtureRegressor(
         *,
         out: Any = None,
         overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+        dtype: Any = None,
     ) -> Any:
         """Conditional means E[y | x], and their spread.
 
@@ -209,11 +159,15 @@ class MixtureRegressor(
             Where to write Zarr arrays, chunk by chunk; a pair where the spread is asked for.
         overwrite : bool, default=False
             Whether arrays at `out` may be replaced.
+        storage_options : dict, optional
+            For the file system of `out`, where that is a URL.
+        dtype : {"float32", "float64"}, optional
+            Of the results; by default that of the rows.
 
         Returns
         -------
         mean : ndarray, dask.array.Array or zarr.Array
-            float64; (n_samples,) where y was, else (n_samples, n_targets).
+            (n_samples,) where y was, else (n_samples, n_targets).
         spread : as `mean`, or of shape (n_samples, n_targets, n_targets)
             Where asked for. A Zarr array of covariances has (n_samples, n_targets²).
 
@@ -227,8 +181,9 @@ class MixtureRegressor(
             As `ConditionedMixture.predict`.
         """
         check_is_fitted(self)
-        return predict(self, self._conditional(), X, self.one_target_, return_std, return_cov,
-                       out, overwrite)  # fmt: skip
+        form = Form(out, overwrite, storage_options, dtype)
+        known = self._conditional()
+        return predict(self, known, X, self.one_target_, return_std, return_cov, form)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Coefficient of determination R², the mean over targets; one read of stored rows.

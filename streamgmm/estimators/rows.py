@@ -10,12 +10,11 @@ from sklearn.utils.validation import _check_feature_names, check_array
 
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.sources import Piece, Source, check_finite, omitting, open_source, underlying
+from streamgmm.sources.accessor import register
 from streamgmm.sources.array import ArraySource
-from streamgmm.sources.dask import is_dask_array
-from streamgmm.sources.datasets import is_xarray
 from streamgmm.sources.named import check_names
+from streamgmm.sources.opening import is_lazy
 from streamgmm.sources.regions import RegionSource
-from streamgmm.sources.zarr_open import is_zarr
 
 FEW_ROWS = 256  # up to which a call costs less than opening a source, and threads, would
 
@@ -74,7 +73,8 @@ def open_rows(
     DataError, DataTypeError, SourceError
         As `open_source`; DataError also if the number of features is another than in `fit`.
     """
-    lazy = isinstance(X, Source) or is_zarr(X) or is_dask_array(X) or is_xarray(X)
+    register()
+    lazy = is_lazy(X)
     if not lazy:
         _check_feature_names(estimator, X, reset=n_features is None)
     if not lazy and type(X) not in (np.ndarray, np.memmap):

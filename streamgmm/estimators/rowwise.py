@@ -14,12 +14,13 @@ from streamgmm.estimators.uncertain import noisy
 from streamgmm.model.mixture import Mixture
 from streamgmm.passes import default_threads
 from streamgmm.passes.base import OnBlock
+from streamgmm.places import ZarrStore
 from streamgmm.predict import (
     Score,
     predict_few,
     predict_lazily,
+    predict_out,
     predict_rows,
-    predict_to,
     score_few,
     score_rows,
 )
@@ -51,7 +52,7 @@ class RowTeller:
     ) -> Any:
         """What a model says of rows, given as the rows were: see the class."""
         if out is not None:
-            array, _ = predict_to(
+            array, _ = predict_out(
                 source,
                 model,
                 out,
@@ -84,14 +85,21 @@ class RowTeller:
 class RowwiseModel(RowTeller):
     """An estimator whose fitted model is what `_model` gives."""
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str] | ZarrStore,
+        overwrite: bool = False,
+        storage_options: dict[str, Any] | None = None,
+    ) -> None:
         """Save the model as a Zarr group, without pickle; `streamgmm.load` reads it back.
 
         Parameters
         ----------
-        path : str, path-like or URL
+        path : str, path-like, URL or Zarr store
         overwrite : bool, default=False
             Whether a model at `path` may be replaced.
+        storage_options : dict, optional
+            For the file system of a URL.
 
         Raises
         ------
@@ -112,7 +120,7 @@ class RowwiseModel(RowTeller):
         from streamgmm.estimators.saving import save
 
         check_is_fitted(self)
-        save(self, path, overwrite)
+        save(self, path, overwrite, storage_options)
 
     def _model(self) -> Mixture:
         """What says something of rows; raises ParameterError where attributes do not fit."""

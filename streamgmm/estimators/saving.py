@@ -6,17 +6,28 @@ import os
 from typing import Any
 
 from streamgmm.errors import ParameterError
+from streamgmm.places import Place, ZarrStore
 from streamgmm.storage import is_numeric, save_model
 
-KINDS = ("GaussianMixture", "KMeans", "MixtureModel", "MixtureRegressor", "OnlineGaussianMixture")
+KINDS = (
+    "GaussianMixture",
+    "KMeans",
+    "MixtureModel",
+    "MixtureRegressor",
+    "OnlineGaussianMixture",
+    "PCA",
+    "RobustScaler",
+    "StandardScaler",
+)
 """The classes that can be saved, by name, as `streamgmm.estimators.loading` knows them."""
 
 
 def save(
     estimator: Any,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | ZarrStore | Place,
     overwrite: bool = False,
     storage_options: dict[str, Any] | None = None,
+    **more: Any,
 ) -> None:
     """Save a fitted estimator: its parameters, and all that its fit has left.
 
@@ -24,10 +35,12 @@ def save(
     ----------
     estimator : object
         With ``get_params`` and attributes whose names end in ``_``.
-    path : str, path-like or URL
+    path : str, path-like, URL or Zarr store
         As for `save_model`.
     overwrite : bool
     storage_options : dict, optional
+    **more
+        What is saved beside it, by name.
 
     Raises
     ------
@@ -40,15 +53,22 @@ def save(
 
     check_is_fitted(estimator)
     kind = type(estimator).__name__
+    params = {
+        name: None if isinstance(value, ZarrStore) else value  # of this process alone
+        for name, value in estimator.get_params(deep=False).items()
+    }
     if kind not in KINDS:
         raise ParameterError(f"a {kind} cannot be saved; only {', '.join(KINDS)} can")
-    fitted = {
+    fitted = fitted_of(estimator) | more
+    arrays = {name: value for name, value in fitted.items() if is_numeric(value)}
+    attrs = {name: value for name, value in fitted.items() if name not in arrays}
+    save_model(path, kind, params, arrays, attrs, overwrite, storage_options)
+
+
+def fitted_of(estimator: Any) -> dict[str, Any]:
+    """What a fit has left, by name."""
+    return {
         name: value
         for name, value in sorted(vars(estimator).items())
         if name.endswith("_") and not name.startswith("_")
     }
-    arrays = {name: value for name, value in fitted.items() if is_numeric(value)}
-    attrs = {name: value for name, value in fitted.items() if name not in arrays}
-    save_model(
-        path, kind, estimator.get_params(deep=False), arrays, attrs, overwrite, storage_options
-    )

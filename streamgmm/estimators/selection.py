@@ -23,6 +23,8 @@ from streamgmm.fitting.stability import doubt
 from streamgmm.model.covariances import COVARIANCES
 from streamgmm.model.families import settings_of
 from streamgmm.model.families.own import family_of
+from streamgmm.pages.shown import Text, position, table_of
+from streamgmm.places import ZarrStore
 from streamgmm.progress import listener
 from streamgmm.sources import Source
 from streamgmm.storage.values import STATISTICS
@@ -68,6 +70,18 @@ class Selection:
     criterion: str = "bic"
     choices: dict[str, int] = field(default_factory=dict)
 
+    def _shown(self) -> Text:
+        k, kind = self.best.n_components, self.best._family().name
+        title = f"best: {k} components ({kind}); {self.passes:.1f} reads of the data"
+        return table_of(self.table, position(self.table, k, kind), title)
+
+    def __repr__(self) -> str:
+        """The table of the candidates, the best marked."""
+        return str(self._shown())
+
+    def _repr_html_(self) -> str:
+        return self._shown().html
+
 
 def select(
     X: Any,
@@ -86,7 +100,7 @@ def select(
     random_state: Any = None,
     block_size: int | str = "auto",
     n_jobs: int | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
     on_bad_chunk: str = "raise",
     cache: Literal["auto"] | None = "auto",
     missing: str = "raise",
@@ -190,6 +204,8 @@ def select(
     i = ranking.best
     model = models[i // len(ks)].set_params(n_components=candidates[i].n_components)
     _take_up(model, ranking, source)
+    model.selection_ = table | {"criterion": criterion, "choices": ranking.choices}
+    model.data_seen_ = {"name": source.name, "n_samples": source.n_samples}
     return Selection(table, model, ranking.passes, ranking.timings, criterion, ranking.choices)
 
 

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamgmm.errors import DataError
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.components import Family
 from streamgmm.model.families.uncertain import (
     Uncertain,
     UncertainComponents,
-    UncertainSums,
     uncertain,
     uncertain_family,
 )
+from streamgmm.model.families.uncertain_density import UncertainSums
 from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.model.moments import Floats
 from streamgmm.predict.values import RowFunction
@@ -97,5 +98,8 @@ def _denoised(
     mixture: Mixture, spread: bool, X: NDArray[Any], numbers: NDArray[np.int64]
 ) -> Floats:
     density: Any = mixture.density
+    bad = mixture.family.unsuitable(X)
+    if bad is not None:
+        raise DataError(f"the rows to denoise, row {numbers[bad[0]]}: {bad[1]}")
     mean, variance = density.denoised(X, spread)
     return np.asarray(np.sqrt(variance) if spread else mean)

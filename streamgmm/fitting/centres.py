@@ -29,7 +29,8 @@ from streamgmm.model.families.recall import Recall, recalling
 from streamgmm.model.mixture import Mixture, m_step
 from streamgmm.model.moments import Floats
 from streamgmm.passes import default_threads, open_executor
-from streamgmm.sources import Source, parse_block_size
+from streamgmm.places import ZarrStore
+from streamgmm.sources import Source, identity_of, parse_block_size
 
 SAME = 1e-24  # squared shifts that rounding brings about, in parts of squared distances
 
@@ -63,7 +64,7 @@ def fit_centres(
     client: Any = None,
     n_threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
     sweeps: int | None = None,
     recall: Recall | None = None,
 ) -> FitResult:
@@ -162,7 +163,7 @@ def result_of_centres(session: Session, best: Ascent, which: int) -> FitResult:
         _history(best, source),
         final.n_rows,
         final,
-        Seen(source.name, regions, tuple(best.groups), run.overall, run.skipped),
+        Seen(identity_of(source), regions, tuple(best.groups), run.overall, run.skipped),
         session.timings,
         run.skipped,
     )

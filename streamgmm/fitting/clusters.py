@@ -19,6 +19,7 @@ from streamgmm.fitting.session import open_session
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.fitting.stability import Comparisons
 from streamgmm.model.families.recall import Recall, recalling
+from streamgmm.places import ZarrStore
 from streamgmm.sources import Source
 
 
@@ -45,7 +46,7 @@ def compare_centres(
     client: Any = None,
     n_threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
     restarts: bool = False,
 ) -> Compared:
     """K-means of all rows for each candidate of `settings_of_centres`; all share every read.

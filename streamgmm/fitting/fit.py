@@ -23,7 +23,8 @@ from streamgmm.fitting.sample import plan_sample
 from streamgmm.fitting.session import open_session
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.mixture import Mixture, Statistics
-from streamgmm.sources import Block, Source, parse_block_size
+from streamgmm.places import ZarrStore
+from streamgmm.sources import Block, Source, identity_of, parse_block_size
 
 __all__ = ["MAX_GROUPS", "FitResult", "FitSettings", "Seen", "fit"]
 
@@ -64,7 +65,7 @@ def fit(
     client: Any = None,
     n_threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
 ) -> FitResult:
     """Fit a mixture by EM to all rows of a source.
 
@@ -83,7 +84,7 @@ def fit(
         Where the passes run: see `streamgmm.passes.open_executor`.
     on_progress : callable, optional
         Told about every block and every iteration.
-    checkpoint : str, path-like or URL, optional
+    checkpoint : str, path-like, URL or Zarr store, optional
         Where to save progress, after every group of blocks, and to resume from. A fit
         that has finished is given back without a read, unless `max_iter` has been raised and it
         had not converged; then it goes on. The result has the bits of one that nothing ended.
@@ -145,7 +146,7 @@ def fit(
         history(steps, source),
         final.n_rows,
         final,
-        Seen(source.name, regions, tuple(best.groups), run.overall, run.skipped),
+        Seen(identity_of(source), regions, tuple(best.groups), run.overall, run.skipped),
         timings,
         run.skipped,
     )
@@ -191,7 +192,7 @@ def _grown(seen: Seen | None, source: Source) -> bool:
     """Whether a source is what was seen, with more rows at its end, and worth going on from."""
     return (
         seen is not None
-        and seen.name == source.name
+        and seen.name == identity_of(source)
         and 0 < seen.n_rows < source.n_samples
         and not hasattr(source, "sample_shape")  # rows of a cube may have other numbers now
         and 1 < len(seen.groups) < 3 * MAX_GROUPS

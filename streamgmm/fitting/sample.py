@@ -19,8 +19,8 @@ from streamgmm.sources import (
     Piece,
     Source,
     check_finite,
+    shaped,
     unreadable,
-    unwrapped,
     without_rows,
 )
 
@@ -304,7 +304,7 @@ def no_moments(d: int, gaps: bool) -> Moments:
 
 def _nothing(plan: SamplePlan, block: Block) -> Summary:
     """The summary of a block of which no row can be read."""
-    inner = unwrapped(block)
+    inner = shaped(block)
     d: int = inner.n_features
     rows = np.empty((0, d), inner.dtype)
     moments = no_moments(d, takes_all_gaps(plan.families))

@@ -36,6 +36,7 @@ from streamgmm.fitting.stability import Comparisons, most_stable
 from streamgmm.model.components import Family
 from streamgmm.model.families import parse_family
 from streamgmm.model.mixture import Mixture, Statistics
+from streamgmm.places import ZarrStore
 from streamgmm.sources import Source, parse_block_size
 
 CRITERIA = ("bic", "aic", "icl", "holdout", "stability")
@@ -84,7 +85,7 @@ def rank(
     client: Any = None,
     n_threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
 ) -> Ranking:
     """Fit every candidate in shared reads of a source, and compare them.
 

@@ -31,6 +31,7 @@ from streamgmm.model.families import settings_of, with_settings
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Moments
 from streamgmm.passes import one_blas_thread, open_executor
+from streamgmm.places import ZarrStore
 from streamgmm.sources import Source, kept_bytes
 from streamgmm.storage.checkpoint import Checkpoint, fingerprint
 
@@ -47,7 +48,7 @@ def open_session(
     client: Any = None,
     n_threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
 ) -> Iterator[Session]:
     """Open what reads the rows, and take up what a checkpoint has; `began` is when the call was.
 

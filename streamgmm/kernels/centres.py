@@ -8,7 +8,7 @@ from typing import Any
 from streamgmm.kernels.compiled import compiled
 from streamgmm.kernels.kmeans import RUN, inner
 
-GOES_ON, SETTLED, STANDS, EMPTY = 0, 1, 2, 3
+GOES_ON, SETTLED, STANDS = 0, 1, 2
 SAME = 1e-24  # squared shifts that rounding brings about, in parts of squared distances
 
 
@@ -43,15 +43,16 @@ def prepare(model: Any) -> None:
     bound[2] = unit + 2 * D * 2.0**-24  # of |x|² itself
 
 
-@inner
-def move(model: Any, mass: Any, first: Any, totals: Any, tol: float, exact: bool) -> Any:
+@compiled
+def move(model: Any, merged: Any, tol: float, exact: bool) -> Any:
     """Move each centre to the mean of its rows, and say whether that was the last time.
 
     A centre without rows goes where the heaviest is. `exact` sums are about the centres: then
     the inertia in ``totals[0]`` becomes that about the new ones, and the centres stand only
-    where all they did was to be rounded otherwise.
+    where all they did was to be rounded otherwise. `merged` has then been used.
     """
     centres, _, _, _, _, drift, origin = model
+    mass, _, first, totals = merged
     K = drift.shape[0]
     D8 = origin.shape[0]
     heaviest, weight = 0, 0.0
@@ -89,36 +90,3 @@ def move(model: Any, mass: Any, first: Any, totals: Any, tol: float, exact: bool
     if totals[1] == 0.0:
         return STANDS
     return SETTLED if moved <= tol else GOES_ON
-
-
-@compiled
-def finish(model: Any, sums: Any, merged: Any, tol: float, exact: bool) -> Any:
-    """Merge the blocks' sums in their order and move the centres, unless one has no rows.
-
-    Without blocks, centres move as `merged` says.
-    """
-    mass, n_rows, first, totals = merged
-    if sums[0].shape[0] > 0:
-        K = mass.shape[0]
-        D8 = first.shape[0] // K
-        for i in range(4):
-            totals[i] = 0.0
-        for k in range(K):
-            mass[k] = 0.0
-            n_rows[k] = 0.0
-        for i in range(K * D8):
-            first[i] = 0.0
-        for b in range(sums[3].shape[0] // 4):
-            for i in range(4):
-                totals[i] += sums[3][4 * b + i]
-            for k in range(K):
-                at = b * K + k
-                if sums[1][at] > 0.0:  # what others hold is left from before
-                    mass[k] += sums[0][at]
-                    n_rows[k] += sums[1][at]
-                    for d in range(D8):
-                        first[k * D8 + d] += sums[2][at * D8 + d]
-        for k in range(mass.shape[0]):
-            if n_rows[k] == 0.0:
-                return EMPTY
-    return move(model, mass, first, totals, tol, exact)

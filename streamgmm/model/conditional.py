@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from streamgmm.errors import ParameterError, SingularCovarianceError
-from streamgmm.model.families.gaussian import LOG_2PI, GaussianComponents
+from streamgmm.model.families.factor import FactorComponents
+from streamgmm.model.families.gaussian import LOG_2PI, Gaussian, GaussianComponents
 from streamgmm.model.families.product import ProductComponents
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
@@ -274,6 +275,8 @@ def marginal(components: GaussianComponents, features: Sequence[int]) -> Gaussia
 
 def _parts(components: Any) -> list[tuple[Columns, Any]]:
     """Independent parts of the features: (columns, components); raises ParameterError."""
+    if isinstance(components, FactorComponents):
+        components = Gaussian("full").of_parameters(components.means, components.covariances)
     if isinstance(components, GaussianComponents):
         return [(tuple(range(components.n_features)), components)]
     if isinstance(components, ProductComponents):

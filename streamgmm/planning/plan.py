@@ -23,6 +23,7 @@ from streamgmm.fitting.sample import plan_sample
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.components import Family
 from streamgmm.model.families import parse_family
+from streamgmm.pages.shown import plan_of
 from streamgmm.passes import blocks_in_task, default_threads
 from streamgmm.passes.memory import may_keep, memory_here
 from streamgmm.planning.calibrate import calibrate
@@ -147,6 +148,9 @@ class Plan:
     def __str__(self) -> str:
         """As `render`."""
         return self.render()
+
+    def _repr_html_(self) -> str:
+        return plan_of(self.render().split("\n"))
 
 
 def plan(

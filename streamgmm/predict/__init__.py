@@ -1,4 +1,4 @@
-"""Prediction for every row: in memory, written chunk by chunk to Zarr, or lazily."""
+"""Prediction for every row: in memory, written to Zarr or Parquet, or lazily."""
 
 from streamgmm.predict.lazy import predict_lazily
 from streamgmm.predict.rows import (
@@ -10,6 +10,7 @@ from streamgmm.predict.rows import (
     score_rows,
 )
 from streamgmm.predict.store import Tally, predict_to
+from streamgmm.predict.table import predict_out
 
 __all__ = [
     "WHAT",
@@ -17,6 +18,7 @@ __all__ = [
     "Tally",
     "predict_few",
     "predict_lazily",
+    "predict_out",
     "predict_rows",
     "predict_to",
     "score_few",

@@ -46,8 +46,8 @@ WHAT = {
 
 KINDS = WHAT | {
     "distances": What(None, None, math.nan, True),
-    "value": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, False),
-    "values": What(np.dtype(np.float64), np.dtype(np.float64), math.nan, True),
+    "value": What(None, None, math.nan, False),
+    "values": What(None, None, math.nan, True),
 }
 """These, what centres say, and what functions of rows do: see `centres.py` and `values.py`."""
 
@@ -272,7 +272,7 @@ def _score_block(context: tuple[Mixture, str], block: Block) -> Score:
     mixture, name = context
     n_rows, weight, log_likelihood = 0, 0.0, 0.0
     for piece in block.pieces():
-        check_finite(piece, name, takes_gaps(mixture.family))
+        check_finite(piece, name, takes_gaps(getattr(mixture, "family", None)))
         density = mixture.posterior(piece.rows).log_density
         check_known(density, mixture, piece, name)
         n_rows += len(density)

@@ -26,11 +26,11 @@ from streamgmm.sources import (
     Block,
     Piece,
     Source,
+    on_top,
     parse_block_size,
     underlying,
     unwrapped,
 )
-from streamgmm.sources.omitting import OmittingSource
 from streamgmm.sources.regions import RegionBlock, RegionSource
 from streamgmm.sources.variables import InZarr
 from streamgmm.sources.zarr import ZarrSource
@@ -152,7 +152,7 @@ def predict_to(
     by_region = isinstance(cube, RegionSource) and len(cube.sample_shape) > 1
     if by_region and not cube.grid.regular:
         cube = cube.regular()
-        source = source.around(cube) if isinstance(source, OmittingSource) else cube
+        source = on_top(source, cube)
     shape = result_shape(source, mixture, what)
     fill_value = KINDS[what].fill_value
     dtype = result_dtype(what, source.dtype, dtype, stored=True)

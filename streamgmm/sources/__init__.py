@@ -15,13 +15,14 @@ from streamgmm.sources.base import (
     check_finite,
     parse_block_size,
 )
-from streamgmm.sources.blocks import BlockBase, WrappedBlock, capable, unwrapped
+from streamgmm.sources.blocks import BlockBase, WrappedBlock, capable, shaped, unwrapped
 from streamgmm.sources.given import rows
 from streamgmm.sources.keeping import KeptBlock, is_kept, kept_bytes, read_and_keep
-from streamgmm.sources.omitting import omitting, underlying
+from streamgmm.sources.omitting import omitting, on_top, underlying
 from streamgmm.sources.opening import open_source
 from streamgmm.sources.readahead import alone
 from streamgmm.sources.skipping import unreadable, without_rows
+from streamgmm.sources.transforming import TransformedSource, identity_of, transformed
 
 __all__ = [
     "PIECE_BYTES",
@@ -30,17 +31,22 @@ __all__ = [
     "KeptBlock",
     "Piece",
     "Source",
+    "TransformedSource",
     "WrappedBlock",
     "alone",
     "capable",
     "check_finite",
+    "identity_of",
     "is_kept",
     "kept_bytes",
     "omitting",
+    "on_top",
     "open_source",
     "parse_block_size",
     "read_and_keep",
     "rows",
+    "shaped",
+    "transformed",
     "underlying",
     "unreadable",
     "unwrapped",

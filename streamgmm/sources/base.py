@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, DataTypeError, NonFiniteError, ParameterError
+from streamgmm.sources.no_array import NotAnArray
 from streamgmm.sources.piece import Piece as Piece
 
 MIB = 1 << 20
@@ -90,7 +91,7 @@ class Source(Protocol):
         """
 
 
-class Table(ABC):
+class Table(NotAnArray, ABC):
     """A source that is one two-dimensional array, in memory, stored or lazy."""
 
     @property

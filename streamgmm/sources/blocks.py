@@ -18,6 +18,12 @@ class BlockBase:
     unit = 0
     """Rows in a stored chunk, so that each can be read as a `part`; 0 where there are no parts."""
 
+    @property
+    def edges(self: Any) -> tuple[int, ...]:
+        """Rows at which it may be cut, from its first to its end; none where it cannot."""
+        stop = self.start + self.n_rows
+        return (*range(self.start, stop, self.unit), stop) if self.unit else ()
+
     ahead = 2
     """Pieces that are read, or being decoded, beside the one in use."""
 
@@ -39,7 +45,7 @@ class BlockBase:
         return self
 
     def part(self, start: int, stop: int) -> Any:
-        """Give the block of some of its rows, whole units."""
+        """Give the block of some of its rows, between two of its edges."""
         raise NotImplementedError(f"a {type(self).__name__} has no parts")
 
     def fetch(self, start: int, stop: int) -> int:
@@ -80,6 +86,11 @@ class WrappedBlock(BlockBase):
     def unit(self) -> int:  # type: ignore[override]
         """As that of the block."""
         return int(capable(self.block).unit)
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """As those of the block."""
+        return tuple(capable(self.block).edges)
 
     @property
     def ahead(self) -> int:  # type: ignore[override]
@@ -126,6 +137,7 @@ class _Plain(WrappedBlock):
     """A block that has only what the protocol asks for, with the defaults of the rest."""
 
     unit = BlockBase.unit
+    edges = BlockBase.edges
     ahead = BlockBase.ahead
     carried_bytes = BlockBase.carried_bytes
     futures = BlockBase.futures
@@ -165,5 +177,19 @@ def unwrapped(block: Block) -> Any:
     True
     """
     while isinstance(block, WrappedBlock):
+        block = block.block
+    return block
+
+
+def shaped(block: Block) -> Any:
+    """The block, beneath what wraps it, that knows the columns and the dtype of its pieces.
+
+    >>> import numpy as np
+    >>> from streamgmm.sources import open_source
+    >>> block = open_source(np.ones((5, 2))).blocks(1 << 20)[0]
+    >>> shaped(WrappedBlock(block)).n_features
+    2
+    """
+    while isinstance(block, WrappedBlock) and not hasattr(block, "n_features"):
         block = block.block
     return block

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from streamgmm.errors import DataError, ParameterError
+from streamgmm.places import Place
 from streamgmm.sources import dask as _dask
 from streamgmm.sources.base import float_dtype
 from streamgmm.sources.dask_boxes import InDask
 from streamgmm.sources.decoding import decoding_of
 from streamgmm.sources.grid import make_grid
+from streamgmm.sources.hdf5 import is_hdf5, open_dataset
+from streamgmm.sources.names import check_names
 from streamgmm.sources.regions import RegionSource
 from streamgmm.sources.variables import FEATURE, Held, InZarr, Variable, check_broadcast
 from streamgmm.sources.zarr_open import is_zarr, open_ref
@@ -32,6 +35,8 @@ def open_stored(X: Any, name: str, storage_options: dict[str, Any] | None = None
     SourceNotFoundError, SourceError, DataError, DataTypeError
         As `open_source`.
     """
+    if is_hdf5(X):
+        return open_dataset(X, storage_options)
     if is_zarr(X):
         ref = open_ref(X, storage_options)
         return ref.name, InZarr(ref), dict(ref.array.attrs)
@@ -73,7 +78,9 @@ def open_cube(
     float_dtype(stored.dtype, name)
     axes = [i - (i > axis) for i in range(len(stored.shape))]
     axes[axis] = FEATURE
-    picks = None if features is None else parse_picks(features, stored.shape[axis], name)
+    size = stored.shape[axis]
+    names = names_of(attributes, size) if axis == len(stored.shape) - 1 else None
+    picks = None if features is None else parse_picks(features, size, name, names)
     variable = Variable(name, stored, tuple(axes), decoding_of(attributes), picks)
     if gaps is not None and gaps.any():
         chosen = gaps if picks is None else np.take(gaps, picks, axis)
@@ -81,7 +88,9 @@ def open_cube(
             raise DataError(f"{name} is a masked array, and a mask is given too; give one of them")
         mask = chosen.any(axis)
     shape = stored.shape[:axis] + stored.shape[axis + 1 :]
-    return make_source(name, shape, (variable,), mask, sample_weight)
+    if names is not None and picks is not None:
+        names = tuple(names[pick] for pick in picks)
+    return make_source(name, shape, (variable,), mask, sample_weight, feature_names=names)
 
 
 def make_source(
@@ -120,7 +129,7 @@ def open_beside(given: Any, shape: tuple[int, ...], what: str, name: str) -> Var
         if np.isscalar(given) and not isinstance(given, str):
             given = np.broadcast_to(np.asarray(given), shape)
         label, stored, attributes = open_stored(given, what)
-        if isinstance(given, (str, os.PathLike)):
+        if isinstance(given, (str, os.PathLike, Place)):
             label = f"{what} ({label})"
         if stored.shape != shape:
             raise DataError(
@@ -141,7 +150,7 @@ def small_at_once(variable: Variable, n_dims: int) -> Variable:
     lacks = sum(axis != FEATURE for axis in variable.axes) < n_dims
     if isinstance(stored, InZarr) and small and (lacks or n_dims == 0):
         box = tuple(slice(0, n) for n in stored.shape)
-        return replace(variable, stored=Held(stored.ref.read_box(box)))
+        return replace(variable, stored=Held(stored.ref.read_box(box), stored.ref))
     return variable
 
 
@@ -165,13 +174,31 @@ def parse_axis(feature_axis: Any, shape: tuple[int, ...], name: str) -> int:
     return int(feature_axis) % n
 
 
-def parse_picks(features: Any, size: int, name: str) -> tuple[int, ...]:
+def names_of(attributes: Mapping[str, Any], n_features: int) -> tuple[str, ...] | None:
+    """Give the names of features that are in the attributes of an array; None where none are.
+
+    >>> names_of({"streamgmm": {"feature_names": ["delay", "distance"]}}, 2)
+    ('delay', 'distance')
+    """
+    said = attributes.get("streamgmm")
+    names = said.get("feature_names") if isinstance(said, Mapping) else None
+    if not isinstance(names, list) or len(names) != n_features:
+        return None
+    return tuple(map(str, names))
+
+
+def parse_picks(
+    features: Any, size: int, name: str, names: Sequence[str] | None = None
+) -> tuple[int, ...]:
     """Give the indices of features, from 0; raises ParameterError.
 
-    >>> parse_picks([0, -1], 4, "X")
-    (0, 3)
+    >>> parse_picks([0, -1], 4, "X"), parse_picks("b", 2, "X", ["a", "b"])
+    ((0, 3), (1,))
     """
     given: list[Any] = [features] if isinstance(features, (str, Integral)) else list(features)
+    if names is not None and given and all(isinstance(each, str) for each in given):
+        check_names(given, names, f"a feature of {name}")
+        return tuple(names.index(each) for each in given)
     whole = all(isinstance(each, Integral) and not isinstance(each, bool) for each in given)
     if not whole or not given or not all(-size <= each < size for each in given):
         raise ParameterError(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ def is_xarray(value: object) -> bool:
 @dataclass(frozen=True)
 class XarrayPart:
     """A variable that xarray reads from where it is stored, box by box."""
+
+    any_box: ClassVar[bool] = True
 
     variable: Any
     futures: Mapping[Any, Any] = field(default_factory=dict, repr=False)
@@ -171,13 +173,18 @@ def _by_label(features: Any) -> bool:
 
 def _named(name: str, kind: str, array: Any) -> Named:
     dims = tuple(str(dim) for dim in array.dims)
+    return Named(name, kind, stored_in_xarray(array, f"{kind} '{name}'"), dims)
+
+
+def stored_in_xarray(array: Any, label: str) -> Any:
+    """Give a DataArray as something that blocks read."""
     data = array.variable._data
     if is_dask_array(data):
-        check_known(data, f"{kind} '{name}'")
-        return Named(name, kind, InDask(data), dims)
+        check_known(data, label)
+        return InDask(data)
     if isinstance(data, np.ndarray) or array.variable._in_memory:
-        return Named(name, kind, Held(array.values), dims)
-    return Named(name, kind, InXarray(array.variable), dims)
+        return Held(array.values)
+    return InXarray(array.variable)
 
 
 def as_xarray(values: Any, what: str, *, dims: Sequence[str], coords: Mapping[Any, Any]) -> Any:

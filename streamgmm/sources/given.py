@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 
 from streamgmm.errors import ParameterError
+from streamgmm.places import Place
+from streamgmm.sources import hdf5
 from streamgmm.sources.base import Source
+from streamgmm.sources.cells import held_cells, is_anndata, is_cells, open_cells, stored_cells
 from streamgmm.sources.cubes import open_cube, open_stored
 from streamgmm.sources.datasets import is_xarray, open_xarray
+from streamgmm.sources.frames import is_dask_frame, open_frame
 from streamgmm.sources.groups import open_group
 from streamgmm.sources.npy import is_npy, open_npy
 from streamgmm.sources.opening import open_source
@@ -37,11 +41,14 @@ def rows(
 
     Parameters
     ----------
-    data : array-like, zarr.Array, str or path, or dask.array.Array
+    data : array-like, zarr.Array, str or path, Zarr store, or dask.array.Array
         With one axis of features, and any number of axes of samples; the path of a ``.npy``
         file is mapped. Or a Zarr group, the path of one, or an `xarray.Dataset`, whose variables
         are features; or an `xarray.DataArray`. Or a table, whose columns are: a pandas or Polars
-        DataFrame, an Arrow table, or the path or URL of Parquet (a file, a folder, partitions).
+        DataFrame, an Arrow table or stream, a ``dask.dataframe``, whatever has
+        ``__dataframe__``, or the path or URL of Parquet (a file, a folder, partitions). Or HDF5:
+        an object of h5py, or ``"file.h5/name"``. Or AnnData: an object, or the path of a store
+        (Zarr, or ``.h5ad``).
     features : sequence of str or of int, optional
         Names of variables or columns, in order, each a feature (or as many as it is long along a
         dimension that is not of the samples). By default all data variables of a Dataset, all
@@ -59,7 +66,7 @@ def rows(
     sample_weight : float, array-like, zarr.Array, str or path, or dask.array.Array, optional
         As the mask: finite, not negative.
     storage_options : dict, optional
-        For the file system of a URL.
+        For the file systems of URLs: of the data, the mask and the weights.
 
     Returns
     -------
@@ -87,7 +94,14 @@ def rows(
     >>> streamgmm.GaussianMixture(2, random_state=0).fit(cube).predict(cube).shape
     (20, 30)
     """
+    if storage_options:
+        mask, sample_weight = (_place(each, storage_options) for each in (mask, sample_weight))
     beside = {"mask": mask, "sample_weight": sample_weight}
+    tables = (is_dask_frame, is_anndata, is_table, is_parquet)
+    if not is_xarray(data) and any(is_kind(data) for is_kind in tables):
+        _check_rows_only(feature_axis, sample_dims)
+    if is_dask_frame(data):  # first: to ask it for what a source has is an error
+        return open_frame(data, features=features, **beside)
     if isinstance(data, Source):
         given = {"features": features, "sample_dims": sample_dims} | beside
         named = [name for name, value in given.items() if value is not None]
@@ -101,14 +115,28 @@ def rows(
         return open_xarray(
             data, features=features, feature_axis=feature_axis, sample_dims=sample_dims, **beside
         )
+    if is_anndata(data):
+        return open_cells(held_cells(data), features=features, **beside)
     if is_table(data):
         return open_table(data, features=features, **beside)
     if is_parquet(data):
         return open_parquet(data, features=features, **beside, storage_options=storage_options)
     if is_npy(data):
         data = open_npy(data)
-    if is_zarr(data):
+    if hdf5.is_hdf5(data):
+        with hdf5.open_node(data, storage_options) as (node, name, place):
+            if is_cells(node):
+                _check_rows_only(feature_axis, sample_dims)
+                return open_cells(stored_cells(node, name, place), features=features, **beside)
+            if hasattr(node, "keys") and features is not None:
+                return open_group(
+                    node, name, features=features, sample_dims=sample_dims, **beside, place=place
+                )
+    elif is_zarr(data):
         node, name = open_node(data, storage_options)
+        if is_cells(node):
+            _check_rows_only(feature_axis, sample_dims)
+            return open_cells(stored_cells(node, name), features=features, **beside)
         if hasattr(node, "members") and features is not None:
             return open_group(node, name, features=features, sample_dims=sample_dims, **beside)
     if sample_dims is not None:
@@ -129,3 +157,18 @@ def rows(
         sample_weight=sample_weight,
         storage_options=storage_options,
     )
+
+
+def _place(given: Any, storage_options: dict[str, Any]) -> Any:
+    """Open the URL of a mask or of weights as that of the data."""
+    url = isinstance(given, str) and ("://" in given or "::" in given)
+    return Place.parse(given, storage_options) if url else given
+
+
+def _check_rows_only(feature_axis: int | str, sample_dims: Any) -> None:
+    """Refuse what tables do not have; raises ParameterError."""
+    if feature_axis not in (-1, 1) or sample_dims is not None:
+        given = f"feature_axis={feature_axis!r}" if sample_dims is None else "sample_dims"
+        raise ParameterError(
+            f"{given} is of arrays; what has columns by name has rows only: name them in features="
+        )

@@ -68,11 +68,13 @@ def _weighing(weights: Any) -> Variable:
     return Variable("sample_weight", InDask(weights.array), (0,))
 
 
-def beside(source: Source, others: Sequence[Variable]) -> Source:
+def beside(source: Source, others: Sequence[Variable], uncertain: bool = False) -> Source:
     """The same samples with more features, after their own.
 
     Where the rows' own kind decides, as of whether results are given in memory, the others do
     not. Rows with a gap are left out where the source leaves them out, those of the others too.
+    Where it leaves out only rows without any value, and the others are their `uncertain`ties, a
+    value that is a gap gets an infinite variance.
 
     Parameters
     ----------
@@ -91,7 +93,13 @@ def beside(source: Source, others: Sequence[Variable]) -> Source:
     joint: Source = make_source(
         first.name, first.sample_shape, first.variables + more, first.mask, first.weight, **kept
     )
-    return OmittingSource(joint) if isinstance(source, OmittingSource) else joint
+    if not isinstance(source, OmittingSource):
+        return joint
+    if not source.empty:
+        return OmittingSource(joint)
+    if not uncertain:
+        return source.on(joint)
+    return replace(source, source=joint, n_values=source.n_features)
 
 
 def columns_of(given: Any, source: Source, what: str) -> Variable:

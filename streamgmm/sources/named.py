@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from streamgmm.errors import DataError, ParameterError
+from streamgmm.errors import DataError
 from streamgmm.sources.base import float_dtype
 from streamgmm.sources.cubes import check_lengths, make_source
 from streamgmm.sources.decoding import PLAIN, Decoding
+from streamgmm.sources.names import check_names as check_names
+from streamgmm.sources.names import parse_names as parse_names
 from streamgmm.sources.regions import RegionSource
 from streamgmm.sources.variables import FEATURE, Variable
-
-_LISTED = 12
 
 
 class Named(NamedTuple):
@@ -123,33 +122,3 @@ def _beside(each: Named, dims: tuple[str, ...], sizes: Mapping[str, int], what: 
             )
     axes = tuple(dims.index(dim) for dim in each.dims)
     return Variable(f"{what} ({each.label})", each.stored, axes, each.decoding)
-
-
-def check_names(given: Sequence[Any], there: Sequence[str], what: str) -> None:
-    """Check that all names are there; raises ParameterError, with the nearest that is.
-
-    >>> try:
-    ...     check_names(["tmp"], ["temp", "salt"], "a variable")
-    ... except ParameterError as error:
-    ...     print(error)
-    'tmp' is not a variable; did you mean 'temp'? There are 'temp', 'salt'
-    """
-    for name in given:
-        if name not in there:
-            near = get_close_matches(str(name), there, 1)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            listed = ", ".join(f"'{each}'" for each in there[:_LISTED])
-            more = " and more" if len(there) > _LISTED else ""
-            raise ParameterError(
-                f"{name!r} is not {what}; {hint}There are {listed or 'none'}{more}"
-            )
-
-
-def parse_names(features: Any) -> list[str]:
-    """Give names of features as a list; raises ParameterError."""
-    given = [features] if isinstance(features, str) else list(features)
-    if not given or not all(isinstance(each, str) for each in given):
-        raise ParameterError(f"features={features!r}: give names of variables")
-    if len(set(given)) < len(given):
-        raise ParameterError(f"features={features!r}: a name is there twice")
-    return given

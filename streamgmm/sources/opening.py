@@ -11,10 +11,16 @@ import numpy as np
 from streamgmm.errors import DataError
 from streamgmm.sources import dask as _dask
 from streamgmm.sources.array import ArraySource, ArrayWeights, parse_array
-from streamgmm.sources.base import Source
+from streamgmm.sources.base import Source, check_shape
+from streamgmm.sources.cells import held_cells, is_anndata, open_cells
+from streamgmm.sources.cubes import open_cube
 from streamgmm.sources.datasets import is_xarray, open_xarray
+from streamgmm.sources.frames import is_dask_frame, open_frame
+from streamgmm.sources.hdf5 import is_hdf5, open_dataset
 from streamgmm.sources.npy import is_npy, open_npy
 from streamgmm.sources.parquet import is_parquet, open_parquet
+from streamgmm.sources.tables import is_stream, open_table
+from streamgmm.sources.transforming import TransformedSource
 from streamgmm.sources.weights import Weights, check_length, check_weights
 from streamgmm.sources.zarr import ZarrSource, ZarrWeights
 from streamgmm.sources.zarr_open import is_zarr, open_ref, parse_zarr
@@ -67,14 +73,24 @@ def open_source(
     >>> [block.n_rows for block in source.blocks(1 << 20)]
     [3]
     """
+    if is_dask_frame(X):  # first: to ask it for what a source has is an error
+        return open_frame(X, sample_weight=sample_weight)
     if isinstance(X, Source):
-        if sample_weight is not None:
-            raise DataError("this source is open already; give its weights where it is opened")
-        return X
+        return X if sample_weight is None else _weighted(X, sample_weight)
     if is_xarray(X):
         return open_xarray(X, sample_weight=sample_weight)
+    if is_anndata(X):
+        return open_cells(held_cells(X), sample_weight=sample_weight)
+    if is_stream(X):
+        return open_table(X, sample_weight=sample_weight)
     if is_parquet(X):
         return open_parquet(X, sample_weight=sample_weight, storage_options=storage_options)
+    if is_hdf5(X):
+        found, stored, _ = open_dataset(X, storage_options)
+        check_shape(stored.shape, found)
+        return open_cube(
+            X, name=found, sample_weight=sample_weight, storage_options=storage_options
+        )
     if is_npy(X):
         X, name = open_npy(X), f"array '{X}'"
     if is_zarr(X):
@@ -85,6 +101,28 @@ def open_source(
         return _dask.DaskSource(array, open_weights(sample_weight, int(array.shape[0])), name)
     rows = parse_array(X, name)
     return ArraySource(rows, open_weights(sample_weight, len(rows)), name)
+
+
+def _weighted(source: Any, sample_weight: object) -> Source:
+    """Give weights to rows that are transformed; raises DataError for others that are open."""
+    beneath = source.source if isinstance(source, TransformedSource) else source
+    plain = isinstance(beneath, (ArraySource, ZarrSource, _dask.DaskSource))
+    if beneath is source or not plain or beneath.weights is not None:
+        raise DataError("this source is open already; give its weights where it is opened")
+    weights = open_weights(sample_weight, beneath.n_samples)
+    return TransformedSource(replace(beneath, weights=weights), source.transform)
+
+
+def is_lazy(X: object) -> bool:
+    """Whether `X` is opened where it is, and not made into an array first.
+
+    >>> is_lazy("data.zarr"), is_lazy([[1.0], [2.0]])
+    (True, False)
+    """
+    kinds = (
+        is_zarr, is_hdf5, _dask.is_dask_array, is_xarray, is_anndata, is_dask_frame, is_stream,
+    )  # fmt: skip
+    return any(is_kind(X) for is_kind in kinds) or isinstance(X, Source)
 
 
 def open_weights(sample_weight: object, n_samples: int) -> Weights | None:
@@ -118,6 +156,10 @@ def open_weights(sample_weight: object, n_samples: int) -> Weights | None:
         _dask.check_known(array, "sample_weight")
         check_length(tuple(array.shape), n_samples, "sample_weight")
         return _dask.DaskWeights(array)
+    if is_hdf5(sample_weight):
+        _, stored, _ = open_dataset(sample_weight)
+        check_length(stored.shape, n_samples, "sample_weight")
+        sample_weight = stored.read((slice(None),)) if hasattr(stored, "read") else stored.array
     if is_zarr(sample_weight):
         ref = open_ref(sample_weight)
         ref = replace(ref, name=f"sample_weight ({ref.name})")

@@ -21,11 +21,11 @@ from streamgmm.errors import (
     SourceNotFoundError,
 )
 from streamgmm.places import Place
+from streamgmm.places.retry import retry
 from streamgmm.sources.cubes import make_source
 from streamgmm.sources.grid import Edges
 from streamgmm.sources.named import check_names, parse_names
 from streamgmm.sources.regions import RegionSource
-from streamgmm.sources.retry import retry
 from streamgmm.sources.variables import FEATURE, Box, Variable
 from streamgmm.sources.zarr_ref import describe
 
@@ -53,6 +53,8 @@ def is_parquet(X: object) -> bool:
 class ParquetPart:
     """Columns of a table, of which any process reads some rows."""
 
+    any_box: ClassVar[bool] = True
+
     stored: InParquet
     futures: Mapping[Any, Any] = field(default_factory=dict, repr=False)
 
@@ -76,6 +78,8 @@ class InParquet:
     ----------
     name : str
         What messages call the table.
+    place : Place
+        The file or folder.
     groups : tuple of pyarrow.dataset.Fragment
         One for each row group.
     stops : tuple of int
@@ -89,6 +93,7 @@ class InParquet:
     in_memory: ClassVar[bool] = False
 
     name: str
+    place: Place
     groups: tuple[Any, ...]
     stops: tuple[int, ...]
     columns: tuple[str, ...]
@@ -105,6 +110,13 @@ class InParquet:
         types = [self.schema.field(column).type for column in self.columns]
         single = all(str(each) in ("float", "halffloat") for each in types)
         return np.dtype(np.float32 if single else np.float64)
+
+    def holds(self, place: Place) -> bool:
+        """Whether a file is, or would be, one of the table."""
+        own, other = self.place.directory, place.directory
+        if own is None or other is None:
+            return own == other and self.place.name == place.name
+        return other.resolve().is_relative_to(own.resolve())
 
     def edges(self, axis: int) -> Edges | None:
         """Those of the row groups."""
@@ -192,7 +204,7 @@ def open_parquet(
     check_names(wanted, there, f"a column of {name}")
     check_numbers({each: dataset.schema.field(each).type for each in wanted}, name)
     groups = tuple(each for each, _ in found)
-    stored = InParquet(name, groups, stops, tuple(wanted), dataset.schema)
+    stored = InParquet(name, place, groups, stops, tuple(wanted), dataset.schema)
     beside = []
     for each, what in ((mask, "mask"), (sample_weight, "sample_weight")):
         if isinstance(each, str) and each in there:

@@ -14,6 +14,7 @@ from streamgmm.sources.base import Block, Piece, split_piece
 from streamgmm.sources.blocks import BlockBase
 from streamgmm.sources.chunks import lend
 from streamgmm.sources.grid import Grid, Region, regular_edges
+from streamgmm.sources.no_array import NotAnArray
 from streamgmm.sources.readahead import read_ahead
 from streamgmm.sources.variables import FEATURE, Held, Variable, VariablePart
 from streamgmm.sources.weights import check_weights
@@ -73,6 +74,8 @@ class RegionBlock(BlockBase):
     regions : tuple of Region
     parts : tuple of VariablePart
         One for each variable, in the order of the features.
+    first : int
+        Number of the first region among those that the parts were made for.
     """
 
     grid: Grid
@@ -85,6 +88,7 @@ class RegionBlock(BlockBase):
     dtype: np.dtype[Any]
     resident: bool
     held: bool
+    first: int = 0
 
     @property
     def in_memory(self) -> bool:
@@ -120,6 +124,37 @@ class RegionBlock(BlockBase):
             mask=None if self.mask is None else self.mask.fill(values),
         )
 
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Edges of the stored chunks of its rows; of a cube, of its regions."""
+        stop = self.start + self.n_rows
+        if not any(getattr(part.part, "any_box", False) for part in self.all_parts):
+            return ()  # nothing of it is stored
+        found = {region.start for region in self.regions}
+        if self._any_rows:
+            for part in self.all_parts:
+                found.update(part.variable.chunking(1)[0] or ())
+        return (self.start, *sorted(a for a in found if self.start < a < stop), stop)
+
+    @property
+    def _any_rows(self) -> bool:
+        """Whether any run of its rows can be read, and not whole regions only."""
+        each = (getattr(part.part, "any_box", False) for part in self.all_parts)
+        return len(self.grid.edges) == 1 and all(each)
+
+    def part(self, start: int, stop: int) -> RegionBlock:
+        """Give the block of some of its rows."""
+        regions = [
+            (i, region, max(start, region.start), min(stop, region.start + region.n_rows))
+            for i, region in enumerate(self.regions)
+        ]
+        inside = [each for each in regions if each[2] < each[3]]
+        cut = tuple(
+            Region(a, (a,), (b - a,)) if self._any_rows else region for _, region, a, b in inside
+        )
+        first = self.first + inside[0][0]
+        return replace(self, start=start, n_rows=stop - start, regions=cut, first=first)
+
     def check_seen(self) -> None:
         """Check that this process sees every variable."""
         for part in self.all_parts:
@@ -148,19 +183,28 @@ class RegionBlock(BlockBase):
         piece = Piece(region.start + a, rows, weight, self.grid.numbers(region, a, b))
         if self.mask is None:
             return piece
-        missing = self._values(self.mask, i, region)[a:b]
-        gone = np.isnan(missing) | (missing != 0) if missing.dtype.kind == "f" else missing != 0
+        gone = self.masked(i)
         return piece.where(~gone) if gone.any() else piece
+
+    def masked(self, i: int) -> NDArray[np.bool_]:
+        """Which rows of the i-th region, of those that are the block's, the mask leaves out."""
+        assert self.mask is not None
+        region = self.regions[i]
+        a = max(0, self.start - region.start)
+        b = min(region.n_rows, self.start + self.n_rows - region.start)
+        missing = self._values(self.mask, i, region)[a:b]
+        gone = missing != 0  # NaN, too
+        return np.asarray(gone, bool)
 
     def _rows(self, i: int, region: Region) -> NDArray[Any]:
         """Read the features of a region, (rows, features)."""
         shape = (*region.extent, self.n_features)
         if len(self.parts) == 1:
-            values = self.parts[0].read(i, region)
+            values = self.parts[0].read(self.first + i, region)
             if values.shape == shape and values.flags.c_contiguous:
                 return values.astype(self.dtype, copy=False).reshape(-1, shape[-1])
             return interleaved([values], region.extent, self.n_features, self.dtype)
-        read = [part.read(i, region) for part in self.parts]
+        read = [part.read(self.first + i, region) for part in self.parts]
         return interleaved(read, region.extent, self.n_features, self.dtype)
 
     def _warm(self, i: int) -> None:
@@ -170,12 +214,12 @@ class RegionBlock(BlockBase):
                 ref.warm(part.variable.box(self.regions[i]))
 
     def _values(self, part: VariablePart, i: int, region: Region) -> NDArray[Any]:
-        values = part.read(i, region)
+        values = part.read(self.first + i, region)
         return np.ascontiguousarray(np.broadcast_to(values, (*region.extent, 1))).reshape(-1)
 
 
 @dataclass(frozen=True)
-class RegionSource:
+class RegionSource(NotAnArray):
     """Samples of any number of dimensions, of one variable or several.
 
     Parameters
@@ -217,8 +261,8 @@ class RegionSource:
     @property
     def in_memory(self) -> bool:
         """Whether all that is read is in memory, but for what accompanies the rows."""
-        own = [variable for variable in self.variables if not variable.accompanies]
-        return all(isinstance(variable.stored, Held) for variable in own)
+        own = [v.stored for v in self.variables if not v.accompanies]
+        return all(isinstance(each, Held) or getattr(each, "held", False) for each in own)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

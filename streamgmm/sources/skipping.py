@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from streamgmm.errors import ChunkError
+from streamgmm.places.retry import is_network
 from streamgmm.sources.base import Block, Piece
-from streamgmm.sources.blocks import BlockBase, capable, unwrapped
-from streamgmm.sources.retry import is_network
+from streamgmm.sources.blocks import BlockBase, capable, shaped
 
 Rows = tuple[tuple[int, int], ...]
 
@@ -24,7 +24,7 @@ class Rest(BlockBase):
     Attributes
     ----------
     block : Block
-        With ``part``, ``unit``, ``n_features`` and ``dtype``, as those of Zarr arrays have.
+        With ``part``, ``edges``, ``n_features`` and ``dtype``, as those of Zarr arrays have.
     kept : tuple of (start, stop)
     """
 
@@ -49,12 +49,12 @@ class Rest(BlockBase):
     @property
     def n_features(self) -> int:
         """Columns."""
-        return int(unwrapped(self.block).n_features)
+        return int(shaped(self.block).n_features)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64."""
-        dtype: np.dtype[Any] = unwrapped(self.block).dtype
+        dtype: np.dtype[Any] = shaped(self.block).dtype
         return dtype
 
     def pieces(self) -> Iterator[Piece]:
@@ -74,13 +74,8 @@ def unreadable(block: Block) -> Rows:
         If the connection to the storage failed.
     """
     whole = capable(block)
-    unit = whole.unit
-    if not unit:
-        return ()
-    stop = block.start + block.n_rows
     found: list[tuple[int, int]] = []
-    edges = [*range(block.start, stop, unit), stop]
-    for a, b in pairwise(edges):
+    for a, b in pairwise(whole.edges):
         try:
             for _ in whole.part(a, b).pieces():
                 pass

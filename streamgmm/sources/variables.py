@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class Stored(Protocol):
         """Give, for each run of boxes, what reads the i-th of them.
 
         That is ``read(i, box)``, ``futures``, ``fill`` and ``check_seen``. Boxes lie between
-        neighbouring `cuts` along each axis.
+        neighbouring `cuts` along each axis. Where ``any_box`` is true, smaller boxes are read too.
         """
 
 
@@ -76,9 +76,10 @@ class HeldPart:
 
 @dataclass(frozen=True)
 class Held:
-    """An array in memory, or mapped there."""
+    """An array in memory, or mapped there; `ref` is what it was read from, if it was."""
 
     array: NDArray[Any]
+    ref: ZarrRef | None = None
 
     resident = True
     in_memory = True
@@ -105,6 +106,8 @@ class Held:
 @dataclass(frozen=True)
 class ZarrPart:
     """An array in Zarr, which any process reads."""
+
+    any_box: ClassVar[bool] = True
 
     ref: ZarrRef
     futures: Mapping[Any, Any] = field(default_factory=dict, repr=False)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.sources.array import ArrayBlock, ArrayPart
+from streamgmm.sources.array import ArrayBlock, ArrayPart, ArrayWeights
 from streamgmm.sources.base import (
+    AUTO_MAX_BYTES,
     PIECE_BYTES,
     Block,
     Piece,
@@ -24,7 +25,9 @@ from streamgmm.sources.base import (
     split_piece,
 )
 from streamgmm.sources.blocks import BlockBase
+from streamgmm.sources.cubes import names_of, open_cube
 from streamgmm.sources.readahead import read_ahead
+from streamgmm.sources.regions import RegionSource
 from streamgmm.sources.weights import Reader, Values, WeightPart, Weights, check_weights
 from streamgmm.sources.zarr_ref import ZarrRef
 
@@ -170,6 +173,9 @@ class ZarrBlock(BlockBase):
             return Piece(a, rows, None if read_weight is None else read_weight(a, b))
 
         runs = fixed_runs(self.start, self.start + self.n_rows, step)
+        chunks = self.ref.chunks
+        if chunks is not None and chunks.codec == "raw" and array.chunks[1] >= array.shape[1]:
+            runs = _in_parts(runs, array.shape[1] * dtype.itemsize)
         depth = 1 if self.ref.local else _REMOTE_DEPTH
         local = self.ref.chunks is not None and hasattr(os, "posix_fadvise")
 
@@ -178,6 +184,16 @@ class ZarrBlock(BlockBase):
 
         given = warm if local else None
         return chain.from_iterable(map(split_piece, read_ahead(read, runs, depth, given)))
+
+
+def _in_parts(runs: Sequence[tuple[int, int]], row_bytes: int) -> list[tuple[int, int]]:
+    """Cut runs as `split_piece` cuts pieces: of what is not compressed, parts can be read."""
+    most = max(1, PIECE_BYTES // row_bytes)
+    return [
+        part
+        for a, b in runs
+        for part in (fixed_runs(a, b, most) if b - a > 2 * most else [(a, b)])
+    ]
 
 
 @dataclass(frozen=True)
@@ -206,12 +222,34 @@ class ZarrSource(Table):
         """The rows."""
         return self.ref.array
 
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """Those that the array's attributes say."""
+        return names_of(dict(self.ref.array.attrs), self.n_features)
+
+    def reordered(self, names: Sequence[str]) -> RegionSource:
+        """Give the same rows with their features as `names` has them; all must be there."""
+        known = self.feature_names
+        assert known is not None
+        weight: Any = None
+        if isinstance(self.weights, ZarrWeights):
+            weight = self.weights.ref.array
+        elif isinstance(self.weights, ArrayWeights):
+            weight = self.weights.values
+        elif self.weights is not None:
+            weight = self.weights.array  # type: ignore[attr-defined]
+        picks = [known.index(name) for name in names]
+        cube = open_cube(self.ref.array, features=picks, sample_weight=weight)
+        return replace(cube, name=self.name)
+
     def blocks(
         self, target_bytes: int, start: int = 0, stop: int | None = None
     ) -> Sequence[Block]:
-        """Cut the rows evenly between chunks; between shards, where there are shards."""
-        unit = (self.ref.array.shards or self.ref.array.chunks)[0]
-        row_bytes = self.n_features * self.dtype.itemsize
+        """Cut the rows evenly between chunks; between shards of up to ``AUTO_MAX_BYTES``."""
+        array, row_bytes = self.ref.array, self.n_features * self.dtype.itemsize
+        unit = array.chunks[0]
+        if array.shards is not None and array.shards[0] * row_bytes <= AUTO_MAX_BYTES:
+            unit = array.shards[0]
         return [
             ZarrBlock(
                 self.ref, a, b - a, None if self.weights is None else self.weights.part(a, b)

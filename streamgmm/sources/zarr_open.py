@@ -7,9 +7,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from streamgmm.errors import ParameterError, SourceError, SourceNotFoundError
-from streamgmm.places import Place
+from streamgmm.places import Place, ZarrStore
+from streamgmm.places.retry import advice, retry
 from streamgmm.sources.base import check_shape, float_dtype
 from streamgmm.sources.chunks import local_chunks
+from streamgmm.sources.shards import local_shards
 from streamgmm.sources.zarr_ref import ZarrRef, describe
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ _LISTED = 12
 
 def is_zarr(value: object) -> bool:
     """Whether `value` is a Zarr array or group, or names one, without importing Zarr."""
-    if isinstance(value, (str, os.PathLike, Place)):
+    if isinstance(value, (str, os.PathLike, Place, ZarrStore)):
         return True
     module = sys.modules.get("zarr")
     return module is not None and isinstance(value, (module.Array, module.Group))
@@ -44,11 +46,11 @@ def parse_zarr(X: object, storage_options: dict[str, Any] | None = None) -> Zarr
 
 
 def open_ref(X: object, storage_options: dict[str, Any] | None = None) -> ZarrRef:
-    """Open an array, a path or a URL for reading anywhere.
+    """Open an array, a path, a URL or a store for reading anywhere.
 
     Parameters
     ----------
-    X : zarr.Array, str, path-like or Place
+    X : zarr.Array, str, path-like, zarr.abc.store.Store, zarr.storage.StorePath or Place
         ``"data.zarr/name"`` names an array in a group.
     storage_options : dict, optional
         For the fsspec file system of a URL.
@@ -74,7 +76,7 @@ def open_node(X: object, storage_options: dict[str, Any] | None = None) -> tuple
 
     if isinstance(X, (zarr.Array, zarr.Group)):
         return X, str(X.store_path)
-    place = Place.parse(X, storage_options)  # type: ignore[arg-type]
+    place = Place.parse(X, storage_options)
     return (_open_url(place) if place.directory is None else _open_path(place)), place.name
 
 
@@ -93,8 +95,8 @@ def _open_path(place: Place) -> Any:
             hint = f"open it with zarr.open_array(zarr.storage.ZipStore('{where}')) and pass that"
         elif path.suffix in {".csv", ".txt", ".parquet", ".feather"}:
             hint = "read it as a table, e.g. with pandas, and pass that, or write it to Zarr"
-        elif path.suffix in {".h5", ".hdf5", ".nc"}:
-            hint = "open it with dask.array or xarray and pass a dask array, or write it to Zarr"
+        elif path.suffix == ".nc":
+            hint = "open it with xarray.open_dataset and pass that"
         raise SourceError(f"'{where}' is a file, not a Zarr array; {hint}")
     try:
         return zarr.open(place.store(read_only=True), mode="r")
@@ -116,13 +118,15 @@ def _open_url(place: Place) -> Any:
     import zarr
 
     try:
-        return zarr.open(place.store(read_only=True), mode="r")
+        return retry(lambda: zarr.open(place.store(read_only=True), mode="r"), f"'{place}'")
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"there is no Zarr array at '{place}'") from error
     except ParameterError as error:
         raise SourceError(str(error)) from error
     except Exception as error:
-        raise SourceError(f"'{place}' cannot be opened: {describe(error)}") from error
+        what = advice(error)
+        more = f"; {what}" if what else ""
+        raise SourceError(f"'{place}' cannot be opened: {describe(error)}{more}") from error
 
 
 def _group_message(group: Any, where: str) -> str:
@@ -154,12 +158,17 @@ def _ref(array: zarr.Array[Any], name: str) -> ZarrRef:
     """Make an open array fit for other processes, and safe against truncated chunks."""
     import zarr
 
-    store: Any = array.store
+    from streamgmm.places.retrying import beneath
+
+    store: Any = beneath(array.store)
     local = type(store) is zarr.storage.LocalStore
-    resident = isinstance(store, zarr.storage.MemoryStore) or _in_memory(store)
+    resident = isinstance(store, zarr.storage.MemoryStore) or _only_here(store)
     if local and not store.root.is_absolute():
         store = zarr.storage.LocalStore(store.root.absolute(), read_only=True)
-    chunks = local_chunks(array, store.root) if local else None
+    chunks = None
+    if local:
+        find = local_chunks if array.shards is None else local_shards
+        chunks = find(array, store.root)
     blosc = array.shards is None and _ends_in_blosc(array)
     if blosc or array.shards is not None:
         from streamgmm.sources.guard import GuardedStore
@@ -171,8 +180,15 @@ def _ref(array: zarr.Array[Any], name: str) -> ZarrRef:
     return ZarrRef(array, name, local, resident, chunks)
 
 
-def _in_memory(store: Any) -> bool:
-    """Whether a store is fsspec's ``memory://``."""
+def _only_here(store: Any) -> bool:
+    """Whether only this process can read a store.
+
+    It is fsspec's ``memory://``, obstore's, or a session of Icechunk's that is being written.
+    """
+    if type(getattr(store, "store", None)).__name__ == "MemoryStore":
+        return True
+    if type(store).__module__.partition(".")[0] == "icechunk":
+        return not store.session.read_only
     fs = getattr(store, "fs", None)
     protocol = getattr(getattr(fs, "sync_fs", fs), "protocol", ())
     return "memory" in ((protocol,) if isinstance(protocol, str) else protocol)

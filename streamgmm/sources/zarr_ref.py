@@ -16,9 +16,9 @@ from streamgmm.errors import (
     ChunkError,
     SourceError,
 )
+from streamgmm.places.retry import advice, retry, said
 from streamgmm.sources.chunks import LocalChunks
 from streamgmm.sources.readahead import run_here
-from streamgmm.sources.retry import retry
 
 if TYPE_CHECKING:
     import zarr
@@ -120,9 +120,10 @@ class ZarrRef:
                     (i * step, min(n, (i + 1) * step))
                     for i, step, n in zip(index, unit, shape, strict=True)
                 ]
+                what = advice(found) or "restore it from a copy, or write the array again"
                 raise ChunkError(
                     f"{self.name}: chunk '{key}' ({_say(whole)}) cannot be read: "
-                    f"{describe(found)}; restore it from a copy, or write the array again"
+                    f"{describe(found)}; {what}"
                 ) from found
         raise ChunkError(
             f"{self.name}: {_say(spans)} could not be read: {describe(error)}; each chunk "
@@ -205,6 +206,6 @@ def _say(spans: Sequence[tuple[int, int]]) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Give the kind of an error and what it says, on one line."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    """Give the kind of an error and what it says."""
+    text, kind = said(error), type(error).__name__
+    return kind if text == kind else f"{kind}: {text}"

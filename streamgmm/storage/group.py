@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamgmm.errors import StoreError
 from streamgmm.places import Place
+from streamgmm.places.retry import reaching
 
 _CHUNK_BYTES = 64 << 20
 
@@ -54,6 +56,11 @@ class AtomicGroup:
         self.place = place
         self._store = place.store()
 
+    def _reaching(self) -> contextlib.AbstractContextManager[None]:
+        """Name what fails because the store is far away: raises StoreError."""
+        local = self.place.directory is not None
+        return contextlib.nullcontext() if local else reaching(self.place.name)
+
     def node(self) -> Any:
         """Open the Zarr array or group that is here; None if nothing is.
 
@@ -63,6 +70,8 @@ class AtomicGroup:
             If a file is here.
         DamagedError
             If its metadata cannot be read.
+        StoreError
+            If the store refuses access, or does not answer.
         """
         import zarr
 
@@ -70,7 +79,10 @@ class AtomicGroup:
         if directory is not None and directory.is_file():
             raise NotADirectoryError(f"'{self.place}' is a file")
         try:
-            return zarr.open(self._store, mode="r")
+            with self._reaching():
+                return zarr.open(self._store, mode="r")
+        except StoreError:
+            raise
         except FileNotFoundError:
             return None
         except NotADirectoryError:
@@ -84,16 +96,17 @@ class AtomicGroup:
 
         rows = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes)) if array.ndim else 0
         chunks = (min(rows, max(1, array.shape[0])), *array.shape[1:]) if array.ndim else ()
-        out = zarr.create_array(
-            self._store,
-            name=key,
-            shape=array.shape,
-            chunks=tuple(max(1, size) for size in chunks),
-            dtype=array.dtype.newbyteorder("="),
-            overwrite=True,
-        )
-        if array.size:
-            out[...] = array
+        with self._reaching():
+            out = zarr.create_array(
+                self._store,
+                name=key,
+                shape=array.shape,
+                chunks=tuple(max(1, size) for size in chunks),
+                dtype=array.dtype.newbyteorder("="),
+                overwrite=True,
+            )
+            if array.size:
+                out[...] = array
 
     def read(self, key: str, name: str, wanted: Mapping[str, Any]) -> NDArray[Any]:
         """Read one array and compare it with what `describe` gave when it was written.
@@ -106,8 +119,11 @@ class AtomicGroup:
         import zarr
 
         try:
-            node = zarr.open_array(self._store, path=key, mode="r")
-            array = np.asarray(node[...])
+            with self._reaching():
+                node = zarr.open_array(self._store, path=key, mode="r")
+                array = np.asarray(node[...])
+        except StoreError:
+            raise
         except FileNotFoundError:
             raise DamagedError(f"its array '{name}' is missing") from None
         except Exception as error:
@@ -137,7 +153,9 @@ class AtomicGroup:
         if directory is None:
             import zarr
 
-            zarr.open_group(self._store, mode="a", zarr_format=3).update_attributes(dict(meta))
+            with self._reaching():
+                group = zarr.open_group(self._store, mode="a", zarr_format=3)
+                group.update_attributes(dict(meta))
             return
         directory.mkdir(parents=True, exist_ok=True)
         root = {"zarr_format": 3, "node_type": "group", "attributes": meta}

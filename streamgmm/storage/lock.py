@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from streamgmm.places import Place
+from streamgmm.places.retry import reaching
 
 BEAT_SECONDS = 10.0
 PATIENCE_SECONDS = 30.0
@@ -185,7 +186,8 @@ class Lock:
         import zarr
 
         try:
-            return dict(zarr.open_group(self._store, mode="r").attrs)
+            with reaching(self._place.name):
+                return dict(zarr.open_group(self._store, mode="r").attrs)
         except FileNotFoundError:
             return {}
 
@@ -197,8 +199,9 @@ class Lock:
             return
         import zarr
 
-        group = zarr.open_group(self._store, mode="a", zarr_format=3)
-        group.update_attributes(self._record)
+        with reaching(self._place.name):
+            group = zarr.open_group(self._store, mode="a", zarr_format=3)
+            group.update_attributes(self._record)
 
 
 def _flock(file: int) -> None:

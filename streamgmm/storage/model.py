@@ -17,7 +17,7 @@ from streamgmm.errors import (
     OutputError,
     OutputExistsError,
 )
-from streamgmm.places import Place
+from streamgmm.places import Place, ZarrStore
 from streamgmm.storage.group import AtomicGroup, DamagedError, describe, digest
 from streamgmm.storage.values import decode, encode
 
@@ -26,7 +26,7 @@ FORMAT_VERSION = 2  # 1 knew no packed values
 _SLOTS = ("", "alternate/")
 _READ_TRIES = 3
 
-Where = str | os.PathLike[str] | Place
+Where = str | os.PathLike[str] | ZarrStore | Place
 
 
 @dataclass(frozen=True)
@@ -253,6 +253,8 @@ def _any_meta(group: AtomicGroup) -> dict[str, Any]:
         raise ModelFileError(f"'{place}' is a directory, not a model")
     meta = dict(node.attrs)
     if meta.get("format") != FORMAT:
+        if not meta and place.directory is None and set(node.keys()) <= {"lock"}:
+            raise ModelNotFoundError(f"there is no model at '{place}'")
         arrays = ", ".join(f"'{key}'" for key in sorted(node.array_keys())[:12])
         held = f" that holds {arrays}" if arrays else ""
         raise ModelFileError(f"'{place}' is a Zarr group{held}, not a streamgmm model")

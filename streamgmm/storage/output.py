@@ -20,7 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import OutputError, OutputExistsError, ParameterError
-from streamgmm.places import Place
+from streamgmm.places import Place, ZarrStore
+from streamgmm.places.retry import advice, said
+from streamgmm.sources.hdf5 import is_hdf5
+from streamgmm.storage.annotations import ENCODING, Annotation, annotation_of
 
 if TYPE_CHECKING:
     import zarr
@@ -40,11 +43,14 @@ class Output:
         What messages call it.
     token : str
         The id of this output, which is in the metadata that mark it as unfinished.
+    within : Annotation or None
+        The AnnData store that it is a part of.
     """
 
     array: zarr.Array[Any]
     name: str
     token: str
+    within: Annotation | None = None
 
     @property
     def n_rows(self) -> int:
@@ -95,13 +101,20 @@ class Output:
         import zarr
         from zarr.core.buffer import default_buffer_prototype
 
+        from streamgmm.places.retrying import beneath
+
         place = self.array.store_path
         try:
-            for key, value in self.array.metadata.to_buffer_dict(
-                default_buffer_prototype()
-            ).items():
+            metadata = self.array.metadata.to_buffer_dict(default_buffer_prototype())
+            for key, value in reversed(metadata.items()):  # of format 2 attributes first
                 _run((place / key).set(value))
-            return zarr.open_array(place.store, path=place.path, mode="r+")
+            if "zarr.json" not in metadata:
+                _run((place / "zarr.json").delete())  # the mark, which hid it
+            if self.within is not None:
+                self.within.register()
+            there = zarr.open_array(place.store, path=place.path, mode="r+")
+            where = type(place)(beneath(place.store), place.path)
+            return zarr.Array(zarr.AsyncArray(there.metadata, where))
         except Exception as error:
             raise self._failed("its metadata", error) from error
 
@@ -114,7 +127,7 @@ class Output:
             If it cannot be written.
         """
         try:
-            _mark(self.array.store_path, self.token, more)
+            _mark(self.array.store_path, self.token, more, self.array.metadata)
         except Exception as error:
             raise self._failed("its metadata", error) from error
 
@@ -126,10 +139,10 @@ class Output:
             return
 
     def _failed(self, what: str, error: Exception) -> OutputError:
-        cause = str(error).strip() or type(error).__name__
+        more = advice(error)
         return OutputError(
-            f"{self.name}: {what} could not be written ({cause}); what was written of it is "
-            "removed"
+            f"{self.name}: {what} could not be written ({said(error)}); what was written of it is "
+            f"removed{f'; {more}' if more else ''}"
         )
 
     def _check_seen(self) -> None:
@@ -155,6 +168,7 @@ def create_output(
     storage_options: dict[str, Any] | None = None,
     beside: Sequence[zarr.Array[Any]] = (),
     dims: Sequence[str] | None = None,
+    shards: tuple[int, ...] | None = None,
 ) -> Output:
     """Begin an array: check that its place is free, and mark it as unfinished.
 
@@ -172,6 +186,8 @@ def create_output(
         Arrays that are read meanwhile, which must not be overwritten.
     dims : sequence of str, optional
         Names of the dimensions.
+    shards : tuple of int, optional
+        Of the Zarr array; then what is written must be whole shards.
 
     Raises
     ------
@@ -185,11 +201,14 @@ def create_output(
     name, place = _parse_place(out, storage_options)
     if any(_overlap(place, each.store_path) for each in beside):
         raise ParameterError(f"{name} is where the data are that are read; give another path")
-    _make_free(name, place, overwrite)
-    metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims)
-    output = _output(metadata, place, name, uuid.uuid4().hex)
+    within = annotation_of(place)
+    if within is not None:
+        within.check(shape, name)
+    _make_free(name, place, overwrite, within)
+    metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims, shards, within)
+    output = _output(metadata, place, name, uuid.uuid4().hex, within)
     try:
-        _mark(place, output.token, {})
+        _mark(place, output.token, {}, metadata)
     except Exception as error:
         output.discard()
         raise output._failed("its metadata", error) from error
@@ -206,6 +225,7 @@ def taken_up(
     fill_value: float,
     attributes: dict[str, Any],
     dims: Sequence[str] | None = None,
+    shards: tuple[int, ...] | None = None,
 ) -> tuple[Output | None, int]:
     """Take up an output whose writer ended, if it noted the same `noted` with `Output.note`.
 
@@ -220,8 +240,9 @@ def taken_up(
     mark = _attributes(place)
     if mark is None or mark.get("converted") != noted:
         return None, 0
-    metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims)
-    return _output(metadata, place, name, str(mark["token"])), int(mark["done"])
+    within = annotation_of(place)
+    metadata = _metadata(shape, dtype, chunks, fill_value, attributes, dims, shards, within)
+    return _output(metadata, place, name, str(mark["token"]), within), int(mark["done"])
 
 
 def _metadata(
@@ -231,37 +252,56 @@ def _metadata(
     fill_value: float,
     attributes: dict[str, Any],
     dims: Sequence[str] | None,
+    shards: tuple[int, ...] | None,
+    within: Annotation | None,
 ) -> Any:
     """The metadata that the array will have."""
     import zarr
     from zarr.codecs import ZstdCodec
+
+    compressor: Any = ZstdCodec(level=1)  # the size of the default level, but faster
+    zarr_format: Any = 3
+    if within is not None:
+        attributes, zarr_format = attributes | ENCODING, within.zarr_format
+    if zarr_format == 2:
+        import numcodecs
+
+        compressor, dims, shards = numcodecs.Zstd(level=1), None, None
 
     template = zarr.create_array(
         zarr.storage.MemoryStore(),
         shape=shape,
         dtype=dtype,
         chunks=chunks,
-        compressors=ZstdCodec(level=1),  # the size of the default level, but faster
+        shards=shards,
+        compressors=compressor,
         fill_value=fill_value,
         attributes=attributes,
         dimension_names=dims,
-        zarr_format=3,
+        zarr_format=zarr_format,
     )
     return template.async_array.metadata
 
 
-def _output(metadata: Any, place: Any, name: str, token: str) -> Output:
+def _output(metadata: Any, place: Any, name: str, token: str, within: Annotation | None) -> Output:
     import zarr
 
-    return Output(zarr.Array(zarr.AsyncArray(metadata, place)), name, token)
+    return Output(zarr.Array(zarr.AsyncArray(metadata, place)), name, token, within)
 
 
-def _mark(place: Any, token: str, more: dict[str, Any]) -> None:
-    """Mark a place as that of an unfinished output."""
+def _mark(place: Any, token: str, more: dict[str, Any], metadata: Any) -> None:
+    """Mark a place as that of an unfinished output: a group, or in Icechunk an array.
+
+    Icechunk takes chunks of arrays only, and shows nothing to others before it is told to.
+    """
     from zarr.core.buffer import default_buffer_prototype
+
+    from streamgmm.places.retrying import beneath
 
     mark = {"streamgmm": {"unfinished": True, "token": token} | more}
     root = {"zarr_format": 3, "node_type": "group", "attributes": mark}
+    if type(beneath(place.store)).__module__.startswith("icechunk."):
+        root = metadata.to_dict() | {"attributes": mark}
     make = default_buffer_prototype().buffer.from_bytes
     _run((place / "zarr.json").set(make(json.dumps(root).encode())))
 
@@ -280,22 +320,24 @@ def is_unfinished(path: str | os.PathLike[str] | Place) -> bool:
 def _parse_place(out: object, storage_options: dict[str, Any] | None) -> tuple[str, Any]:
     """Give the name and the `StorePath` of an output."""
     import zarr
-    from zarr.abc.store import Store
     from zarr.storage import StorePath
 
-    if isinstance(out, (Store, StorePath)):
-        place = out if isinstance(out, StorePath) else StorePath(out)
-        return f"output '{place}'", place
-    if not isinstance(out, (str, os.PathLike, Place)):
+    if not isinstance(out, (str, os.PathLike, Place, ZarrStore)):
         kind = " (pass its store_path)" if isinstance(out, (zarr.Array, zarr.Group)) else ""
         raise ParameterError(
             f"out is a {type(out).__name__}{kind}; give a path, a URL or a Zarr store"
         )
     parsed = Place.parse(out, storage_options)
-    return f"output '{parsed}'", StorePath(parsed.store())
+    if is_hdf5(parsed):
+        raise ParameterError(
+            f"output '{parsed}' would be in HDF5, which threads and processes cannot write "
+            "together; give a path of Zarr or Parquet"
+        )
+    store = parsed.store()
+    return f"output '{parsed}'", store if isinstance(store, StorePath) else StorePath(store)
 
 
-def _make_free(name: str, place: Any, overwrite: bool) -> None:
+def _make_free(name: str, place: Any, overwrite: bool, within: Annotation | None) -> None:
     """Check that the place is free, or remove what may be replaced."""
     import zarr
 
@@ -307,14 +349,18 @@ def _make_free(name: str, place: Any, overwrite: bool) -> None:
             return
         held = _run(_first_names(place))
     except Exception as error:
-        raise OutputError(f"{name} cannot be looked at ({error})") from error
+        more = advice(error)
+        raise OutputError(
+            f"{name} cannot be looked at ({said(error)}){f'; {more}' if more else ''}"
+        ) from error
     try:
         node: Any = zarr.open(place.store, path=place.path, mode="r")
     except Exception:
         node = None
-    if isinstance(node, zarr.Array):
+    unfinished = _attributes(place) is not None
+    if isinstance(node, zarr.Array) and not unfinished:
         what = "exists"
-    elif _attributes(place) is not None or held == {"c"}:
+    elif unfinished or held == {"c"}:
         what = "is unfinished: it is being written, or was when its writer ended"
     else:
         kind = "a Zarr group" if isinstance(node, zarr.Group) else "something that is no array"
@@ -322,6 +368,8 @@ def _make_free(name: str, place: Any, overwrite: bool) -> None:
     if not overwrite:
         raise OutputExistsError(f"{name} {what}; pass overwrite=True to replace it")
     try:
+        if within is not None:
+            within.register(False)
         _run(place.delete_dir())
     except Exception as error:
         raise OutputError(f"{name} could not be removed ({error})") from error

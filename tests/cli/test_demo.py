@@ -40,14 +40,19 @@ def test_the_demo_does_what_it_says_and_replaces_its_own_outputs_only(tmp_path):
     labels = zarr.open_array(folder / "labels.zarr", mode="r")[:]
     np.testing.assert_array_equal(labels[:n_pixels], model.predict(rows[:n_pixels]))
 
-    # The picture: the original to the left; to the right, it is like it.
+    # The picture: the original to the left; beside it, it is like it; then how certain it is.
     picture = np.asarray(Image.open(folder / "segments.png")).astype(float)
-    width = photo.shape[1]
-    np.testing.assert_array_equal(picture[:, :width], photo)
-    likeness = np.corrcoef(picture[:, -width:].ravel(), photo.ravel())[0, 1]
-    assert likeness > 0.85
+    height, width = photo.shape[:2]
+    np.testing.assert_array_equal(picture[:height, :width], photo)
+    left = (picture.shape[1] - width) // 2
+    painted = picture[:height, left : left + width]
+    assert np.corrcoef(painted.ravel(), photo.ravel())[0, 1] > 0.85
+    certainty = model.predict_proba(rows[:n_pixels]).max(axis=1)
+    light = picture[:height, -width:].mean(axis=2).ravel()  # doubtful pixels are light
+    assert np.corrcoef(light, certainty)[0, 1] < -0.9
 
-    for line in ("mean colour", "reads of the array", "rows a second", "peak memory", "next "):
+    told = ("mean colour", "reads of the array", "rows a second", "peak memory", "certain of")
+    for line in (*told, "next "):
         assert line in done.stdout
     assert f"streamgmm info {folder}/model.zarr" in done.stdout.replace("\\", "/")
 

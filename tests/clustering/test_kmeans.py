@@ -18,7 +18,6 @@ from streamgmm.clustering import (
 from streamgmm.clustering import rows as rows_module
 from streamgmm.clustering import seeds as seeds_module
 from streamgmm.errors import DataError, ParameterError
-from streamgmm.kernels import centres as moving
 from streamgmm.kernels import kmeans
 from streamgmm.model.labelled import label_moments, resp_moments
 
@@ -264,11 +263,9 @@ def test_a_row_that_had_nearly_all_the_weight_leaves_no_rounding_behind():
     model = rows_module.Model.of(np.array([[-0.4], [1.5]]) - rows.ref).arrays
     known = np.full(64, -1, np.int32), np.empty(64, np.float32)
     sums = rows_module.sums_of(1, 2, 1)
-    merged = np.ones(2), np.ones(2), np.zeros(16), np.zeros(4)
 
     def assign():
-        none = tuple(np.empty(0) for _ in sums)
-        moving.finish(model, none, merged, 0.0, True)  # prepares the model
+        rows_module.prepare(model)
         known[1][:] = -1
         scratch = rows.scratch(2)
         kmeans.assign(rows.arrays, model, known, sums, scratch, 64, False, 0, 1)

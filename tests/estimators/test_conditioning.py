@@ -5,6 +5,8 @@ from __future__ import annotations
 import dask.array as da
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zarr
 from sklearn.base import clone
@@ -200,7 +202,8 @@ def test_y_may_be_the_name_of_a_column(X, tmp_path):
     plain = MixtureRegressor(2, random_state=0).fit(X[:, [0, 1, 3]], X[:, 2])
     np.testing.assert_allclose(model.predict(rest), plain.predict(X[:, [0, 1, 3]]), rtol=1e-9)
     assert model.score(frame, "oxygen") == pytest.approx(plain.score(X[:, [0, 1, 3]], X[:, 2]))
-    frame.to_parquet(tmp_path / "rows.parquet")
+    columns = {name: frame[name].to_numpy() for name in frame}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
     both = MixtureRegressor(2, random_state=0).fit(
         tmp_path / "rows.parquet", ["oxygen", "temp"], np.ones(N)
     )

@@ -279,6 +279,26 @@ def test_any_mixture_of_gaussians():
         KMeans(2).fit(X, noise_variance=S)
 
 
+def test_criteria():
+    model = GaussianMixture(K, random_state=0).fit(X, noise_variance=S)
+    ll = N * model.score(X, noise_variance=S)
+    assert model.aic(X, noise_variance=S) == pytest.approx(2 * (K * 10 - 1) - 2 * ll)
+    assert model.bic(X, noise_variance=S) == pytest.approx((K * 10 - 1) * np.log(N) - 2 * ll)
+    assert model.bic(X, noise_variance=S) < GaussianMixture(1).fit(X, noise_variance=S).bic(
+        X, noise_variance=S
+    )
+
+
+def test_what_the_model_says_refuses_noise_too():
+    model = GaussianMixture(K, random_state=0).fit(X, noise_variance=S)
+    bad = dense.matrices(S) + 50 * (1 - np.eye(D))
+    for say in (model.denoise, lambda X, s: model.predict(X, noise_variance=s)):
+        with pytest.raises(DataError, match="row 0: its noise_variance is no covariance"):
+            say(X, bad)
+    with pytest.raises(ParameterError, match="not a family to choose"):
+        MixtureModel(K, "uncertain").fit(np.hstack([X, S]))
+
+
 def test_plan(stored):
     plan = GaussianMixture(K).plan(stored["x"], noise_variance=stored["s"])
     assert (plan.n_rows, plan.n_components) == (N, K)
@@ -322,3 +342,30 @@ def test_noise_of_a_source_that_cannot_be():
 def test_select_takes_rows_without_errors_alone():
     with pytest.raises(TypeError):
         select(X, range(1, 3), noise_variance=S)
+
+
+@pytest.mark.parametrize("matrices", [False, True])
+def test_a_gap_is_an_infinite_variance(matrices):
+    """With ``missing="marginalize"`` a NaN is a value of which nothing is known."""
+    rng = np.random.default_rng(0)
+    X = (
+        rng.normal(size=(800, 3)) @ np.diag([1.0, 2.0, 0.5])
+        + rng.integers(2, size=800)[:, None] * 6
+    )
+    S = rng.uniform(0.05, 0.3, size=X.shape)
+    gaps = rng.random(X.shape) < 0.15
+    gaps[0] = True  # nothing is known of this row
+    given = S[:, :, None] * np.eye(3) if matrices else S
+    infinite = np.where(gaps, np.inf, S)
+    if matrices:
+        infinite = np.where(np.eye(3, dtype=bool), infinite[:, :, None], 0.0)
+    holes = np.where(gaps, np.nan, X)
+    how = {"tol": 1e-9, "max_iter": 1000, "means_init": [[0.0, 0, 0], [6.0, 6, 6]]}
+    one = GaussianMixture(2, missing="marginalize", **how).fit(holes, noise_variance=given)
+    two = GaussianMixture(2, **how).fit(X[1:], noise_variance=infinite[1:])
+    np.testing.assert_allclose(one.means_, two.means_, atol=1e-4)
+    np.testing.assert_allclose(one.covariances_, two.covariances_, atol=1e-4)
+    assert one.n_missing_ == 1
+    found = one.score_samples(holes[1:], noise_variance=given[1:])
+    wanted = two.score_samples(X[1:], noise_variance=infinite[1:])
+    np.testing.assert_allclose(found, wanted, atol=1e-3)

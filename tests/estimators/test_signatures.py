@@ -9,21 +9,37 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.cluster import KMeans as ReferenceKMeans
+from sklearn.decomposition import PCA as ReferencePCA
 from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture as Reference
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import RobustScaler as ReferenceRobustScaler
 from sklearn.preprocessing import StandardScaler
 
 import streamgmm
-from streamgmm import GaussianMixture, KMeans, MixtureModel, OnlineGaussianMixture
+from streamgmm import (
+    PCA,
+    GaussianMixture,
+    KMeans,
+    MixtureModel,
+    OnlineGaussianMixture,
+    RobustScaler,
+)
+from streamgmm import StandardScaler as OurScaler
 
-ESTIMATORS = [
+TRANSFORMERS = {
+    OurScaler: StandardScaler,
+    RobustScaler: ReferenceRobustScaler,
+    PCA: ReferencePCA,
+}
+EVERY = [
     value
     for name in dir(streamgmm)
     if isinstance(value := getattr(streamgmm, name), type)
     and issubclass(value, BaseEstimator)
     and not issubclass(value, RegressorMixin)  # those learn from y
 ]
+ESTIMATORS = [kind for kind in EVERY if kind not in TRANSFORMERS]
 MIXTURES = [kind for kind in ESTIMATORS if kind is not KMeans]
 TEACH = {"fit", "partial_fit", "fit_predict", "score"}
 X = np.random.default_rng(0).normal(size=(300, 2))
@@ -38,6 +54,7 @@ def methods(kind: type) -> dict[str, inspect.Signature]:
 
 
 def test_all_estimators_are_looked_at() -> None:
+    assert set(EVERY) - set(ESTIMATORS) == set(TRANSFORMERS)
     assert set(ESTIMATORS) == {GaussianMixture, KMeans, MixtureModel, OnlineGaussianMixture}
 
 
@@ -55,6 +72,30 @@ def test_arguments_are_where_scikit_learn_has_them(kind: type) -> None:
         found = list(mine[name].parameters.values())
         assert [(p.name, p.default, p.kind) for p in found[: len(known)]] == [
             (p.name, p.default, p.kind) for p in known
+        ], name
+
+
+@pytest.mark.parametrize("kind", TRANSFORMERS)
+def test_transformers_have_the_arguments_of_scikit_learn(kind: type) -> None:
+    theirs, mine = TRANSFORMERS[kind], methods(kind)
+    assert {name for name in dir(theirs) if not name.startswith("_")} - set(dir(kind)) <= {
+        "set_callbacks",  # of scikit-learn 1.9, for its own progress bars
+        "set_inverse_transform_request",  # since `copy` is taken, and of no meaning
+        "set_transform_request",
+    }
+    wanted = list(inspect.signature(theirs).parameters.values())
+    found = list(inspect.signature(kind).parameters.values())
+    assert [(p.name, p.default, p.kind) for p in found[: len(wanted)]] == [
+        (p.name, p.default, p.kind) for p in wanted
+    ]
+    for name in ("fit", "partial_fit", "transform", "inverse_transform", "score", "score_samples"):
+        if not hasattr(theirs, name):
+            assert not hasattr(kind, name)
+            continue
+        known = inspect.signature(getattr(theirs, name)).parameters.values()
+        found = list(mine[name].parameters.values())
+        assert [(p.name, p.default) for p in found[: len(known)]] == [
+            (p.name, p.default) for p in known
         ], name
 
 

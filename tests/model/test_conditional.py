@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 
 from streamgmm.errors import ParameterError, SingularCovarianceError
 from streamgmm.model.conditional import condition
-from streamgmm.model.families import Product
+from streamgmm.model.families import FactorAnalyzer, Product
 from streamgmm.model.mixture import Mixture
 from tests.mixtures import TYPES, gaussian_mixture, random_mixture
 
@@ -125,6 +125,18 @@ def test_a_product_is_conditioned_part_by_part():
     )
     with pytest.raises(ParameterError, match="features 2 are of poisson components"):
         condition(mixture, [0])
+
+
+def test_factor_analysers_are_gaussians():
+    rng = np.random.default_rng(0)
+    loadings, noise = rng.normal(size=(2, 4, 1)), rng.gamma(2.0, size=(2, 4))
+    means, weights = rng.normal(size=(2, 4)), np.array([0.3, 0.7])
+    factors = Mixture.of(FactorAnalyzer(1), weights, means, loadings, noise)
+    full = loadings @ loadings.swapaxes(1, 2) + noise[:, :, None] * np.eye(4)
+    plain = Mixture.of("full", weights, means, full)
+    X = rng.normal(size=(5, 2))
+    one, two = (condition(mixture, [3, 0]).mean(X) for mixture in (factors, plain))
+    np.testing.assert_allclose(one, two, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

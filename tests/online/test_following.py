@@ -215,9 +215,6 @@ def test_states_that_are_not_for_this(tmp_path: Path) -> None:
         follow(array, tmp_path / "s", once=True)
     with pytest.raises(ParameterError, match="no state"):
         follow(rows, tmp_path / "none")
-    with pytest.raises(ParameterError, match="URL"):
-        follow(rows, "s3://bucket/state", new_model())
-    assert not Path("s3:").exists()
     streamgmm.GaussianMixture(2).fit(rows[0]).save(tmp_path / "m")
     with pytest.raises(ModelFileError, match="follows nothing"):
         follow(rows, tmp_path / "m")

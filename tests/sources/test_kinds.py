@@ -1,23 +1,26 @@
 """The table of docs/rows.md: every kind of rows, and what works for each."""
 
-import re
-from pathlib import Path
-
 import dask.array as da
+import dask.dataframe as dd
+import h5py
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import scipy.sparse
 import zarr
 
 import streamgmm
 from streamgmm import GaussianMixture, OnlineGaussianMixture, follow, select
 from streamgmm.errors import ParameterError
 
-DOC = Path(__file__).parents[2] / "docs" / "rows.md"
 SHAPE = (8, 10, 25)
 DIMS = ("time", "y", "x")
 KINDS = ["numpy", "npy", "zarr", "dask", "group", "xarray", "parquet", "arrow", "pandas"]
+KINDS += ["dask.dataframe", "hdf5", "anndata", "sparse", "h5ad"]
+LAZY = ["zarr", "dask", "group", "xarray", "parquet", "hdf5", "anndata", "sparse", "h5ad"]
+LAZY += ["dask.dataframe"]
 
 
 @pytest.fixture
@@ -25,6 +28,22 @@ def values():
     values = np.random.default_rng(0).normal(size=(*SHAPE, 2))
     values[::2] += 7
     return values
+
+
+def write_cells(group, table):
+    """AnnData as it is specified, with the same table in ``obsm`` and, sparse, in ``X``."""
+    sparse = scipy.sparse.csr_matrix(table)
+    group.attrs["encoding-type"] = "anndata"
+    for part, n in (("obs", len(table)), ("var", table.shape[1])):
+        frame = group.create_group(part)
+        frame.attrs.update({"encoding-type": "dataframe", "_index": "i", "column-order": []})
+        frame["i"] = np.arange(n)
+    obsm = group.create_group("obsm")
+    obsm["X_pca"] = table
+    X = group.create_group("X")
+    X.attrs.update({"encoding-type": "csr_matrix", "shape": [*table.shape]})
+    for part in ("data", "indices", "indptr"):
+        X[part] = getattr(sparse, part)
 
 
 def open_kind(kind, values, tmp_path):
@@ -51,10 +70,23 @@ def open_kind(kind, values, tmp_path):
     if kind == "parquet":
         pq.write_table(pa.table(flat), tmp_path / "x.parquet", row_group_size=300)
         return streamgmm.rows(tmp_path / "x.parquet")
+    if kind == "hdf5":
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            file.create_dataset("x", data=values, chunks=(3, 10, 10, 2))
+        return streamgmm.rows(tmp_path / "x.h5" / "x")
+    if kind in ("anndata", "sparse"):
+        write_cells(zarr.open_group(str(tmp_path / "x.zarr"), mode="w"), values.reshape(-1, 2))
+        part = "obsm/X_pca" if kind == "anndata" else "X"
+        return streamgmm.rows(tmp_path / "x.zarr", features=part)
+    if kind == "h5ad":
+        with h5py.File(tmp_path / "x.h5ad", "w") as file:
+            write_cells(file, values.reshape(-1, 2))
+        return streamgmm.rows(tmp_path / "x.h5ad", features="obsm/X_pca")
+    if kind == "dask.dataframe":
+        return streamgmm.rows(dd.from_pandas(pd.DataFrame(flat), npartitions=5))
     if kind == "arrow":
         return streamgmm.rows(pa.table(flat))
-    pandas = pytest.importorskip("pandas")
-    return streamgmm.rows(pandas.DataFrame(flat))
+    return streamgmm.rows(pd.DataFrame(flat))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -84,7 +116,7 @@ def test_every_kind(kind, values, tmp_path):
         follow(source, state=str(tmp_path / "state.zarr"), model=learned)
 
 
-@pytest.mark.parametrize("kind", ["zarr", "dask", "group", "xarray", "parquet"])
+@pytest.mark.parametrize("kind", LAZY)
 def test_on_a_cluster_the_bits_are_the_same(client, kind, values, tmp_path):
     source = open_kind(kind, values, tmp_path)
     settings = {"n_components": 2, "random_state": 0, "block_size": 6000}
@@ -93,13 +125,3 @@ def test_on_a_cluster_the_bits_are_the_same(client, kind, values, tmp_path):
     assert np.array_equal(here.means_, there.means_)
     labels = there.predict(source, out=str(tmp_path / "labels.zarr"))
     assert np.array_equal(labels[:], np.asarray(here.predict(source)))
-
-
-def test_examples_of_the_page_run(tmp_path, monkeypatch):
-    pytest.importorskip("xarray")
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)
-    assert len(blocks) >= 4
-    names = {}
-    for block in blocks:
-        exec(block, names)

@@ -1,13 +1,16 @@
 """Rows with gaps: refused by name, or left out, counted, and marked in their place."""
 
+import warnings
+
 import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from sklearn.exceptions import ConvergenceWarning
 
 import streamgmm
 from streamgmm import GaussianMixture, MixtureModel, load, select
-from streamgmm.errors import DataError, NonFiniteError
+from streamgmm.errors import CheckpointError, DataError, NonFiniteError
 from streamgmm.sources import KeptBlock, omitting, open_source
 from streamgmm.testing import SourceTests
 
@@ -130,3 +133,32 @@ def test_on_a_cluster(client, rows, tmp_path):
         assert np.array_equal(labels[:], np.asarray(here.predict(X)))
     with pytest.raises(DataError, match="persisted on a cluster"):
         there.predict(streamgmm.rows(da.ones((4, 4, 2), chunks=2).persist()))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_checkpoint_is_of_one_mask(stored, tmp_path):
+    cube = np.random.default_rng(0).normal(size=(30, 20, 10, 2))
+    zarr.create_array(str(tmp_path / "x.zarr"), data=cube, chunks=(2, 20, 10, 2))
+    mask = np.zeros((30, 20, 10), bool)
+    mask[:4] = True  # whole blocks have no row
+    mask[13, 7, 3] = True
+    other = np.roll(mask, 1, -1)  # as many, one of them elsewhere
+    run = tmp_path / "run.zarr"
+
+    def fit(mask, n):
+        if stored and mask is not None:
+            path = tmp_path / "mask.zarr"
+            zarr.create_array(str(path), data=mask, chunks=(7, 20, 10), overwrite=True)
+            mask = path
+        model = streamgmm.GaussianMixture(
+            2, random_state=0, checkpoint=run, max_iter=n, tol=0.0, block_size=6400
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return model.fit(streamgmm.rows(tmp_path / "x.zarr", mask=mask))
+
+    fit(mask, 2)
+    for another in (other, None):
+        with pytest.raises(CheckpointError, match=r"of another fit.*the mask differs"):
+            fit(another, 4)
+    assert fit(mask, 4).n_iter_ == 4

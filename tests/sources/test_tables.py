@@ -2,9 +2,11 @@
 
 import datetime
 
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
@@ -186,6 +188,9 @@ def test_bad_input(flights, tmp_path):
             streamgmm.rows(data, features=["dely"])
         with pytest.raises(DataError, match=r"mask has shape \(7,\)"):
             streamgmm.rows(data, features=["delay"], mask=np.zeros(7))
+        for more in ({"feature_axis": 0}, {"sample_dims": ["row"]}):
+            with pytest.raises(ParameterError, match=r"what has columns by name has rows only"):
+                streamgmm.rows(data, features=["delay"], **more)
     (tmp_path / "no.parquet").write_bytes(b"nothing of the kind")
     with pytest.raises(SourceError, match=r"cannot be read as Parquet"):
         streamgmm.rows(tmp_path / "no.parquet")
@@ -208,6 +213,95 @@ def test_a_damaged_row_group_is_named(flights, tmp_path):
     path.write_bytes(bytes(content))
     with pytest.raises(ChunkError, match=r"row group 1 of '.*' \(rows 1000:2000\)"):
         GaussianMixture(1).fit(str(path))
+    with pytest.warns(UserWarning, match=r"1000 rows could not be read"):
+        model = GaussianMixture(1, on_bad_chunk="skip").fit(str(path))
+    assert np.array_equal(model.skipped_rows_, [[1000, 2000]])
+    delay = np.delete(flights["delay"].to_numpy(), slice(1000, 2000))
+    assert np.allclose(model.means_[0], delay.mean())
+
+
+class Interchange:
+    """Nothing but the interchange protocol."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def __dataframe__(self, nan_as_null=False, allow_copy=True):
+        return self.table.__dataframe__(nan_as_null, allow_copy)
+
+
+class Stream:
+    """Nothing but the Arrow stream."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+@pytest.mark.parametrize("kind", [Interchange, Stream, lambda table: table.to_reader()])
+def test_what_gives_columns_by_a_protocol(flights, kind):
+    source = streamgmm.rows(kind(flights.select(NUMBERS)))
+    assert np.array_equal(read(source), numbers(flights))
+    assert source.feature_names == tuple(NUMBERS)
+    model = GaussianMixture(2, random_state=0).fit(kind(flights.select(NUMBERS)))
+    assert list(model.feature_names_in_) == NUMBERS
+    labels = model.predict(kind(flights.select(NUMBERS[::-1])))
+    assert np.array_equal(labels, model.predict(source))
+    with pytest.raises(DataError, match=r"'carrier' \(string\), 'when' \(timestamp"):
+        streamgmm.rows(kind(flights.drop_columns(["cancelled"])))
+
+
+class TestDaskFrame(SourceTests):
+    def source(self, rows, sample_weight, tmp_path):
+        frame = table_of(rows).to_pandas()
+        names = list(frame.columns)
+        if sample_weight is not None:
+            frame["weight"], sample_weight = sample_weight, "weight"
+        frame = dd.from_pandas(frame, npartitions=min(7, len(rows)))
+        return streamgmm.rows(frame, features=names, sample_weight=sample_weight)
+
+
+def test_dask_frames(flights):
+    frame = dd.from_pandas(flights.to_pandas(), npartitions=5)
+    frame = frame[frame.weight > 0.1]  # so that nobody knows how long a partition is
+    kept = flights.filter(pa.compute.greater(flights["weight"], 0.1))
+    source = streamgmm.rows(
+        frame, features=["distance", "delay"], mask="cancelled", sample_weight=frame.weight
+    )
+    assert source.n_samples == len(kept)
+    assert np.array_equal(streamgmm.rows(frame, features=["distance"]).dtype, np.dtype(np.float32))
+    model = GaussianMixture(2, random_state=0).fit(source)
+    table = kept.filter(pa.compute.invert(kept["cancelled"]))
+    plain = GaussianMixture(2, random_state=0).fit(
+        numbers(table, ["distance", "delay"]), sample_weight=table["weight"].to_numpy()
+    )
+    assert np.allclose(model.means_, plain.means_)
+    labels = model.predict(frame[["delay", "distance"]])
+    assert np.array_equal(labels.compute(), model.predict(kept.select(["distance", "delay"])))
+    plain = frame[["delay", "passengers"]]
+    assert list(GaussianMixture(1).fit(plain).feature_names_in_) == ["delay", "passengers"]
+
+
+def test_bad_dask_frames(flights):
+    frame = dd.from_pandas(flights.to_pandas(), npartitions=3)
+    with pytest.raises(DataError, match=r"'carrier' \(.*'when' \(.*cannot be used as"):
+        streamgmm.rows(frame)
+    with pytest.raises(ParameterError, match=r"did you mean 'delay'"):
+        streamgmm.rows(frame, features="dely")
+    with pytest.raises(DataError, match=r"length zero"):
+        streamgmm.rows(frame[frame.delay > 1e6], features="delay")
+    liar = frame[["carrier"]].map_partitions(lambda x: x, meta={"carrier": "f8"})
+    with pytest.raises(DataError, match=r"column 'carrier' holds no numbers"):
+        GaussianMixture(1).fit(liar)
+
+
+def test_gaps_in_dask_frames():
+    frame = pd.DataFrame({"a": pd.array([1, None, 3], dtype="Int32"), "b": [1.0, 2.0, np.nan]})
+    source = streamgmm.rows(dd.from_pandas(frame, npartitions=2))
+    expected = [[1, 1], [np.nan, 2], [3, np.nan]]
+    assert np.array_equal(read(source), expected, equal_nan=True)
 
 
 def test_polars(flights):

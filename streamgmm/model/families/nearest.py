@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.clustering.rows import Model, Rows, padded, sums_of
-from streamgmm.kernels import centres as moving
+from streamgmm.clustering.rows import Model, Rows, padded, prepare, sums_of
 from streamgmm.kernels import kmeans
 from streamgmm.model.components import NO_WEIGHT, BlockSums
 from streamgmm.model.families.recall import Trail, recall_here
@@ -56,10 +55,7 @@ class Table:
         step = np.ldexp(1.0, np.frexp(spread)[1] - 7)
         ref = np.where(spread > 0, np.rint(mean / step) * step, mean)
         arrays = Model.of(centres - ref).arrays
-        k = len(centres)
-        still = np.ones(k), np.ones(k), np.zeros(arrays[0].size), np.zeros(4)
-        none = np.empty(0), np.empty(0), np.empty(0), np.empty(0)
-        moving.finish(arrays, none, still, 0.0, True)  # nowhere: this prepares the table
+        prepare(arrays)
         arrays[5][:] = drift
         return cls(centres, ref, arrays, padded(ref[None]))
 

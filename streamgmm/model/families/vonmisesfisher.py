@@ -57,7 +57,7 @@ class VonMisesFisher(LinearFamily):
         return VonMisesFisherComponents(self, **arrays)
 
     def estimate(self, statistics: Sums) -> VonMisesFisherComponents:
-        """The direction of Σ r x; the concentration solves A(κ) = |Σ r x| / Σ r."""
+        """The direction of Σ r x; the concentration solves ``A(κ) = |Σ r x| / Σ r``."""
         total = statistics["total"]
         length = np.sqrt(np.einsum("kd,kd->k", total, total))
         first = np.zeros_like(total)

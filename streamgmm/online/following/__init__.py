@@ -12,6 +12,7 @@ from streamgmm.online.following.opening import open_feed
 from streamgmm.online.following.run import run
 from streamgmm.online.following.session import Session
 from streamgmm.online.following.state import Followed
+from streamgmm.online.following.transformed import TransformedFeed
 
 __all__ = [
     "Feed",
@@ -19,6 +20,7 @@ __all__ = [
     "Position",
     "Session",
     "StateInUseError",
+    "TransformedFeed",
     "Unit",
     "open_feed",
     "run",

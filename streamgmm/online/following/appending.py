@@ -7,6 +7,7 @@ state says, and never shorter. The rest is truncated at the next start, and is w
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import OutputError, OutputExistsError, ParameterError
+from streamgmm.online.following.base import Layers
 from streamgmm.places import Place
 
 CHUNK_ROWS = 65_536
@@ -38,7 +40,9 @@ class Appender(Protocol):
         """Append values."""
 
 
-def open_appender(place: Place, dtype: str | None, columns: Sequence[str]) -> Appender:
+def open_appender(
+    place: Place, dtype: str | None, columns: Sequence[str], layers: Layers | None = None
+) -> Appender:
     """Open an output for appending: lines for .ndjson and .jsonl, else a Zarr array.
 
     Parameters
@@ -48,9 +52,13 @@ def open_appender(place: Place, dtype: str | None, columns: Sequence[str]) -> Ap
         Of a Zarr array; None for that of the rows.
     columns : sequence of str
         Names of the values of an entry; an array of one dimension where there is only one.
+    layers : Layers or None
+        Of a cube, whose shape the array has.
     """
     if place.name.endswith((".ndjson", ".jsonl")):
         return LinesAppender(place, columns)
+    if layers is not None and layers.shape:
+        return CubeAppender(place, dtype, columns, layers)
     return ZarrAppender(place, dtype, columns)
 
 
@@ -101,9 +109,18 @@ class ZarrAppender:
 
     text = False
 
-    def __init__(self, place: Place, dtype: str | None, columns: Sequence[str]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        dtype: str | None,
+        columns: Sequence[str],
+        layers: Layers | None = None,
+    ) -> None:
         self._place, self._name, self._columns = place, place.name, list(columns)
-        self._wide = () if len(columns) == 1 else (len(columns),)
+        self._wide: tuple[int, ...] = () if len(columns) == 1 else (len(columns),)
+        self._chunks: tuple[int, ...] = (CHUNK_ROWS, *self._wide)
+        if layers is not None:
+            self._wide, self._chunks = layers
         self._array: Any = self._open(place)
         if self._array is not None:
             known = ("float32", "float64") if dtype is None else (dtype,)
@@ -139,7 +156,7 @@ class ZarrAppender:
             self._array = zarr.create_array(
                 self._place.store(),
                 shape=(0, *self._wide),
-                chunks=(CHUNK_ROWS, *self._wide),
+                chunks=self._chunks,
                 dtype=dtype,
                 attributes={"columns": self._columns},
             )
@@ -164,3 +181,47 @@ class ZarrAppender:
             rows: NDArray[Any] = np.asarray(values, self._array.dtype)
         if len(rows):
             self._array.append(rows)
+
+
+class CubeAppender(ZarrAppender):
+    """A Zarr array of the samples' shape that grows along its first dimension.
+
+    Its size is in samples, in C order. So the last layer may be there in part; what is not
+    written of it is -1 or NaN.
+    """
+
+    _n = 0
+
+    def size(self) -> int:
+        """Samples; where nothing is known yet, those of all layers that are there."""
+        layers = super().size()
+        return min(self._n, layers * self._layer) if self._n else layers * self._layer
+
+    def cut(self, size: int) -> None:
+        """Truncate it to so many samples."""
+        if super().size() * self._layer < size:
+            super().cut(-(-size // self._layer))
+        self._n = size
+        if self._array is not None:
+            self._array.resize((-(-size // self._layer), *self._wide))
+
+    def append(self, values: Any) -> None:
+        """Write values of the next samples."""
+        with np.errstate(over="ignore"):
+            given: NDArray[Any] = np.asarray(values, self._array.dtype)
+        if not len(given):
+            return
+        start, stop = self._n, self._n + len(given)
+        first, last = start // self._layer, -(-stop // self._layer)
+        fill = -1 if given.dtype.kind == "i" else np.nan
+        whole = np.full((last - first) * self._layer, fill, given.dtype)
+        if start % self._layer:
+            whole[: self._layer] = self._array[first].reshape(-1)
+        whole[start - first * self._layer : stop - first * self._layer] = given
+        self._array.resize((last, *self._wide))
+        self._array[first:last] = whole.reshape(last - first, *self._wide)
+        self._n = stop
+
+    @property
+    def _layer(self) -> int:
+        return math.prod(self._wide)

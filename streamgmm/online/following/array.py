@@ -44,7 +44,8 @@ class ArrayFeed:
         ref = open_ref(where)
         if len(ref.array.shape) != 2 or ref.array.shape[1] == 0:
             raise SourceError(
-                f"{ref.name} has shape {ref.array.shape}; rows and columns are needed to follow it"
+                f"{ref.name} has shape {ref.array.shape}; rows and columns are needed to follow "
+                "it: of a cube, pass streamgmm.rows(array, feature_axis=...)"
             )
         float_dtype(ref.array.dtype, ref.name)
         return ref

@@ -21,16 +21,26 @@ class Unit(NamedTuple):
 
     Where units begin and end is a matter of the data alone, never of when it was looked at: so
     the model is the same to the last bit however often the follower looked, or was killed.
+    Of samples of a cube `kept` says which have rows; None where all do.
     """
 
     rows: NDArray[Any]
     position: Position
+    kept: NDArray[np.bool_] | None = None
+
+
+class Layers(NamedTuple):
+    """The shape of the samples behind the first dimension, and chunks for what is said of them."""
+
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
 
 
 class Feed(Protocol):
     """Something that rows are added to.
 
-    Positions are JSON. `endless` is whether more may come once `units` has given all.
+    Positions are JSON. `endless` is whether more may come once `units` has given all. One of a
+    cube has ``layers: Layers``, too.
     """
 
     @property

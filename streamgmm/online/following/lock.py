@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from streamgmm.errors import ParameterError, StreamGMMError
+from streamgmm.errors import StreamGMMError
 from streamgmm.places import Place
 from streamgmm.storage.lock import Lock, LockHeldError
 
@@ -15,26 +15,30 @@ class StateInUseError(StreamGMMError, BlockingIOError):
 
 
 @contextmanager
-def only_follower(state: Place) -> Iterator[None]:
-    """Hold the lock of a state, a file beside it.
+def only_follower(state: Place) -> Iterator[Callable[[], None]]:
+    """Hold the lock of a state, beside it; give what checks that it is still held.
 
     Raises
     ------
     StateInUseError
-        If another process holds it.
-    ParameterError
-        If the state is not at a local path.
+        If another process holds it, or has taken over.
+    StoreError
+        If the state is far away, and cannot be reached.
     """
-    if state.directory is None:
-        raise ParameterError(
-            f"state '{state}' is a URL; a state needs a lock and a rename: give a local path"
-        )
+
+    def in_use(error: LockHeldError) -> StateInUseError:
+        advice = "end that follower first, or give another state"
+        return StateInUseError(f"state '{state}' is being followed by {error.holder}; {advice}")
+
+    def check() -> None:
+        try:
+            lock.check()
+        except LockHeldError as error:
+            raise in_use(error) from error
+
     try:
-        lock = Lock(Place.parse(f"{state.directory}.lock"), f"the state '{state}'")
+        lock = Lock(state.beside(".lock"), f"the state '{state}'")
     except LockHeldError as error:
-        raise StateInUseError(
-            f"state '{state}' is being followed by {error.holder}; end that follower first, or "
-            "give another state"
-        ) from error
+        raise in_use(error) from error
     with lock:
-        yield
+        yield check

@@ -13,7 +13,8 @@ from streamgmm.model.mixture import Mixture
 from streamgmm.online.batches import checked
 from streamgmm.online.drift import KINDS, Alarm
 from streamgmm.online.following.appending import Appender, open_appender
-from streamgmm.online.following.base import Learns, Unit
+from streamgmm.online.following.base import Layers, Learns, Unit
+from streamgmm.online.following.outstanding import Outstanding
 from streamgmm.online.following.state import Followed
 from streamgmm.places import Place
 
@@ -42,6 +43,7 @@ class Session:
         save_rows: int,
         skip_refused: bool = False,
         on_batch: Callable[[int], None] = lambda n_rows: None,
+        layers: Layers | None = None,
     ) -> None:
         self.followed, self._save_rows = followed, save_rows
         self._skip, self._on_batch = skip_refused, on_batch
@@ -49,8 +51,11 @@ class Session:
         self._pending: dict[str, list[Any]] = {name: [] for name in outputs}
         self._behind = 0
         self._changed = False
+        self._cube = layers is not None
         for name, where in outputs.items():
-            output = self._outputs[name] = open_appender(where, *FORMS[name])
+            form = FORMS[name]
+            shape = None if name == "alarms" else layers
+            output = self._outputs[name] = open_appender(where, *form, shape)
             known = followed.written.get(name)
             if known is None and (followed.position is not None or output.size()):
                 raise OutputExistsError(
@@ -72,15 +77,19 @@ class Session:
         for output in self._outputs.values():
             output.begin(rows.dtype)
         learner = followed.learner or self._begin(rows.shape[1])
+        if unit.kept is not None and self._labelling:
+            followed.outstanding.add(unit.kept)
         try:
             batches = checked(rows, learner.n_features, learner.most_rows, name)
-            self._teach(learner, lambda: learner.learn(batches), rows)
+            if len(rows):
+                self._teach(learner, lambda: learner.learn(batches), rows)
         except NonFiniteError as error:
             if not self._skip or (self._labelling and learner.waiting):
                 raise NonFiniteError(f"{name}, after {followed.position}: {error}") from error
             followed.refused += len(rows)
             self._note([[learner.n_rows, "refused", float(len(rows))]])
             self._label(None, rows)
+        self._pass_over(followed.outstanding.gaps())
         followed.position = unit.position
         self._behind += len(rows)
         self._changed = True
@@ -154,6 +163,18 @@ class Session:
         else:
             posterior = mixture.posterior(np.ascontiguousarray(rows), labels=True)
             labels, density = posterior.labels, posterior.log_density
+        if self._cube:
+            runs = list(self.followed.outstanding.runs)
+            labels = self.followed.outstanding.take(labels, -1)
+            density = Outstanding(runs).take(density, np.nan)
+        self._add(labels, density)
+
+    def _pass_over(self, n_gaps: int) -> None:
+        """Label samples that have no rows."""
+        if n_gaps:
+            self._add(np.full(n_gaps, -1, np.int32), np.full(n_gaps, np.nan))
+
+    def _add(self, labels: NDArray[Any], density: NDArray[Any]) -> None:
         for name, values in (("labels", labels), ("log_density", density)):
             if name in self._outputs:
                 self._pending[name].append(values)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamgmm.online.following.base import Learns, Position
+from streamgmm.online.following.outstanding import Outstanding
 
 
 @dataclass
@@ -29,6 +30,8 @@ class Followed:
         The size of each output, by its name.
     refused : int
         Rows that were passed over.
+    outstanding : Outstanding
+        Samples of a cube that wait for their labels.
     """
 
     begin: Callable[[int], Learns]
@@ -38,6 +41,7 @@ class Followed:
     position: Position | None = None
     written: dict[str, int] = field(default_factory=dict)
     refused: int = 0
+    outstanding: Outstanding = field(default_factory=Outstanding)
 
     def save(self) -> None:
         """Put this in the place of what was saved last."""
@@ -48,6 +52,7 @@ class Followed:
                 "outputs": list(self.written),
                 "sizes": list(self.written.values()),
                 "refused": self.refused,
+                "outstanding": self.outstanding.runs,
             }
         )
 
@@ -56,3 +61,4 @@ class Followed:
         self.learner, self.position = learner, saved["position"]
         self.written = dict(zip(saved["outputs"], saved["sizes"], strict=True))
         self.refused = saved["refused"]
+        self.outstanding = Outstanding(list(saved.get("outstanding", ())))

@@ -16,8 +16,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from streamgmm.errors import CheckpointError, OutputError, StreamGMMError
-from streamgmm.places import Place
+from streamgmm.errors import CheckpointError, OutputError, StoreError, StreamGMMError
+from streamgmm.places import Place, ZarrStore
 from streamgmm.storage.checkpoint.fingerprint import differences, fingerprint
 from streamgmm.storage.checkpoint.store import LOCK, CheckpointStore
 from streamgmm.storage.lock import Lock, LockHeldError
@@ -33,7 +33,7 @@ class Checkpoint:
 
     Parameters
     ----------
-    path : str, path-like or URL
+    path : str, path-like, URL or Zarr store
 
     Raises
     ------
@@ -54,7 +54,7 @@ class Checkpoint:
     {'passes': 1.5}
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str] | ZarrStore) -> None:
         place = Place.parse(path)
         self.name = place.name
         self._store = CheckpointStore(place)
@@ -63,6 +63,8 @@ class Checkpoint:
             self._lock = Lock(place.child(LOCK), f"the checkpoint '{place}'")
         except LockHeldError as error:
             raise self._held(error) from error
+        except StoreError:
+            raise
         except OSError as error:
             raise OutputError(
                 f"no checkpoint can be written at '{self.name}' ({error}); give another place"

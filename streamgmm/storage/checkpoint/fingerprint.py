@@ -11,7 +11,7 @@ import numpy as np
 
 from streamgmm.errors import ChunkError
 from streamgmm.passes import Executor
-from streamgmm.sources import Block, Source
+from streamgmm.sources import Block, Source, underlying, unwrapped
 
 PROBES = 4
 """Blocks whose first piece is hashed, and compared when a fit goes on."""
@@ -19,6 +19,8 @@ PROBES = 4
 _OPAQUE = {
     "blocks": "the cut of the rows into blocks differs",
     "values": "the values of the data differ",
+    "transform": "what the rows are transformed by differs",
+    "mask": "the mask differs",
     "start": "the model that the fit starts from differs",
     "random_state": "random_state differs",
 }
@@ -39,12 +41,23 @@ def probe_block(_: None, block: Block) -> Digests:
     """SHA-256 of the first piece of a block: rows and weights."""
     found = hashlib.sha256()
     try:
-        piece = next(iter(block.pieces()))
+        piece = next(iter(block.pieces()), None)
     except ChunkError:
         return Digests(("unreadable",))
+    if piece is None:  # all are left out
+        return Digests(("nothing",))
     found.update(piece.rows.tobytes())
     if piece.sample_weight is not None:
         found.update(piece.sample_weight.tobytes())
+    return Digests((found.hexdigest(),))
+
+
+def mask_of_block(_: None, block: Block) -> Digests:
+    """SHA-256 of the mask of a block of a cube, all of it."""
+    cube = unwrapped(block)
+    found = hashlib.sha256()
+    for i in range(len(cube.regions)):
+        found.update(np.packbits(cube.masked(i)).tobytes())
     return Digests((found.hexdigest(),))
 
 
@@ -55,7 +68,7 @@ def fingerprint(
     executor: Executor,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Give the fingerprint of a fit as JSON. Reads a few pieces of the data.
+    """Give the fingerprint of a fit as JSON. Reads a few pieces of the data, and all of a mask.
 
     Parameters
     ----------
@@ -68,12 +81,23 @@ def fingerprint(
     n = len(blocks)
     chosen = sorted({round(i * (n - 1) / (PROBES - 1)) for i in range(PROBES)})
     probes: Digests = executor.run(probe_block, None, blocks=chosen, afresh=True)
-    return {
-        "shape": [source.n_samples, source.n_features],
-        "dtype": source.dtype.name,
-        "blocks": _digest([[b.start, b.n_rows] for b in blocks], n_groups),
-        "values": _digest(probes.each),
-    } | {name: _plain(value) for name, value in settings.items()}
+    transform = getattr(source, "transform", None)
+    by = {} if transform is None else {"transform": transform.digest}
+    masked: dict[str, str] = {}
+    if getattr(underlying(source), "mask", None) is not None:
+        masks: Digests = executor.run(mask_of_block, None, afresh=True)
+        masked["mask"] = _digest(masks.each)
+    return (
+        {
+            "shape": [source.n_samples, source.n_features],
+            "dtype": source.dtype.name,
+            "blocks": _digest([[b.start, b.n_rows] for b in blocks], n_groups),
+            "values": _digest(probes.each),
+        }
+        | by
+        | masked
+        | {name: _plain(value) for name, value in settings.items()}
+    )
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

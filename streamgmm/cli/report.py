@@ -1,0 +1,63 @@
+"""``streamgmm report``: one page of HTML about a model and its rows."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+import click
+
+from streamgmm.cli.given import Given, rows_options
+from streamgmm.cli.options import Running, cluster, print_json, progress, running, weight_option
+
+
+@click.command("report")
+@click.argument("model")
+@click.argument("data", required=False)
+@click.option("--out", required=True, metavar="FILE", help="Where to write the page of HTML.")
+@weight_option
+@rows_options
+@running
+def report_command(
+    model: str,
+    data: str | None,
+    out: str,
+    sample_weight: str | None,
+    given: Given,
+    how: Running,
+) -> None:
+    """Write a report of MODEL, and of all rows of DATA: one page that needs no network.
+
+    DATA are read once. Rows with gaps are counted, and left out of the rest.
+
+    Example: streamgmm report model.zarr data.zarr --out report.html
+    """
+    from streamgmm.estimators.loading import load
+    from streamgmm.pages.report import check_page
+
+    check_page(out, how.overwrite)
+    loaded = load(model)
+    source = None if data is None else given.open(data, sample_weight)
+    loaded.set_params(block_size=how.block_size, n_jobs=how.threads)
+    with cluster(how), progress(how.quiet):
+        loaded._write_report(out, source, overwrite=how.overwrite, commands=[_repeated()])
+    size = os.path.getsize(out)
+    if how.as_json:
+        print_json({"report": out, "model": model, "data": data, "bytes": size})
+        return
+    print(f"{out}: {size / 1e6:.1f} MB; open it in a browser")
+
+
+def _repeated() -> str:
+    """The command as it was given, with --overwrite, so that it can be given again."""
+    context = click.get_current_context()
+    words = ["streamgmm", "report"]
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if isinstance(parameter, click.Argument):
+            words += [] if value is None else [shlex.quote(str(value))]
+        elif isinstance(value, bool) or value is None or value == parameter.default:
+            continue
+        else:
+            words += [parameter.opts[0], shlex.quote(str(value))]
+    return " ".join(words)
