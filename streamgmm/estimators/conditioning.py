@@ -35,7 +35,8 @@ class ConditionedMixture(RowTeller):
 
     X has the features that are given, in the order in which they were named. Results are as those
     of `GaussianMixture.predict`: NumPy arrays of rows in memory, lazy dask arrays of stored ones,
-    and Zarr arrays that are written chunk by chunk with `out`.
+    and Zarr arrays that are written chunk by chunk with `out`. Of a model that was fitted with
+    ``missing="marginalize"`` they are told given what was observed of each row.
 
     Attributes
     ----------
@@ -192,7 +193,9 @@ class ConditionedMixture(RowTeller):
         columns = columns_of(Y, source, "Y")
         check_targets(columns.n_columns, self.targets_, columns.name)
         joint = beside(source, [columns])
-        function = RowFunction(joint.n_features, None, partial(told.log_density, self.conditional))
+        func = partial(told.log_density, self.conditional)
+        family = self.conditional.mixture.family
+        function = RowFunction(joint.n_features, None, func, family)
         return self._say(joint, function, "value", out, overwrite, storage_options, dtype)
 
     def sample(
@@ -282,7 +285,8 @@ def say(
 ) -> Any:
     """What a function of a conditional mixture and rows says, as the rows were given."""
     o = len(conditional.given)
-    function = RowFunction(o, width, partial(_call, func, conditional, width is None))
+    whole = partial(_call, func, conditional, width is None)
+    function = RowFunction(o, width, whole, conditional.mixture.family)
     what = "value" if width is None else "values"
     rows = None if form.out is not None else few_rows(teller, X, o)
     if rows is not None:
