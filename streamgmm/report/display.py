@@ -77,10 +77,22 @@ def look_at(estimator: Any, source: Source, wanted: Sequence[Request]) -> tuple[
         source,
         estimator._mixture(),
         wanted,
+        omit=lacks(estimator),
         block_size=estimator.block_size,
         n_threads=estimator._n_threads(),
         on_block=count_rows("display", source.n_samples),
     )
+
+
+def lacks(estimator: Any) -> bool:
+    """Whether rows with gaps are used by the model, and cannot be drawn."""
+    return bool(getattr(last_of(estimator), "missing", "raise") == "marginalize")
+
+
+def say_gaps(estimator: Any, source: Source) -> list[str]:
+    """That rows with gaps are not in the picture, where there may be such."""
+    gone = lacks(estimator) or getattr(source, "omits", False)
+    return ["Rows with gaps, or masked, are left out."] if gone else []
 
 
 def names_of(estimator: Any, n_features: int, given: Sequence[str] | None = None) -> list[str]:

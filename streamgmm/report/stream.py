@@ -21,6 +21,7 @@ from streamgmm.report.display import (
     plain,
     pyplot,
     say_components,
+    say_gaps,
 )
 from streamgmm.summaries.cells import CellCounts, CellRequest, rows_in_cells
 
@@ -135,7 +136,9 @@ class StreamDisplay:
             first=first,
             cells=found.whole(),
             n_samples=source.n_samples,
-            notes=said + say_components(mixture.weights, shown, ", the others together"),
+            notes=said
+            + say_gaps(estimator, source)
+            + say_components(mixture.weights, shown, ", the others together"),
         ).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:

@@ -209,6 +209,18 @@ def test_a_feature_that_is_not_there(model, X, features, message):
     assert isinstance(error.value, StreamGMMError)
 
 
+@pytest.mark.parametrize("missing", ["omit", "marginalize"])
+def test_rows_with_gaps_are_left_out_and_it_is_said(X, missing):
+    X = X.copy()
+    X[3, 1], X[9] = np.nan, np.nan
+    own = GaussianMixture(2, missing=missing, random_state=0).fit(X)
+    display = drawn(MixtureDisplay.from_estimator(own, X))
+    assert display.histograms.n_rows == len(X) - 2
+    assert "Rows with gaps, or masked, are left out" in said(display)
+    assert "Rows with gaps" in said(drawn(StreamDisplay.from_estimator(own, X)))
+    assert "Rows with gaps" in said(drawn(ProfileDisplay.from_estimator(own, X)))
+
+
 def test_a_pipeline_shows_the_rows_that_its_model_is_given(X):
     pipe = make_pipeline(StandardScaler(), GaussianMixture(3, random_state=0)).fit(X)
     display = drawn(MixtureDisplay.from_estimator(pipe, X, features=[0, 1]))
