@@ -30,6 +30,7 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_templates", "_ext"]
 nitpicky = True
+smartquotes = False  # quotes in types and examples are to be typed
 
 html_theme = "furo"
 html_title = f"streamgmm {release}"
@@ -72,11 +73,13 @@ def keep_underscores(app, what, name, obj, options, lines):
 def list_guides(app, docname, source):
     """Put into the list of guides every page of this folder that no other list has."""
     if docname == "guides/index":
-        named = {"index"}
+        named = {(HERE / "index").resolve()}
         for page in HERE.rglob("*.md"):
             for body in re.findall(r"```\{toctree\}(.*?)```", page.read_text(), re.DOTALL):
-                named |= {Path(line).name for line in body.split() if line[0] not in ":<"}
-        others = sorted(page.stem for page in HERE.glob("*.md") if page.stem not in named)
+                entries = [line for line in body.split() if line[0] not in ":<"]
+                named |= {(page.parent / entry).resolve() for entry in entries}
+        pages = [page.with_suffix("").resolve() for page in HERE.glob("*.md")]
+        others = sorted(page.name for page in pages if page not in named)
         lines = "".join(f"../{name}\n" for name in others)
         source[0] = source[0].replace("(other guides)\n", lines)
 
