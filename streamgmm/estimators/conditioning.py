@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.estimators.rows import few_rows, open_rows
 from streamgmm.estimators.rowwise import RowTeller
+from streamgmm.model.components import takes_gaps
 from streamgmm.model.conditional import Conditional
 from streamgmm.model.moments import Floats
 from streamgmm.predict import conditional as told
@@ -195,7 +196,7 @@ class ConditionedMixture(RowTeller):
         joint = beside(source, [columns])
         func = partial(told.log_density, self.conditional)
         family = self.conditional.mixture.family
-        function = RowFunction(joint.n_features, None, func, family)
+        function = RowFunction(joint.n_features, None, func, takes_gaps(family))
         return self._say(joint, function, "value", out, overwrite, storage_options, dtype)
 
     def sample(
@@ -286,7 +287,8 @@ def say(
     """What a function of a conditional mixture and rows says, as the rows were given."""
     o = len(conditional.given)
     whole = partial(_call, func, conditional, width is None)
-    function = RowFunction(o, width, whole, conditional.mixture.family)
+    gaps = takes_gaps(conditional.mixture.family)
+    function = RowFunction(o, width, whole, gaps)
     what = "value" if width is None else "values"
     rows = None if form.out is not None else few_rows(teller, X, o)
     if rows is not None:
