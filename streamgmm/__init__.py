@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from streamgmm.estimators.online import OnlineGaussianMixture
     from streamgmm.estimators.pca import PCA
     from streamgmm.estimators.pipelines import plan
+    from streamgmm.estimators.quantiles import quantiles
     from streamgmm.estimators.regressor import MixtureRegressor
     from streamgmm.estimators.robust import RobustScaler
     from streamgmm.estimators.standard import StandardScaler
@@ -59,6 +60,7 @@ __all__ = [
     "follow",
     "load",
     "plan",
+    "quantiles",
     "rows",
     "save",
     "select",
@@ -82,6 +84,7 @@ _HOMES = {
     "select": "streamgmm.estimators",
     "select_clusters": "streamgmm.estimators.clusters",
     "plan": "streamgmm.estimators.pipelines",
+    "quantiles": "streamgmm.estimators.quantiles",
     "save": "streamgmm.estimators.storing",
     "load": "streamgmm.estimators.loading",
     "trace_bound": "streamgmm.report.bound",

@@ -112,8 +112,8 @@ for command in (
     demo_command,
     follow_command,
     plan_command,
-    sample_command,
     report_command,
+    sample_command,
     select_command,
 ):
     commands.add_command(command)

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.estimators.rows import few_rows, open_rows
 from streamgmm.estimators.rowwise import RowTeller
-from streamgmm.fitting.sample import hash_rows
+from streamgmm.model.components import takes_gaps
 from streamgmm.model.conditional import Conditional
 from streamgmm.model.moments import Floats
+from streamgmm.predict import conditional as told
 from streamgmm.predict.rows import result_dtype
 from streamgmm.predict.values import RowFunction
 from streamgmm.sources.joined import beside, columns_of
@@ -36,7 +36,8 @@ class ConditionedMixture(RowTeller):
 
     X has the features that are given, in the order in which they were named. Results are as those
     of `GaussianMixture.predict`: NumPy arrays of rows in memory, lazy dask arrays of stored ones,
-    and Zarr arrays that are written chunk by chunk with `out`.
+    and Zarr arrays that are written chunk by chunk with `out`. Of a model that was fitted with
+    ``missing="marginalize"`` they are told given what was observed of each row.
 
     Attributes
     ----------
@@ -149,7 +150,7 @@ class ConditionedMixture(RowTeller):
         """
         k = self.conditional.n_components
         form = Form(out, overwrite, storage_options, dtype)
-        return say(self, self.conditional, X, _weights, k, form)
+        return say(self, self.conditional, X, told.weights, k, form)
 
     def score_samples(
         self,
@@ -193,8 +194,10 @@ class ConditionedMixture(RowTeller):
         columns = columns_of(Y, source, "Y")
         check_targets(columns.n_columns, self.targets_, columns.name)
         joint = beside(source, [columns])
-        told = RowFunction(joint.n_features, None, partial(_log_density, self.conditional))
-        return self._say(joint, told, "value", out, overwrite, storage_options, dtype)
+        func = partial(told.log_density, self.conditional)
+        family = self.conditional.mixture.family
+        function = RowFunction(joint.n_features, None, func, takes_gaps(family))
+        return self._say(joint, function, "value", out, overwrite, storage_options, dtype)
 
     def sample(
         self,
@@ -236,7 +239,7 @@ class ConditionedMixture(RowTeller):
         from sklearn.utils import check_random_state
 
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        draw = partial(_draw, seed=seed)
+        draw = partial(told.draw, seed=seed)
         form = Form(out, overwrite, storage_options, dtype)
         return say(self, self.conditional, X, draw, len(self.targets_), form)
 
@@ -259,17 +262,17 @@ def predict(
     m = len(conditional.targets)
     width = None if flat else m
     if not (return_std or return_cov):
-        return say(teller, conditional, X, _mean, width, form)
+        return say(teller, conditional, X, told.mean, width, form)
     places = (None, None) if form.out is None else form.out
     if not isinstance(places, (tuple, list)) or len(places) != 2:
         raise ParameterError(
             "the mean and its spread are two arrays: give out=(where, where) for them"
         )
     first, second = (form._replace(out=place) for place in places)
-    mean = say(teller, conditional, X, _mean, width, first)
+    mean = say(teller, conditional, X, told.mean, width, first)
     if return_std:
-        return mean, say(teller, conditional, X, _std, width, second)
-    spread = say(teller, conditional, X, _cov, m * m, second)
+        return mean, say(teller, conditional, X, told.std, width, second)
+    spread = say(teller, conditional, X, told.cov, m * m, second)
     return mean, spread if second.out is not None else spread.reshape(*spread.shape[:-1], m, m)
 
 
@@ -283,14 +286,16 @@ def say(
 ) -> Any:
     """What a function of a conditional mixture and rows says, as the rows were given."""
     o = len(conditional.given)
-    told = RowFunction(o, width, partial(_call, func, conditional, width is None))
+    whole = partial(_call, func, conditional, width is None)
+    gaps = takes_gaps(conditional.mixture.family)
+    function = RowFunction(o, width, whole, gaps)
     what = "value" if width is None else "values"
     rows = None if form.out is not None else few_rows(teller, X, o)
     if rows is not None:
         dtype = result_dtype(what, rows.dtype, form.dtype)
-        return told.func(rows, np.arange(len(rows))).astype(dtype, copy=False)
+        return function.func(rows, np.arange(len(rows))).astype(dtype, copy=False)
     source = open_rows(teller, X, n_features=o)
-    return teller._say(source, told, what, *form)
+    return teller._say(source, function, what, *form)
 
 
 def _call(
@@ -347,35 +352,3 @@ def check_targets(n: int, targets: Sequence[Any], name: str) -> None:
             f"{name} has {n} features, but {len(targets)} are told of: "
             f"{', '.join(map(str, targets))}"
         )
-
-
-def _mean(conditional: Conditional, X: NDArray[Any], numbers: NDArray[np.int64]) -> Floats:
-    return conditional.mean(X)
-
-
-def _std(conditional: Conditional, X: NDArray[Any], numbers: NDArray[np.int64]) -> Floats:
-    return np.asarray(np.sqrt(conditional.variance(X)))
-
-
-def _cov(conditional: Conditional, X: NDArray[Any], numbers: NDArray[np.int64]) -> Floats:
-    return conditional.covariance(X).reshape(len(X), -1)
-
-
-def _weights(conditional: Conditional, X: NDArray[Any], numbers: NDArray[np.int64]) -> Floats:
-    return conditional.weights(X)
-
-
-def _log_density(conditional: Conditional, rows: NDArray[Any], numbers: NDArray[Any]) -> Floats:
-    o = len(conditional.given)
-    return conditional.log_density(rows[:, :o], rows[:, o:])
-
-
-def _draw(
-    conditional: Conditional, X: NDArray[Any], numbers: NDArray[np.int64], seed: int
-) -> Floats:
-    """Random numbers are hashes of the seed, the row's number, and which number it is."""
-    m = len(conditional.targets)
-    at = numbers[:, None] * (m + 1) + np.arange(m + 1)
-    uniform = (hash_rows(at, seed) >> np.uint64(11)).astype(np.float64)
-    uniform = (uniform + 0.5) * 2.0**-53
-    return conditional.draw(X, uniform[:, 0], ndtri(uniform[:, 1:]))

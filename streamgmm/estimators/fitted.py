@@ -10,12 +10,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from streamgmm.errors import ParameterError
+from streamgmm.estimators.imputing import ImputingMixture
 from streamgmm.estimators.reporting import Reporting
-from streamgmm.estimators.scoring import ScoringMixture
 from streamgmm.model.moments import Floats
 
 
-class FittedMixture(ScoringMixture, Reporting):
+class FittedMixture(ImputingMixture, Reporting):
     """An estimator whose model is what `_mixture` gives, of whatever family."""
 
     random_state: Any

@@ -12,9 +12,10 @@ from streamgmm.errors import ParameterError
 from streamgmm.estimators.attributes import FACTORS, GaussianAttributes, factor_family
 from streamgmm.estimators.batch import CONSTRAINTS, BatchMixture
 from streamgmm.estimators.exchange import Exchanged
+from streamgmm.estimators.rows import missing_of
 from streamgmm.model.components import Family
 from streamgmm.model.covariances import COVARIANCES
-from streamgmm.model.families.own import with_gaps
+from streamgmm.model.families.known import with_gaps
 from streamgmm.places import ZarrStore
 
 
@@ -226,8 +227,10 @@ class GaussianMixture(GaussianAttributes, Exchanged, BatchMixture):
 
     def _family(self) -> Family:
         if self.covariance_type in FACTORS:
-            family = factor_family(self.covariance_type, self.n_factors, self.reg_covar)
-            return with_gaps(family, self.missing == "marginalize")
+            return with_gaps(
+                factor_family(self.covariance_type, self.n_factors, self.reg_covar),
+                missing_of(self) == "marginalize",
+            )
         if self.n_factors is not None:
             raise ParameterError(
                 f"n_factors={self.n_factors} is for covariance_type='factor' or 'ppca', not "

@@ -21,7 +21,9 @@ from streamgmm.fitting.parameters import parse_responsibilities
 from streamgmm.fitting.sample import check_suitable
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.components import Family, takes_gaps
-from streamgmm.model.families.own import family_of, for_columns, with_gaps, with_setting
+from streamgmm.model.families import Uncertain
+from streamgmm.model.families.known import with_gaps
+from streamgmm.model.families.own import family_of, for_columns, with_setting
 from streamgmm.model.moments import Floats
 from streamgmm.online.learner import Learner, check_family
 from streamgmm.online.merging import from_statistics
@@ -174,6 +176,11 @@ class MixtureModel(LearningMixture, MixtureAttributes, BatchMixture):
         """The family that was asked for; a checkpoint and a saved model know it by its name."""
         names = getattr(self, "feature_names_in_", None)
         family = for_columns(family_of(self.family), names)
+        if isinstance(family, Uncertain):
+            raise ParameterError(
+                "rows with errors are not a family to choose: give the family of the true values, "
+                "such as 'full', and noise_variance where it is fitted"
+            )
         if isinstance(self.family, str):
             family = with_setting(family, "reg_covar", float(self.reg_covar), REG_COVAR)
         return with_gaps(family, missing_of(self) == "marginalize")

@@ -10,7 +10,7 @@ from streamgmm.errors import ParameterError, StreamGMMError
 from streamgmm.estimators.rows import missing_of
 from streamgmm.estimators.uncertain import plain
 from streamgmm.model.components import Family
-from streamgmm.model.families.own import with_gaps
+from streamgmm.model.families.known import with_gaps
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 

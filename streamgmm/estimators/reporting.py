@@ -212,8 +212,9 @@ class Reporting:
         mine: Any = self
         made = mine.__repr__(N_CHAR_MAX=LONGEST)
         data = data_of(mine)
-        fit = f".fit({data!r})" if data else ".fit(X)"
-        return f"from streamgmm import {type(self).__name__}\n{' '.join(made.split())}{fit}"
+        learned = "n_samples_seen_" in dir(type(mine)) and not hasattr(mine, "history_")
+        call = f"{'partial_fit' if learned else 'fit'}({repr(data) if data else 'X'})"
+        return f"from streamgmm import {type(self).__name__}\n{' '.join(made.split())}.{call}"
 
 
 def feature_names(estimator: Any, d: int, source: Any = None) -> list[str]:
@@ -255,7 +256,7 @@ def fit_command(estimator: Any) -> list[str]:
     known, words = OPTIONS, ["fit", shlex.quote(data), "-k", str(given["n_components"])]
     if selection is not None:
         known = {name: option for name, option in OPTIONS.items() if name not in UNSELECTED}
-        defaults["n_init"] = 2
+        defaults["n_init"] = 5 if selection["criterion"] == "stability" else 2
         words = ["select", shlex.quote(data), *_candidates(selection)]
     for name, value in given.items():
         default = defaults[name]

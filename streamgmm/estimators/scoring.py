@@ -45,13 +45,15 @@ class ScoringMixture(PredictingMixture):
         """
         return self._score(X, sample_weight, noise_variance).mean
 
-    def bic(self, X: Any) -> float:
+    def bic(self, X: Any, noise_variance: Any = None) -> float:
         """Bayesian information criterion on X, −2 ll + p log N; the lower the better.
 
         Parameters
         ----------
         X : array-like, zarr.Array, str or path, dask.array.Array, or Source
             Of shape (n_samples, n_features).
+        noise_variance : array-like, zarr.Array, path or dask.array, optional
+            Variances of the errors of X, as for `predict`.
 
         Returns
         -------
@@ -70,16 +72,18 @@ class ScoringMixture(PredictingMixture):
         >>> round(GaussianMixture().fit(X).bic(X), 3)
         7.062
         """
-        score = self._score(X)
+        score = self._score(X, None, noise_variance)
         return -2 * score.log_likelihood + self._n_parameters() * math.log(score.n_rows)
 
-    def aic(self, X: Any) -> float:
+    def aic(self, X: Any, noise_variance: Any = None) -> float:
         """Akaike information criterion on X, −2 ll + 2p; the lower the better.
 
         Parameters
         ----------
         X : array-like, zarr.Array, str or path, dask.array.Array, or Source
             Of shape (n_samples, n_features).
+        noise_variance : array-like, zarr.Array, path or dask.array, optional
+            Variances of the errors of X, as for `predict`.
 
         Returns
         -------
@@ -98,7 +102,8 @@ class ScoringMixture(PredictingMixture):
         >>> round(GaussianMixture().fit(X).aic(X), 3)
         9.676
         """
-        return -2 * self._score(X).log_likelihood + 2 * self._n_parameters()
+        score = self._score(X, None, noise_variance)
+        return -2 * score.log_likelihood + 2 * self._n_parameters()
 
     def _n_parameters(self) -> int:
         """Free parameters."""

@@ -204,7 +204,7 @@ def select(
     i = ranking.best
     model = models[i // len(ks)].set_params(n_components=candidates[i].n_components)
     _take_up(model, ranking, source)
-    model.selection_ = table | {"criterion": criterion}
+    model.selection_ = table | {"criterion": criterion, "choices": ranking.choices}
     model.data_seen_ = {"name": source.name, "n_samples": source.n_samples}
     return Selection(table, model, ranking.passes, ranking.timings, criterion, ranking.choices)
 

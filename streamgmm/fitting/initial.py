@@ -9,9 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.clustering import k_means, kmeans_plusplus, nearest
-from streamgmm.model.components import Family
+from streamgmm.model.components import Family, takes_gaps
+from streamgmm.model.families import Gaussian
+from streamgmm.model.gaps.patterns import has_gaps
+from streamgmm.model.gaps.starting import filled
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
+
+_FULL = Gaussian(gaps=True)
 
 
 def initial_mixture(
@@ -45,10 +50,16 @@ def initial_mixture(
             weight = None
         if weight is not None:
             X, weight = X[weight > 0], weight[weight > 0]
-        seen, k = family.clustered(X), family.n_clusters(n_components)
+        seen, k = _clustered(family, X), family.n_clusters(n_components)
         resp = _responsibilities(seen, weight, k, init_params, random_state, kmeans_iter)
         return of_responsibilities(X, weight, family, resp, n_components, weights, given)
     return Mixture(weights, family.start(None, given))
+
+
+def _clustered(family: Family, X: NDArray[Any]) -> NDArray[Any]:
+    """Rows as the clustering sees them, gaps filled by regression on what was observed."""
+    seen = family.clustered(X)
+    return filled(seen, _FULL) if takes_gaps(family) and has_gaps(seen) else seen
 
 
 def of_responsibilities(

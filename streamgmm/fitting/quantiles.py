@@ -74,6 +74,7 @@ def digests_of(
     source: Source,
     *,
     scatter: bool = False,
+    gaps: bool = False,
     block_size: int | str = "auto",
     n_threads: int | None = None,
     on_block: OnBlock | None = None,
@@ -84,6 +85,8 @@ def digests_of(
     ----------
     source : Source
     scatter : bool
+    gaps : bool
+        Whether gaps (NaN) are passed by, column by column, and are no error.
     block_size, n_threads
         See `parse_block_size` and `open_executor`.
     on_block : callable, optional
@@ -99,24 +102,22 @@ def digests_of(
     new_digest()
     blocks = source.blocks(parse_block_size(block_size, source))
     with one_blas_thread(), open_executor(blocks, n_threads=n_threads) as executor:
-        context = (source.name, source.n_features, scatter)
+        context = (source.name, source.n_features, scatter, gaps)
         found: Digests = executor.run(_digest_block, context, on_block=on_block)
     return found
 
 
-def _digest_block(context: tuple[str, int, bool], block: Block) -> Digests:
-    name, d, scatter = context
+def _digest_block(context: tuple[str, int, bool, bool], block: Block) -> Digests:
+    name, d, scatter, gaps = context
     each = tuple(new_digest() for _ in range(d))
     sums = RowScatter()
     n_rows, seen = 0, False
     for piece in block.pieces():
-        check_finite(piece, name)
+        check_finite(piece, name, gaps)
         weight = piece.sample_weight
         if scatter:
             sums.add(piece.rows, NO_WEIGHT if weight is None else weight)
-        for column, digest in zip(np.ascontiguousarray(piece.rows.T), each, strict=True):
-            add_column(digest, column, weight)
-        n_rows += len(piece.rows) if weight is None else int(np.count_nonzero(weight))
+        n_rows += digest_rows(each, piece.rows, weight)
         seen = True
     moments = None
     if scatter:
@@ -124,11 +125,19 @@ def _digest_block(context: tuple[str, int, bool], block: Block) -> Digests:
     return Digests(n_rows, each, moments)
 
 
-def add_column(digest: Any, column: NDArray[Any], weight: Floats | None) -> None:
-    """Add the values of a column; those of weight zero are not there."""
-    values = column.astype(np.float64, copy=False)
-    if weight is None:
-        digest.update(values)
-    else:
-        used = weight > 0
-        digest.update(values[used], weight[used])
+def digest_rows(digests: Sequence[Any], rows: NDArray[Any], weight: Floats | None) -> int:
+    """Add rows (n, D) to the digests of their columns; gives how many of them have weight."""
+    if weight is not None:
+        rows, weight = rows[weight > 0], weight[weight > 0]
+    if not len(rows):
+        return 0
+    columns = np.ascontiguousarray(rows.T, np.float64)
+    for column, digest in zip(columns, digests, strict=True):
+        there = ~np.isnan(column)
+        whole = there.all()
+        values = column if whole else column[there]
+        if weight is None:
+            digest.update(values)
+        else:
+            digest.update(values, weight if whole else weight[there])
+    return len(rows)

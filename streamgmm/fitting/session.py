@@ -135,14 +135,14 @@ class Session:
         with self._timed("sample"):
             summary = self._look()
         run.sample = replace(summary, surveys=())
-        run.families = self._settings(summary)
-        self._inform()
         run.read = self._reader.last_read
         run.skipped = summary.skipped
         if self.job.seen is not None:
             run.skipped = self.job.seen.skipped + summary.skipped
         run.overall = self._overall(summary)
         self._check_summary(summary)
+        run.families = self._settings(summary)
+        self._inform()
         self._reader.skipped = run.skipped
         run.random = self._random_state.get_state(legacy=False)
         self.save()

@@ -177,20 +177,75 @@ def tell(
                 resp_out[first + i, k] = resp[k * T + i]
 
 
+@njit(nogil=True)
+def chosen(resp: Any, K: int, T: int, i: int, choice: float) -> int:
+    """The component in which a uniform number falls."""
+    below = 0.0
+    for k in range(K - 1):
+        below += resp[k * T + i]
+        if choice < below:
+            return k
+    return K - 1
+
+
+@njit(nogil=True)
+def fill_row(
+    i: int, first: int, at: int, part: int, gone: Any, M: int, means: Any, tiles: Any, step: int,
+    spread: Any, resp: Any, K: int, D: int, T: int,
+    filled: Any, variance: Any, choices: Any, normals: Any, root: Any,
+) -> None:  # fmt: skip
+    """Missing values of a row of a tile: means and variances over all components, or a draw.
+
+    A draw is x̂ + R z of one component, with C = R Rᵀ row by row of R, in `root`.
+    """
+    row = first + i
+    for j in range(M):
+        d = gone[j]
+        mean = 0.0
+        for k in range(K):
+            mean += resp[k * T + i] * (means[k * D + d] + tiles[k * step + d * T + i])
+        filled[row, d] = mean
+        if variance.shape[0] == 0:
+            continue
+        total_variance = 0.0
+        for k in range(K):
+            gap = means[k * D + d] + tiles[k * step + d * T + i] - mean
+            own = spread[at + k // LANES * part + k % LANES + (j * (j + 1) // 2 + j) * LANES]
+            total_variance += resp[k * T + i] * (gap * gap + own)
+        variance[row, d] = total_variance
+    if choices.shape[0] == 0:
+        return
+    k = chosen(resp, K, T, i, choices[row])
+    base = at + k // LANES * part + k % LANES
+    for j in range(M):
+        value = means[k * D + gone[j]] + tiles[k * step + gone[j] * T + i]
+        line = j * (j + 1) // 2
+        for p in range(j + 1):
+            s = spread[base + (line + p) * LANES]
+            other = p * (p + 1) // 2
+            for o in range(p):
+                s -= root[line + o] * root[other + o]
+            root[line + p] = math.sqrt(max(s, 0.0)) if p == j else s / root[other + p]
+            value += root[line + p] * normals[row, gone[p]]
+        filled[row, gone[j]] = value
+
+
 @compiled
 def full_gaps(
     X: Any, weight: Any, starts: Any, seen: Any, ref: Any, means: Any, lane_means: Any, prec: Any,
     origin: Any, chol: Any, const: Any, shift: Any, moved: bool, hard: bool, sums: bool,
     far: Any, D: int, rows_a_tile: int, W: int, work: Any, spread: Any,
     totals: Any, n: Any, s1: Any, s2: Any, hidden: Any,
-    log_density: Any, labels: Any, resp_out: Any, filled: Any, variance: Any,
+    log_density: Any, labels: Any, resp_out: Any,
+    filled: Any, variance: Any, choices: Any, normals: Any,
 ) -> None:  # fmt: skip
     """Rows X (n, d) in R runs of one pattern: ``starts`` (R + 1,), ``seen`` (R, d).
 
     With `sums`, adds as `drivers.full_sums` does, about the means less `shift` (which is zero
     unless `moved`), and to `hidden` (K,) the entropy of the missing values. Outputs of no rows
-    are not written; `filled` and `variance` (n, d) are written where values are missing. `origin`
-    is zero (K·D,), and `spread` room for the conditional covariances of a tile.
+    are not written. `filled` and `variance` (n, d) get means and variances of missing values;
+    `filled` draws, where there are `choices` (n,) uniform in (0, 1) and `normals` (n, d).
+    `origin` is zero (K·D,), and `spread` room for the conditional covariances of a tile.
     """
     K = const.shape[0]
     width = X.shape[1]
@@ -325,23 +380,11 @@ def full_gaps(
                             s2[to + gone[j]] += mass * spread[where]
                             where += LANES
             if filled.shape[0] > 0:
-                for j in range(M):
-                    d = gone[j]
-                    diagonal = j * (j + 1) // 2 + j
-                    for i in range(begin, end):
-                        mean = 0.0
-                        for k in range(K):
-                            x = means[k * D + d] + tiles[k * step + d * T + i]
-                            mean += resp[k * T + i] * x
-                        filled[first + i, d] = mean
-                        if variance.shape[0] > 0:
-                            own_variance = 0.0
-                            for k in range(K):
-                                x = means[k * D + d] + tiles[k * step + d * T + i] - mean
-                                where = slot_at[slot] + k // LANES * part + k % LANES
-                                own_spread = spread[where + diagonal * LANES]
-                                own_variance += resp[k * T + i] * (x * x + own_spread)
-                            variance[first + i, d] = own_variance
+                for i in range(begin, end):
+                    fill_row(
+                        i, first, slot_at[slot], part, gone, M, means, tiles, step, spread, resp,
+                        K, D, T, filled, variance, choices, normals, L,
+                    )  # fmt: skip
         first += m
 
 
@@ -397,7 +440,8 @@ def diag_gaps(
     X: Any, weight: Any, ref: Any, means: Any, chol: Any, const: Any, drop: Any, centres: Any,
     hard: bool, sums: bool, far: Any, D: int, rows_a_tile: int, W: int, work: Any,
     totals: Any, n: Any, s1: Any, s2: Any, s0: Any,
-    log_density: Any, labels: Any, resp_out: Any, filled: Any, variance: Any,
+    log_density: Any, labels: Any, resp_out: Any,
+    filled: Any, variance: Any, choices: Any, normals: Any,
 ) -> None:  # fmt: skip
     """As `full_gaps` where features are independent: gaps are left out, in rows of any order.
 
@@ -456,6 +500,10 @@ def diag_gaps(
                     for k in range(K):
                         mean += resp[k * T + i] * means[k * D + d]
                     filled[first + i, d] = mean
+                    if choices.shape[0] > 0:
+                        k = chosen(resp, K, T, i, choices[first + i])
+                        noise = normals[first + i, d] / chol[k * D + d]
+                        filled[first + i, d] = means[k * D + d] + noise
                     if variance.shape[0] > 0:
                         spread = 0.0
                         for k in range(K):

@@ -17,7 +17,7 @@ from streamgmm.model.moments import Floats
 from streamgmm.pages.markup import Markup, number, short, tag
 
 WIDTH, HEIGHT = 340, 230
-LEFT, RIGHT, TOP, BOTTOM = 58, 20, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 66, 20, 10, 40
 LEVELS = 7  # shades of a density
 COLOURS = 6
 

@@ -61,9 +61,9 @@ def convergence_section(subject: Subject) -> list[Markup]:
         chart.dots(at[known], above[known], "ring", 4)
         words = f"F rises from {number(energy[0], 6)} to {number(energy[-1], 6)} nats a row."
         caption = "The lower bound F by iteration (line), and log p where it was read (rings)."
-        out.append(
-            tag("figure", chart.render("bound", "Convergence", words), tag("figcaption", caption))
-        )
+        drawn = chart.render("bound", "Convergence", words)
+        figure = tag("figure", drawn, tag("figcaption", caption))
+        out.append(tag("div", figure, class_="charts"))
     last = slice(max(0, len(at) - 5), None)
     rows = [
         [number(i), num(f, 8), num(p, 8), num(q, 4)]
@@ -97,6 +97,7 @@ def selection_section(subject: Subject) -> list[Markup]:
         title, greater = CRITERIA[column]
         values = np.asarray(found[column], np.float64)
         best = int(np.nanargmax(values if greater else -values))
+        best = int(found.get("choices", {}).get(column.removesuffix("_log_likelihood"), best))
         choices.append(
             f"{title} chooses K = {ks[best]}{', ' + labels[best] if labels[best] else ''}"
         )
@@ -145,10 +146,11 @@ def _criterion(
 
 
 def _near_best(values: Any, column: str) -> tuple[tuple[float, float], str]:
-    """The range of a picture: without what lies so far off that the better half looks alike."""
+    """The range of a picture: without what lies so far off that the good ones look alike."""
     order = np.sort(values[np.isfinite(values)])
     order = order[::-1] if CRITERIA[column][1] else order
-    near, far = abs(float(order[len(order) // 2] - order[0])), abs(float(order[-1] - order[0]))
+    good = order[len(order) // (4 if len(order) >= 8 else 2)]
+    near, far = abs(float(good - order[0])), abs(float(order[-1] - order[0]))
     if len(order) > 3 and far > 6 * near > 0:
         sign = -1 if CRITERIA[column][1] else 1
         ends = sorted((float(order[0]) - sign * 0.6 * near, float(order[0]) + sign * 3 * near))

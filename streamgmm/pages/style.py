@@ -39,7 +39,8 @@ caption span{display:inline-block;font-weight:600;position:sticky;left:0;
 max-width:calc(100vw - 2.5rem)}
 th,td{padding:.3rem .65rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 thead th{border-bottom:2px solid var(--dim);vertical-align:bottom}
-tbody th{font-weight:600;min-width:3rem}td.t{min-width:15rem}thead th.n{text-align:right}
+tbody th{font-weight:600;min-width:3rem}th.s{white-space:nowrap}
+td.t{min-width:15rem}thead th.n{text-align:right}
 td.n{text-align:right;white-space:nowrap}
 tbody tr:nth-child(even){background:var(--soft)}
 thead button{all:unset;cursor:pointer;font-weight:600}

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from streamgmm.pages.markup import Markup, number, tag
 
+BRIEF = 20  # letters, up to which the name of a row is not broken
+
 
 class Cell(NamedTuple):
     """What a cell shows, and the number that it is sorted by."""
@@ -32,9 +34,11 @@ def table(
     for row in rows:
         first, *rest = (each if isinstance(each, Cell) else Cell(each) for each in row)
         cells = [tag("td", cell.shown, class_=_kind(cell), data_v=_raw(cell)) for cell in rest]
-        numeric = [_kind(cell) == "n" for cell in (first, *rest)]
-        head = tag("th", first.shown, scope="row", data_v=_raw(first))
-        body.append(tag("tr", head, cells))
+        for i, cell in enumerate(rest, 1):
+            numeric[i] |= _kind(cell) == "n"
+        brief = isinstance(first.shown, str) and len(first.shown) <= BRIEF
+        named = tag("th", first.shown, scope="row", data_v=_raw(first), class_=brief and "s")
+        body.append(tag("tr", named, cells))
     columns = [
         tag("th", head, scope="col", class_="n" if right and i else None)
         for i, (head, right) in enumerate(zip(heads, numeric, strict=True))

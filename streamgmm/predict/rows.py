@@ -225,7 +225,8 @@ def posteriors(
     wide = KINDS[what].wide
     most = max(256, SLICE_BYTES // (8 * (mixture.n_components if wide else 1)))
     for piece in block.pieces():
-        check_finite(piece, name, takes_gaps(getattr(mixture, "family", None)))
+        gaps = takes_gaps(mixture if isinstance(mixture, RowFunction) else mixture.family)
+        check_finite(piece, name, gaps)
         for a in range(0, len(piece.rows), most):
             part = piece.part(a, min(a + most, len(piece.rows)))
             if isinstance(mixture, RowFunction):

@@ -27,6 +27,8 @@ class RowFunction:
     func : callable
         ``func(X, numbers)`` of rows (n, n_features) and their numbers in the source (n,); gives
         (n, width), or (n,).
+    gaps : bool
+        Whether NaN is a value that was not observed.
 
     Examples
     --------
@@ -40,6 +42,7 @@ class RowFunction:
     n_features: int
     width: int | None
     func: Callable[[NDArray[Any], NDArray[np.int64]], Floats]
+    gaps: bool = False
 
     @property
     def offers(self) -> tuple[str, ...]:

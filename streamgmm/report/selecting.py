@@ -35,12 +35,17 @@ CRITERIA = (
         "stability", "stability", "agreement", True, "the same labels from other starts",
         "stability_error",
     ),
+    Criterion(
+        "neighbours", "agreement with the next K", "agreement", True,
+        "labels that fewer and more components share",
+    ),
     Criterion("silhouette", "silhouette", "", True, "rows nearer to their cluster than the next"),
     Criterion("elbow", "the elbow", "below the chord", True, "where more clusters gain little"),
     Criterion("inertia", "inertia", "a row", False, "it always falls, and chooses nothing"),
 )  # fmt: skip
 """In the order of the panels; those that a table has not are left out."""
 
+SILENT = ("inertia", "neighbours")  # they choose nothing
 SUMMED = ("bic", "aic", "icl", "inertia")  # over rows
 MOST_KINDS = 8
 
@@ -56,6 +61,9 @@ class SelectionDisplay:
         As ``table`` of a `streamgmm.Selection` or `streamgmm.ClusterSelection`.
     n_rows : float
         By which criteria that are summed over rows are divided.
+    choices : mapping of str to int, optional
+        The row of the table that each criterion would choose, as ``choices`` of a selection; by
+        default the one with the best value.
     notes : sequence of str
 
     Attributes
@@ -79,9 +87,15 @@ class SelectionDisplay:
     figure_: Any
 
     def __init__(
-        self, *, table: Mapping[str, NDArray[Any]], n_rows: float = 1.0, notes: Sequence[str] = ()
+        self,
+        *,
+        table: Mapping[str, NDArray[Any]],
+        n_rows: float = 1.0,
+        choices: Mapping[str, int] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.table = table
+        self.choices = choices or {}
         self.n_rows = n_rows
         self.notes = notes
 
@@ -113,7 +127,8 @@ class SelectionDisplay:
             raise ParameterError(
                 f"{type(selection).__name__} is no selection; give what streamgmm.select returned"
             )
-        return cls(table=table, n_rows=rows_of(model)).plot(ax)
+        choices = getattr(selection, "choices", None) or table.get("choices")
+        return cls(table=table, n_rows=rows_of(model), choices=choices).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw.
@@ -179,7 +194,7 @@ class SelectionDisplay:
                     ks[order], values[order], error[order], ls="", capsize=2.5, lw=1,
                     color=style["color"], alpha=0.7,
                 )  # fmt: skip
-        best, choice = best_of(self.table, criterion), ""
+        best, choice = best_of(self.table, criterion, self.choices), ""
         if best is not None:
             ax.plot(ks[best], values[best], "*", ms=15, mfc="#F0E442", mec="0.1", mew=1, zorder=4)
             kind = next(name for name, at in kinds.items() if best in at)
@@ -201,12 +216,13 @@ class SelectionDisplay:
 
 
 def _show_best(ax: Any, values: NDArray[Any], criterion: Criterion, error: float) -> None:
-    """Cut off what is so far from the best that the better half would look alike."""
+    """Cut off what is so far from the best that the good ones would look alike."""
     order = np.sort(values[np.isfinite(values)])
     if criterion.column == "inertia" or len(order) < 4:
         return
     order = order[::-1] if criterion.greater else order
-    near, far = abs(order[len(order) // 2] - order[0]), abs(order[-1] - order[0])
+    good = order[len(order) // (4 if len(order) >= 8 else 2)]
+    near, far = abs(good - order[0]), abs(order[-1] - order[0])
     near = max(near, 1.5 * error)
     if far > 6 * near > 0:
         sign = -1 if criterion.greater else 1
@@ -239,10 +255,15 @@ def kinds_of(table: Mapping[str, Any]) -> dict[str, NDArray[np.intp]]:
     }
 
 
-def best_of(table: Mapping[str, Any], criterion: Criterion) -> int | None:
-    """The candidate that a criterion chooses; None for one that only falls or rises."""
-    if criterion.column == "inertia":
+def best_of(
+    table: Mapping[str, Any], criterion: Criterion, choices: Mapping[str, int] | None = None
+) -> int | None:
+    """The candidate that a criterion chooses; None for one that chooses nothing."""
+    if criterion.column in SILENT:
         return None
+    known = (choices or {}).get(criterion.column.removesuffix("_log_likelihood"))
+    if known is not None:
+        return int(known)
     values = np.asarray(table[criterion.column], np.float64)
     return int(np.nanargmax(values if criterion.greater else -values))
 

@@ -30,8 +30,13 @@ PARTS = ("layers", "obsm")
 
 
 def is_cells(node: Any) -> bool:
-    """Whether a group of Zarr or HDF5 is an AnnData store."""
-    return encoding_of(node) == "anndata"
+    """Whether a group of Zarr or HDF5 is an AnnData store; 0.7 did not say so."""
+    if encoding_of(node) == "anndata":
+        return True
+    group = hasattr(node, "keys") and not hasattr(node, "dtype")
+    return group and all(
+        part in node and encoding_of(node[part]) == "dataframe" for part in ("obs", "var")
+    )
 
 
 def is_anndata(value: object) -> bool:

@@ -63,6 +63,10 @@ def lend(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.asarray(_Lent(memory))[:n_bytes].view(dtype).reshape(shape)
 
 
+class LeftToZarrError(Exception):
+    """A chunk that Zarr must read, or find to be damaged."""
+
+
 @dataclass(frozen=True)
 class LocalChunks:
     """Chunks that are files of their own.
@@ -116,29 +120,33 @@ class LocalChunks:
         shape = self.array.chunks
         whole = int(np.prod(shape, dtype=np.int64)) * into.itemsize
         try:
-            file = open(self._path(index), "rb", buffering=0)  # noqa: SIM115
-        except FileNotFoundError:
+            found = self._open(index)
+        except LeftToZarrError:
+            return False
+        if found is None:
             if self.array.fill_value is None:
                 return False
             into[...] = self.array.fill_value
             return True
+        file, at, size = found
         rows_only = all(span == (0, n) for span, n in zip(inside[1:], shape[1:], strict=True))
         direct = rows_only and into.flags.c_contiguous
         with file:
-            size = os.fstat(file.fileno()).st_size
             if size == 0:
                 return False
             if self.codec == "raw":
                 if size != whole:
                     raise ChunkError(f"truncated: {size} bytes where it should have {whole}")
                 if direct:
-                    file.seek(inside[0][0] * (whole // shape[0]))
+                    file.seek(at + inside[0][0] * (whole // shape[0]))
                     _fill(file, into)
                     return True
+                file.seek(at)
                 chunk = lend(shape, into.dtype)
                 _fill(file, chunk)
                 into[...] = chunk[tuple(slice(*span) for span in inside)]
                 return True
+            file.seek(at)
             encoded = _slurp(file, size)
         if _decoded_size(self.codec, encoded) != whole:
             return False
@@ -150,15 +158,26 @@ class LocalChunks:
         into[...] = chunk[tuple(slice(*span) for span in inside)]
         return True
 
+    def _open(self, index: tuple[int, ...]) -> tuple[Any, int, int] | None:
+        """Open the file of a chunk; give where in it the chunk begins, and its bytes.
+
+        None for one that was never written.
+        """
+        try:
+            file = open(self._path(index), "rb", buffering=0)  # noqa: SIM115
+        except FileNotFoundError:
+            return None
+        return file, 0, os.fstat(file.fileno()).st_size
+
     def warm(self, spans: Sequence[Span]) -> None:
         """Ask the system to read the files of a box into the page cache, without waiting."""
         for index in self._indices(spans):
-            with suppress(OSError):  # the read that follows gets the error too
-                file = os.open(self._path(index), os.O_RDONLY)
-                try:
-                    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
-                finally:
-                    os.close(file)
+            with suppress(OSError, LeftToZarrError):  # the read that follows gets it too
+                found = self._open(index)
+                if found is not None:
+                    file, at, size = found
+                    with file:
+                        os.posix_fadvise(file.fileno(), at, size, os.POSIX_FADV_WILLNEED)
 
     def _indices(self, spans: Sequence[Span]) -> Iterator[tuple[int, ...]]:
         """The chunks of a box."""
@@ -181,26 +200,29 @@ def local_chunks(array: zarr.Array[Any], root: Path) -> LocalChunks | None:
     metadata: Any = array.metadata
     if array.ndim == 0 or array.shards is not None or array.filters:
         return None
-    if not array.dtype.isnative:
-        return None
-    if array.dtype.kind not in "buif":
+    if not array.dtype.isnative or array.dtype.kind not in "buif":
         return None
     if metadata.zarr_format == 2:
         if metadata.order != "C":
             return None
-    else:
-        serializer: Any = metadata.codecs[0]
-        endian = getattr(getattr(serializer, "endian", None), "value", sys.byteorder)
-        if type(serializer).__name__ != "BytesCodec" or endian != sys.byteorder:
-            return None
-    compressors: Any = array.compressors
-    codec = "raw"
-    if compressors:
-        name = type(compressors[0]).__name__.lower().removesuffix("codec")
-        if len(compressors) > 1 or name not in ("blosc", "zstd"):
-            return None
-        codec = name
-    return LocalChunks(array, os.path.join(root, array.path), codec)
+    elif not is_native_bytes(metadata.codecs[0]):
+        return None
+    codec = name_codec(array.compressors)
+    return None if codec is None else LocalChunks(array, os.path.join(root, array.path), codec)
+
+
+def is_native_bytes(serializer: Any) -> bool:
+    """Whether numbers are stored as they are in memory."""
+    endian = getattr(getattr(serializer, "endian", None), "value", sys.byteorder)
+    return type(serializer).__name__ == "BytesCodec" and endian == sys.byteorder
+
+
+def name_codec(compressors: Sequence[Any]) -> str | None:
+    """Name what undoes these compressors: ``"raw"``, ``"blosc"``, ``"zstd"``; None if nothing."""
+    if not compressors:
+        return "raw"
+    name = type(compressors[0]).__name__.lower().removesuffix("codec")
+    return name if len(compressors) == 1 and name in ("blosc", "zstd") else None
 
 
 def _fill(file: Any, into: NDArray[Any]) -> None:

@@ -123,6 +123,8 @@ def _stored(path: str, label: str, value: Any, open: Open) -> Any:
     if "string" in encoding_of(value):
         raise _no_numbers(label, "text", path)
     if hasattr(value, "store_path") or hasattr(value, "id"):
+        if "categories" in value.attrs:  # as AnnData 0.7 wrote them
+            raise _no_numbers(label, "categories", path)
         if value.dtype.kind not in "buifc":
             raise _no_numbers(label, f"of dtype {value.dtype}", path)
         return open(value)
@@ -180,6 +182,11 @@ class GappedPart:
     values: Any
     mask: Any
     futures: Mapping[Any, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def any_box(self) -> bool:
+        """Whether any run of it can be read."""
+        return all(getattr(each, "any_box", False) for each in (self.values, self.mask))
 
     def fill(self, values: Mapping[Any, Any]) -> GappedPart:
         """Give this part itself, which has no futures."""

@@ -97,6 +97,9 @@ def rows(
     if storage_options:
         mask, sample_weight = (_place(each, storage_options) for each in (mask, sample_weight))
     beside = {"mask": mask, "sample_weight": sample_weight}
+    tables = (is_dask_frame, is_anndata, is_table, is_parquet)
+    if not is_xarray(data) and any(is_kind(data) for is_kind in tables):
+        _check_rows_only(feature_axis, sample_dims)
     if is_dask_frame(data):  # first: to ask it for what a source has is an error
         return open_frame(data, features=features, **beside)
     if isinstance(data, Source):
@@ -123,6 +126,7 @@ def rows(
     if hdf5.is_hdf5(data):
         with hdf5.open_node(data, storage_options) as (node, name, place):
             if is_cells(node):
+                _check_rows_only(feature_axis, sample_dims)
                 return open_cells(stored_cells(node, name, place), features=features, **beside)
             if hasattr(node, "keys") and features is not None:
                 return open_group(
@@ -131,6 +135,7 @@ def rows(
     elif is_zarr(data):
         node, name = open_node(data, storage_options)
         if is_cells(node):
+            _check_rows_only(feature_axis, sample_dims)
             return open_cells(stored_cells(node, name), features=features, **beside)
         if hasattr(node, "members") and features is not None:
             return open_group(node, name, features=features, sample_dims=sample_dims, **beside)
@@ -152,6 +157,15 @@ def rows(
         sample_weight=sample_weight,
         storage_options=storage_options,
     )
+
+
+def _check_rows_only(feature_axis: int | str, sample_dims: Any) -> None:
+    """Refuse what tables do not have; raises ParameterError."""
+    if feature_axis not in (-1, 1) or sample_dims is not None:
+        given = f"feature_axis={feature_axis!r}" if sample_dims is None else "sample_dims"
+        raise ParameterError(
+            f"{given} is of arrays; what has columns by name has rows only: name them in features="
+        )
 
 
 def _place(given: Any, storage_options: dict[str, Any]) -> Any:

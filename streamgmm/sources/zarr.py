@@ -13,6 +13,7 @@ import numpy as np
 
 from streamgmm.sources.array import ArrayBlock, ArrayPart, ArrayWeights
 from streamgmm.sources.base import (
+    AUTO_MAX_BYTES,
     PIECE_BYTES,
     Block,
     Piece,
@@ -172,6 +173,9 @@ class ZarrBlock(BlockBase):
             return Piece(a, rows, None if read_weight is None else read_weight(a, b))
 
         runs = fixed_runs(self.start, self.start + self.n_rows, step)
+        chunks = self.ref.chunks
+        if chunks is not None and chunks.codec == "raw" and array.chunks[1] >= array.shape[1]:
+            runs = _in_parts(runs, array.shape[1] * dtype.itemsize)
         depth = 1 if self.ref.local else _REMOTE_DEPTH
         local = self.ref.chunks is not None and hasattr(os, "posix_fadvise")
 
@@ -180,6 +184,16 @@ class ZarrBlock(BlockBase):
 
         given = warm if local else None
         return chain.from_iterable(map(split_piece, read_ahead(read, runs, depth, given)))
+
+
+def _in_parts(runs: Sequence[tuple[int, int]], row_bytes: int) -> list[tuple[int, int]]:
+    """Cut runs as `split_piece` cuts pieces: of what is not compressed, parts can be read."""
+    most = max(1, PIECE_BYTES // row_bytes)
+    return [
+        part
+        for a, b in runs
+        for part in (fixed_runs(a, b, most) if b - a > 2 * most else [(a, b)])
+    ]
 
 
 @dataclass(frozen=True)
@@ -231,9 +245,11 @@ class ZarrSource(Table):
     def blocks(
         self, target_bytes: int, start: int = 0, stop: int | None = None
     ) -> Sequence[Block]:
-        """Cut the rows evenly between chunks; between shards, where there are shards."""
-        unit = (self.ref.array.shards or self.ref.array.chunks)[0]
-        row_bytes = self.n_features * self.dtype.itemsize
+        """Cut the rows evenly between chunks; between shards of up to ``AUTO_MAX_BYTES``."""
+        array, row_bytes = self.ref.array, self.n_features * self.dtype.itemsize
+        unit = array.chunks[0]
+        if array.shards is not None and array.shards[0] * row_bytes <= AUTO_MAX_BYTES:
+            unit = array.shards[0]
         return [
             ZarrBlock(
                 self.ref, a, b - a, None if self.weights is None else self.weights.part(a, b)

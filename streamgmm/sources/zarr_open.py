@@ -11,6 +11,7 @@ from streamgmm.places import Place, ZarrStore
 from streamgmm.places.retry import advice, retry
 from streamgmm.sources.base import check_shape, float_dtype
 from streamgmm.sources.chunks import local_chunks
+from streamgmm.sources.shards import local_shards
 from streamgmm.sources.zarr_ref import ZarrRef, describe
 
 if TYPE_CHECKING:
@@ -164,7 +165,10 @@ def _ref(array: zarr.Array[Any], name: str) -> ZarrRef:
     resident = isinstance(store, zarr.storage.MemoryStore) or _only_here(store)
     if local and not store.root.is_absolute():
         store = zarr.storage.LocalStore(store.root.absolute(), read_only=True)
-    chunks = local_chunks(array, store.root) if local else None
+    chunks = None
+    if local:
+        find = local_chunks if array.shards is None else local_shards
+        chunks = find(array, store.root)
     blosc = array.shards is None and _ends_in_blosc(array)
     if blosc or array.shards is not None:
         from streamgmm.sources.guard import GuardedStore

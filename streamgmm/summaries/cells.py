@@ -59,6 +59,12 @@ class Cells:
         return cell
 
 
+def certainty_of(posterior: Posterior) -> Floats:
+    """The probability of each row's likeliest component (n,)."""
+    own = np.take_along_axis(posterior.resp, posterior.labels[:, None].astype(np.intp), axis=1)
+    return np.asarray(own[:, 0])
+
+
 def rows_in_cells(n_samples: int, most: int = 100) -> Cells:
     """Even runs of rows, as many as there can be of `most`."""
     return Cells((n_samples,), (min(most, n_samples),))
@@ -177,7 +183,7 @@ class CellCounter:
         given: Any = weight if len(weight) else None
         flat = cell * wide + self._place[posterior.labels]
         labels = np.bincount(flat, given, n * wide).reshape(n, wide).astype(np.float64)
-        certainty = posterior.resp.max(axis=1)
+        certainty = certainty_of(posterior)
         low = posterior.log_density < request.unlikely
         density = np.maximum(posterior.log_density, -1e300)  # minus infinity would hide all
         columns = (certainty, density, certainty < DOUBTFUL, low)

@@ -13,7 +13,7 @@ from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 from streamgmm.predict.rows import SLICE_BYTES
 from streamgmm.sources import Piece
-from streamgmm.summaries.cells import DOUBTFUL
+from streamgmm.summaries.cells import DOUBTFUL, certainty_of
 from streamgmm.summaries.histograms import weights_of
 
 BINS = 20  # of the probability of the likeliest component
@@ -140,7 +140,7 @@ class FindingsCounter:
         w = weight if len(weight) else np.ones(n)
         labels, density = posterior.labels, posterior.log_density
         one_hot = csr_array((w, labels, np.arange(n + 1)), (n, posterior.resp.shape[1]))
-        certainty = posterior.resp.max(axis=1)
+        certainty = certainty_of(posterior)
         low = density < self._expected.limit
         used = w > 0  # 0 times minus infinity would be NaN
         counted = np.minimum((certainty * BINS).astype(np.int64), BINS - 1)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.fitting.quantiles import add_column, new_digest
+from streamgmm.fitting.quantiles import digest_rows, new_digest
 from streamgmm.model.components import Posterior
 from streamgmm.model.moments import Floats
 from streamgmm.sources import Piece
@@ -86,10 +86,7 @@ class QuantileCounter:
             if len(chosen):
                 rows = piece.rows[chosen[:, None], request.columns]
                 weight = None if piece.sample_weight is None else piece.sample_weight[chosen]
-                self._rows[s] += len(chosen)
-                for j in range(m):
-                    column = np.ascontiguousarray(rows[:, j])
-                    add_column(self._digests[s * m + j], column, weight)
+                self._rows[s] += digest_rows(self._digests[s * m : (s + 1) * m], rows, weight)
 
     def result(self) -> Quantiles:
         """The digests of all rows added."""

@@ -184,6 +184,30 @@ def test_infinite_variances_are_gaps():
 
 
 @QUIET
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_gaps_beside_errors(tmp_path, kind):
+    """NaN with missing="marginalize" is a value that is not known, whatever its error."""
+    gaps = np.random.default_rng(5).random((N, D)) < 0.3
+    gaps[:5] = True
+    holed = np.where(gaps, np.nan, X)
+    settings = {"covariance_type": kind, "random_state": 0, "max_iter": 10, "tol": 0}
+    known = GaussianMixture(K, **settings).fit(X, noise_variance=np.where(gaps, np.inf, S))
+    model = GaussianMixture(K, missing="marginalize", **settings)
+    path = put(tmp_path / "x.zarr", holed, (700, D))
+    for rows, noise in ((holed, S), (path, S), (holed, dense.matrices(S))):
+        model.fit(rows, noise_variance=noise)
+        np.testing.assert_allclose(model.means_, known.means_, rtol=1e-7, atol=1e-7)
+        np.testing.assert_allclose(model.covariances_, known.covariances_, rtol=1e-7, atol=1e-7)
+        expected = model.denoise(X, np.where(gaps, np.inf, S))
+        np.testing.assert_allclose(np.asarray(model.denoise(rows, noise)), expected, atol=1e-10)
+        assert np.isfinite(model.score(rows, noise_variance=noise))
+    with pytest.raises(DataError, match="non-finite"):
+        GaussianMixture(K).fit(holed, noise_variance=S)
+    omitted = GaussianMixture(K, missing="omit", **settings).fit(holed, noise_variance=S)
+    assert omitted.n_missing_ == int(gaps.any(axis=1).sum())
+
+
+@QUIET
 def test_the_same_bits_on_any_number_of_workers(stored, client):
     settings = {"random_state": 0, "block_size": 30_000, "max_iter": 8, "tol": 0}
     models = [
@@ -277,6 +301,26 @@ def test_any_mixture_of_gaussians():
             MixtureModel(K, family).fit(np.ones((9, 2)), noise_variance=np.ones((9, 2)))
     with pytest.raises(TypeError):
         KMeans(2).fit(X, noise_variance=S)
+
+
+def test_criteria():
+    model = GaussianMixture(K, random_state=0).fit(X, noise_variance=S)
+    ll = N * model.score(X, noise_variance=S)
+    assert model.aic(X, noise_variance=S) == pytest.approx(2 * (K * 10 - 1) - 2 * ll)
+    assert model.bic(X, noise_variance=S) == pytest.approx((K * 10 - 1) * np.log(N) - 2 * ll)
+    assert model.bic(X, noise_variance=S) < GaussianMixture(1).fit(X, noise_variance=S).bic(
+        X, noise_variance=S
+    )
+
+
+def test_what_the_model_says_refuses_noise_too():
+    model = GaussianMixture(K, random_state=0).fit(X, noise_variance=S)
+    bad = dense.matrices(S) + 50 * (1 - np.eye(D))
+    for say in (model.denoise, lambda X, s: model.predict(X, noise_variance=s)):
+        with pytest.raises(DataError, match="row 0: its noise_variance is no covariance"):
+            say(X, bad)
+    with pytest.raises(ParameterError, match="not a family to choose"):
+        MixtureModel(K, "uncertain").fit(np.hstack([X, S]))
 
 
 def test_plan(stored):

@@ -1,10 +1,9 @@
 """AnnData: stores in Zarr and HDF5, objects in memory, on disk and lazy; labels back into obs."""
 
-import re
 import warnings
 from itertools import pairwise
-from pathlib import Path
 
+import anndata
 import h5py
 import numpy as np
 import pandas as pd
@@ -15,18 +14,18 @@ import zarr
 import streamgmm
 from streamgmm import GaussianMixture
 from streamgmm.errors import (
+    ChunkError,
     DataError,
     DataTypeError,
     OutputExistsError,
     ParameterError,
     SourceError,
 )
+from streamgmm.sources import unreadable
 from streamgmm.sources.csr import Csr
 from streamgmm.testing import SourceTests
 
 from .test_cubes import read
-
-anndata = pytest.importorskip("anndata")
 
 FORMS = ["memory", "zarr2", "zarr3", "h5ad", "backed", "lazy"]
 
@@ -356,18 +355,41 @@ def test_columns_that_are_not_there_are_an_error():
         part.read(0, (slice(0, 2), slice(None)))
 
 
+def test_a_damaged_chunk_of_sparse_rows_is_skipped_if_asked_to(cells, tmp_path):
+    path = tmp_path / "x.h5ad"
+    write(cells, path)
+    with h5py.File(path, "a") as file:
+        del file["X/data"]
+        data = file.create_dataset("X/data", data=cells.X.data, chunks=(1000,), compression="gzip")
+        chunk = data.id.get_chunk_info_by_coord((3000,))
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + 100] = b"\xff" * 100
+    path.write_bytes(bytes(content))
+    rows = streamgmm.rows(path, features=["gene1", "gene2"])
+    with pytest.raises(ChunkError, match=r"X/data': rows 3000:4000 cannot be read"):
+        read(rows)
+    rows = streamgmm.rows(path, features=["gene1", "gene2"])
+    found = unreadable(rows.blocks(1 << 30)[0])
+    assert found == ((0, N),)  # all are in one region here
+
+
+def test_files_of_anndata_0_7(tmp_path):
+    with h5py.File(tmp_path / "x.h5ad", "w") as file:
+        for part, n in (("obs", 4), ("var", 2)):
+            frame = file.create_group(part)
+            frame.attrs.update({"encoding-type": "dataframe", "_index": "i"})
+            frame.attrs["column-order"] = ["batch"]
+            frame["i"] = np.arange(n)
+            frame["batch"] = np.zeros(n, "i1")
+            frame["batch"].attrs["categories"] = "__categories/batch"
+        file["X"] = np.ones((4, 2))
+    assert streamgmm.rows(tmp_path / "x.h5ad", features="X").feature_names == ("0", "1")
+    with pytest.raises(DataError, match="is categories"):
+        streamgmm.rows(tmp_path / "x.h5ad", features="batch")
+
+
 def test_a_file_that_does_not_say_how_it_is_encoded(tmp_path):
     with h5py.File(tmp_path / "x.h5ad", "w") as file:
         file["X"] = np.ones((4, 2))
     rows = streamgmm.rows(tmp_path / "x.h5ad" / "X")
     assert rows.n_samples == 4
-
-
-def test_examples_of_the_page_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    page = Path(__file__).parents[2] / "docs" / "cells.md"
-    names = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-            exec(block, names)

@@ -85,7 +85,7 @@ def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "settings",
     [
-        {"chunks": (50, 7), "shards": (100, 7)},
+        {"chunks": (50, 7), "shards": (100, 7), "compressors": zarr.codecs.GzipCodec()},
         {"serializer": zarr.codecs.BytesCodec(endian="big")},
         {"compressors": zarr.codecs.GzipCodec()},
         {"compressors": [ZstdCodec(), BloscCodec()]},

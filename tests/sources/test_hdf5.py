@@ -5,6 +5,7 @@ from itertools import pairwise
 import h5py
 import numpy as np
 import pytest
+import zarr
 
 import streamgmm
 from streamgmm import GaussianMixture
@@ -203,3 +204,37 @@ def test_bad_input(tmp_path):
     model = GaussianMixture(1).fit(f"{path}/temp")
     with pytest.raises(ParameterError, match="would be in HDF5"):
         model.predict(f"{path}/temp", out=f"{path}/labels")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_region_of_a_cube_is_skipped_if_asked_to(tmp_path, values, n_jobs):
+    path = tmp_path / "x.zarr"
+    values = np.repeat(values, 40, 1)
+    zarr.create_array(str(path), data=values, chunks=(1, 500, 40, 3), compressors=None)
+    chunk = path / "c" / "2" / "3" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-9])
+    with pytest.raises(ChunkError, match="truncated"):
+        GaussianMixture(1).fit(streamgmm.rows(path))
+    with pytest.warns(UserWarning, match=r"rows could not be read and were skipped"):
+        model = GaussianMixture(1, on_bad_chunk="skip", n_jobs=n_jobs).fit(streamgmm.rows(path))
+    (region,) = streamgmm.rows(path).grid.regions(*model.skipped_rows_[0])
+    kept = np.ones(values.shape[:3], bool)
+    kept[region.box] = False
+    assert not kept[2, 1500:].any()
+    assert np.allclose(model.means_[0], values[kept].mean(0, np.float64))
+
+
+def test_a_file_is_opened_once_a_block_and_closed(tmp_path, monkeypatch):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=np.ones((500_000, 3)), chunks=(5000, 3))
+    blocks = streamgmm.rows(path / "x").blocks(4 << 20)
+    opened = []
+    whole = h5py.File
+    monkeypatch.setattr(h5py, "File", lambda *more: (opened.append(whole(*more)), opened[-1])[1])
+    assert sum(len(piece.rows) for block in blocks for piece in block.pieces()) == 500_000
+    assert len(opened) == len(blocks) > 2
+    pieces = blocks[0].pieces()
+    next(pieces)
+    pieces.close()  # as where a pass ends early
+    assert not any(opened)

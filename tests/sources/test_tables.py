@@ -188,6 +188,9 @@ def test_bad_input(flights, tmp_path):
             streamgmm.rows(data, features=["dely"])
         with pytest.raises(DataError, match=r"mask has shape \(7,\)"):
             streamgmm.rows(data, features=["delay"], mask=np.zeros(7))
+        for more in ({"feature_axis": 0}, {"sample_dims": ["row"]}):
+            with pytest.raises(ParameterError, match=r"what has columns by name has rows only"):
+                streamgmm.rows(data, features=["delay"], **more)
     (tmp_path / "no.parquet").write_bytes(b"nothing of the kind")
     with pytest.raises(SourceError, match=r"cannot be read as Parquet"):
         streamgmm.rows(tmp_path / "no.parquet")

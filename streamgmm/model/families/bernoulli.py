@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Bernoulli(LinearFamily):
     """
 
     least_probability: float = 1e-10
+    gaps: bool = field(default=False, repr=False)
 
     name = "bernoulli"
     support = linear.BINARY
@@ -50,11 +51,13 @@ class Bernoulli(LinearFamily):
 
     def estimate(self, statistics: Sums) -> BernoulliComponents:
         """p = Σ r x / Σ r."""
+        statistics = self.whole(statistics)
         least = self.least_probability
         share = statistics["total"] / statistics.weight[:, None]
         return BernoulliComponents(self, np.clip(share, least, 1 - least))
 
     def unsuitable(self, X: NDArray[Any]) -> tuple[int, str] | None:
+        X = self.plugged(X)
         found = first_of((X != 0) & (X != 1))
         if found is None:
             return None
@@ -73,9 +76,19 @@ class BernoulliComponents(LinearComponents):
         return np.asarray(np.log(self.probabilities) - np.log1p(-self.probabilities))
 
     @property
+    def log_partitions(self) -> Floats:
+        """-log(1 - p)."""
+        return -np.log1p(-self.probabilities)
+
+    @property
     def log_partition(self) -> Floats:
         """-Σ_d log(1 - p)."""
         return np.asarray(-np.log1p(-self.probabilities).sum(axis=1))
+
+    @property
+    def expected(self) -> Floats:
+        """p."""
+        return self.probabilities
 
     def coordinates(self, weights: Floats, statistics: Sums) -> Floats:
         """The Fisher information of a probability is π/p(1 - p)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.kernels import categories
-from streamgmm.model.components import NO_WEIGHT, BlockSums, Posterior, Shapes
+from streamgmm.model.components import NO_WEIGHT, Accumulator, BlockSums, Posterior, Shapes
 from streamgmm.model.covariances.base import Layout
 from streamgmm.model.families.multinomial import shares
+from streamgmm.model.gaps.apart import RowsApart
+from streamgmm.model.gaps.patterns import has_gaps
 from streamgmm.model.moments import Floats
 from streamgmm.model.responsibilities import mass_of
 from streamgmm.model.sums import Sums
-from streamgmm.model.tiles import TiledComponents, TiledDensity, TiledFamily
+from streamgmm.model.tiles import TiledAccumulator, TiledComponents, TiledDensity, TiledFamily
 
 MOST_COLUMNS = 512  # that k-means sees
 FEW = 8  # levels a column that are assumed before the rows have been read
@@ -52,6 +54,7 @@ class Categorical(TiledFamily):
     least_probability: float = 1e-10
     most_levels: int = 1000
     levels: tuple[tuple[float, ...], ...] = ()
+    gaps: bool = field(default=False, repr=False)
 
     name = "categorical"
     base = "counting"
@@ -110,6 +113,9 @@ class Categorical(TiledFamily):
 
     def survey(self, X: NDArray[Any]) -> Levels:
         """The distinct values of each column; raises DataError where there are too many."""
+        if self.gaps and has_gaps(X):
+            each = (np.unique(column[~np.isnan(column)]) for column in X.T)
+            return Levels(self.most_levels, tuple(v.astype(np.float64) for v in each)).checked()
         first = [np.unique(column) for column in X[:1000].T]
         found = Levels(self.most_levels, tuple(v.astype(np.float64) for v in first)).checked()
         if not len(X):
@@ -172,9 +178,10 @@ class Categorical(TiledFamily):
         return CategoricalComponents(self, out)
 
     def unsuitable(self, X: NDArray[Any]) -> tuple[int, str] | None:
-        bad = ~np.isfinite(X)
+        gone = np.isnan(X) & self.gaps
+        bad = ~np.isfinite(X) & ~gone
         if self.levels and self.unknown == "raise":
-            bad |= self.codes(X) == categories.UNKNOWN
+            bad |= (self.codes(X) == categories.UNKNOWN) & ~gone
         if not bad.any():
             return None
         row, column = divmod(int(bad.argmax()), X.shape[1])
@@ -227,14 +234,15 @@ class CategoricalComponents(TiledComponents):
     def log_density(self, X: NDArray[Any]) -> Floats:
         """Σ_d log p of a row's levels; NaN for a row with an unknown one that is to be named."""
         codes, (_, starts) = self.family.codes(X), self.family.flat
+        gone = np.isnan(X) & self.family.gaps
         table = np.vstack([self.logs.T, np.zeros(len(self.probabilities))])
         out = np.zeros((len(X), len(self.probabilities)))
         for d in range(X.shape[1]):
             unknown = codes[:, d] == categories.UNKNOWN
             out += table[np.where(unknown, -1, starts[d] + codes[:, d])]
             if self.family.unknown == "raise":
-                out[unknown] = np.nan
-        out[~np.isfinite(X).all(axis=1)] = np.nan
+                out[unknown & ~gone[:, d]] = np.nan
+        out[~(np.isfinite(X) | gone).all(axis=1)] = np.nan
         return out
 
     def expected_log_density(self, statistics: Sums) -> float:
@@ -299,12 +307,16 @@ class CategoricalDensity(TiledDensity):
 
     def accumulator(
         self, like: NDArray[Any], weighted: bool = False, centres: Floats | None = None
-    ) -> CategoricalAccumulator:
+    ) -> Accumulator:
         """A compiled E-step."""
+        if self.components.family.gaps:
+            return RowsApart(CategoricalAccumulator(self), TiledAccumulator(self))
         return CategoricalAccumulator(self)
 
     def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:
         """Log-densities of rows (n, D), with labels and responsibilities where asked for."""
+        if self.components.family.gaps and has_gaps(X):
+            return super().posterior(X, labels=labels, resp=resp)
         n, k = len(X), len(self.weights)
         out = Posterior(
             np.empty(n), np.empty(n if labels else 0, np.int32), np.empty((n if resp else 0, k))

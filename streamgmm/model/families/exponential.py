@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Exponential(LinearFamily):
     """
 
     most_rate: float = 1e10
+    gaps: bool = field(default=False, repr=False)
 
     name = "exponential"
     support = linear.NONNEGATIVE
@@ -48,6 +49,7 @@ class Exponential(LinearFamily):
 
     def estimate(self, statistics: Sums) -> ExponentialComponents:
         """λ = Σ r / Σ r x; the greatest where a jump has made the sum negative."""
+        statistics = self.whole(statistics)
         total = statistics["total"]
         with np.errstate(divide="ignore", invalid="ignore"):
             rates = np.where(total >= 0, statistics.weight[:, None] / total, self.most_rate)
@@ -58,6 +60,7 @@ class Exponential(LinearFamily):
         return np.asarray(np.cbrt(X))
 
     def unsuitable(self, X: NDArray[Any]) -> tuple[int, str] | None:
+        X = self.plugged(X)
         found = first_of(~(X >= 0))
         if found is None:
             return None
@@ -76,9 +79,19 @@ class ExponentialComponents(LinearComponents):
         return -self.rates
 
     @property
+    def log_partitions(self) -> Floats:
+        """-log λ."""
+        return -np.log(self.rates)
+
+    @property
     def log_partition(self) -> Floats:
         """-Σ_d log λ."""
         return np.asarray(-np.log(self.rates).sum(axis=1))
+
+    @property
+    def expected(self) -> Floats:
+        """1/λ."""
+        return np.asarray(1 / self.rates)
 
     def coordinates(self, weights: Floats, statistics: Sums) -> Floats:
         """The Fisher information of a rate is π/λ²."""

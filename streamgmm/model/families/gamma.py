@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,11 @@ class Gamma(LinearFamily):
     """
 
     most_shape: float = 1e6
+    gaps: bool = field(default=False, repr=False)
 
     name = "gamma"
     plain = False
+    features_a_column = 2
 
     def n_parameters(self, k: int, d: int) -> int:
         return 2 * k * d + k - 1
@@ -64,6 +66,7 @@ class Gamma(LinearFamily):
 
     def estimate(self, statistics: Sums) -> GammaComponents:
         """The shape solves log a - ψ(a) = log x̄ - mean(log x), and a times the scale is x̄."""
+        statistics = self.whole(statistics)
         d = statistics["total"].shape[1] // 2
         means, logs = np.split(statistics["total"] / statistics.weight[:, None], [d], axis=1)
         means = np.maximum(means, 1e-300)  # a jump may have made it negative
@@ -75,7 +78,7 @@ class Gamma(LinearFamily):
         return np.asarray(np.log(X))
 
     def unsuitable(self, X: NDArray[Any]) -> tuple[int, str] | None:
-        return not_positive(X)
+        return not_positive(self.plugged(X))
 
 
 def not_positive(X: NDArray[Any]) -> tuple[int, str] | None:
@@ -123,10 +126,19 @@ class GammaComponents(LinearComponents):
         return np.concatenate([-1 / self.scales, self.shapes - 1], axis=1)
 
     @property
+    def log_partitions(self) -> Floats:
+        """log Γ(a) + a log s."""
+        return np.asarray(gammaln(self.shapes) + self.shapes * np.log(self.scales))
+
+    @property
     def log_partition(self) -> Floats:
         """Σ_d log Γ(a) + a log s."""
-        each = gammaln(self.shapes) + self.shapes * np.log(self.scales)
-        return np.asarray(each.sum(axis=1))
+        return np.asarray(self.log_partitions.sum(axis=1))
+
+    @property
+    def expected(self) -> Floats:
+        """a s."""
+        return np.asarray(self.shapes * self.scales)
 
     def coordinates(self, weights: Floats, statistics: Sums) -> Floats:
         """Shifts of log a s, with information π a, and of a, with π (ψ'(a) - 1/a)."""

@@ -20,9 +20,9 @@ from streamgmm.model.components import Accumulator, Components, Posterior, Shape
 from streamgmm.model.covariances import COVARIANCES, Covariance
 from streamgmm.model.covariances.base import KernelAccumulator, Layout, Recipe, reach
 from streamgmm.model.families.moments_under import moments_under
-from streamgmm.model.gaps.moments import GapMoments, entropy_of
+from streamgmm.model.gaps.moments import GapMoments, complete_moments, entropy_of, together
 from streamgmm.model.gaps.patterns import has_gaps
-from streamgmm.model.gaps.starting import begin_with_gaps, filled, filled_seeds
+from streamgmm.model.gaps.starting import begin_with_gaps, filled_seeds
 from streamgmm.model.gaps.steps import GapAccumulator, Marginals, fill_gaps, gap_posterior
 from streamgmm.model.gaps.tables import Tables
 from streamgmm.model.labelled import LabelAccumulator, label_moments, resp_moments
@@ -113,8 +113,9 @@ class Gaussian:
         return kind(self.covariance.name, **arrays)
 
     def summarize(self, X: NDArray[Any], resp: Floats) -> Moments:
-        """Moments of a tile of rows under responsibilities, for a part of a product."""
-        return moments_under(self.covariance.name, X, resp)
+        """Moments of a tile of whole rows under responsibilities, for a part of a product."""
+        found = moments_under(self.covariance.name, X, resp)
+        return complete_moments(found, entropy_of(found)) if self.gaps else found
 
     def unsuitable(self, X: NDArray[Any]) -> None:
         return None
@@ -129,7 +130,7 @@ class Gaussian:
         return self
 
     def clustered(self, X: NDArray[Any]) -> NDArray[Any]:
-        return filled(X, Gaussian(gaps=True)) if self.gaps and has_gaps(X) else X
+        return X
 
     def n_clusters(self, k: int) -> int:
         return k
@@ -235,8 +236,15 @@ class GaussianComponents:
         return [self.take(np.array([k])).density(np.ones(1)) for k in range(self.n_components)]
 
     def summarize(self, X: NDArray[Any], resp: Floats) -> Moments:
-        """As the family has it."""
-        return self.family.summarize(X, resp)
+        """As the family has it; rows with gaps are completed, component by component."""
+        if not (self.family.gaps and has_gaps(X)):
+            return self.family.summarize(X, resp)
+        each = []
+        for one, r in zip(self._alone, resp.T, strict=True):
+            sums = one.accumulator(X, True)
+            sums.add(X, np.ascontiguousarray(r))
+            each.append(sums.result().statistics)
+        return together(each, self.covariance.shared)
 
     def expected_log_density(self, statistics: Moments) -> float:
         """Σ r log N(x | μ_k, Σ_k) in nats, over the rows of statistics."""
@@ -392,12 +400,19 @@ class GaussianDensity:
             return GapAccumulator(self, of_labels, hard=True)
         return of_labels(self, None)
 
-    def fill(self, X: Floats, variance: Floats | None = None) -> None:
-        """Put conditional means in the place of the gaps of rows (n, D), float64.
+    def fill(
+        self,
+        X: Floats,
+        variance: Floats | None = None,
+        choices: Floats | None = None,
+        normals: Floats | None = None,
+    ) -> None:
+        """Put conditional means, or draws, in the place of the gaps of rows (n, D), float64.
 
-        Their variances go to `variance` (n, D), where it is given.
+        Their variances go to `variance` (n, D), where it is given. A draw takes `choices` (n,),
+        uniform in (0, 1), and `normals` (n, D).
         """
-        fill_gaps(self.tables, X, variance)
+        fill_gaps(self.tables, X, variance, choices, normals)
 
     @cached_property
     def tables(self) -> Tables:

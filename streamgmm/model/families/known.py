@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from streamgmm.errors import ParameterError
-from streamgmm.model.components import Family
+from streamgmm.model.components import Family, takes_gaps
 
 FAMILIES: dict[str, Family] = {}
 """Every family that this installation knows, by the name in stored models."""
@@ -81,3 +81,30 @@ def _parsed(value: Any) -> Any:
     if isinstance(value, dict) and set(value) == {"family", "settings"}:
         return parse_family(value["family"], value["settings"])
     return value
+
+
+def with_gaps(family: Any, gaps: bool = True) -> Family:
+    """The family over rows with gaps, densities of what was observed; or over whole rows.
+
+    Raises
+    ------
+    ParameterError
+        If it cannot say how likely a part of a row is; names the family.
+
+    Examples
+    --------
+    >>> with_gaps(parse_family("diag")).gaps
+    True
+    """
+    if gaps == takes_gaps(family):
+        return family  # type: ignore[no-any-return]
+    if hasattr(family, "with_gaps"):
+        return family.with_gaps(gaps)  # type: ignore[no-any-return]
+    if any(field.name == "gaps" for field in fields(family)):
+        return replace(family, gaps=gaps)  # type: ignore[no-any-return]
+    known: list[Any] = list(FAMILIES.values())
+    able = [f.name for f in known if any(each.name == "gaps" for each in fields(f))]
+    raise ParameterError(
+        f"missing='marginalize': family='{family.name}' has no density of a part of a row; pass "
+        f"missing='omit', or choose one of {', '.join(able)}, or a product of these"
+    )

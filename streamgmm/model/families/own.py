@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 from streamgmm.errors import ParameterError
-from streamgmm.model.components import Family, takes_gaps
+from streamgmm.model.components import Family
 from streamgmm.model.families import FAMILIES, parse_family, settings_of
 
 
@@ -108,30 +108,3 @@ def with_setting(family: Any, name: str, value: Any, default: Any) -> Family:
     if value != default:
         raise ParameterError(f"family='{family.name}' has no setting '{name}'")
     return family  # type: ignore[no-any-return]
-
-
-def with_gaps(family: Any, gaps: bool = True) -> Family:
-    """The family over rows with gaps, densities of what was observed; or over whole rows.
-
-    Raises
-    ------
-    ParameterError
-        If it cannot say how likely a part of a row is; names the family.
-
-    Examples
-    --------
-    >>> with_gaps(family_of("diag")).gaps
-    True
-    """
-    if gaps == takes_gaps(family):
-        return family  # type: ignore[no-any-return]
-    if hasattr(family, "with_gaps"):
-        return family.with_gaps(gaps)  # type: ignore[no-any-return]
-    if any(field.name == "gaps" for field in fields(family)):
-        return replace(family, gaps=gaps)  # type: ignore[no-any-return]
-    known: list[Any] = list(FAMILIES.values())
-    able = [f.name for f in known if any(each.name == "gaps" for each in fields(f))]
-    raise ParameterError(
-        f"missing='marginalize': family='{family.name}' has no density of a part of a row; pass "
-        f"missing='omit', or choose one of {', '.join(able)}, or a product of these"
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Poisson(LinearFamily):
     """
 
     least_rate: float = 1e-10
+    gaps: bool = field(default=False, repr=False)
 
     name = "poisson"
     plain = False
@@ -57,6 +58,7 @@ class Poisson(LinearFamily):
 
     def estimate(self, statistics: Sums) -> PoissonComponents:
         """λ = Σ r x / Σ r."""
+        statistics = self.whole(statistics)
         rates = statistics["total"][:, :-1] / statistics.weight[:, None]
         return PoissonComponents(self, np.maximum(rates, self.least_rate))
 
@@ -65,6 +67,7 @@ class Poisson(LinearFamily):
         return 2 * np.sqrt(X + 0.375)
 
     def unsuitable(self, X: NDArray[Any]) -> tuple[int, str] | None:
+        X = self.plugged(X)
         found = first_of(~(X >= 0))
         if found is None:
             return None
@@ -97,9 +100,19 @@ class PoissonComponents(LinearComponents):
         return with_base(np.log(self.rates), np.ones(len(self.rates)))
 
     @property
+    def log_partitions(self) -> Floats:
+        """λ."""
+        return self.rates
+
+    @property
     def log_partition(self) -> Floats:
         """Σ_d λ."""
         return np.asarray(self.rates.sum(axis=1))
+
+    @property
+    def expected(self) -> Floats:
+        """λ."""
+        return self.rates
 
     def coordinates(self, weights: Floats, statistics: Sums) -> Floats:
         """√(π/λ) times the shift of the rates: their Fisher information is π/λ."""

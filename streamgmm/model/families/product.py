@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, ParameterError
-from streamgmm.model.components import Shapes
-from streamgmm.model.families.known import FAMILIES
+from streamgmm.model.components import Shapes, takes_gaps
+from streamgmm.model.families.known import FAMILIES, with_gaps
 from streamgmm.model.families.parts import (
     SEPARATOR,
     Part,
@@ -29,6 +29,8 @@ from streamgmm.model.families.parts import (
     part_of,
     split_names,
 )
+from streamgmm.model.gaps.patterns import has_gaps
+from streamgmm.model.gaps.starting import observed
 from streamgmm.model.moments import Floats
 from streamgmm.model.responsibilities import mass_of
 from streamgmm.model.tiles import TiledComponents, TiledFamily
@@ -79,6 +81,15 @@ class Product(TiledFamily):
     def surveys(self) -> bool:  # type: ignore[override]
         """Whether any part still takes settings from the rows."""
         return any(part.family.surveys for part in self.parts)
+
+    @property
+    def gaps(self) -> bool:  # type: ignore[override]
+        """Whether rows of all parts may have gaps."""
+        return bool(self.parts) and all(takes_gaps(part.family) for part in self.parts)
+
+    def with_gaps(self, gaps: bool) -> Product:
+        """The same parts over rows with gaps; raises ParameterError where one takes none."""
+        return Product(parts=[(p.name, with_gaps(p.family, gaps), p.columns) for p in self.parts])
 
     @property
     def lighter(self) -> str:  # type: ignore[override]
@@ -241,12 +252,15 @@ class Product(TiledFamily):
 
 def _scaled(part: Part, X: NDArray[Any]) -> NDArray[Any]:
     seen = np.asarray(part.family.clustered(X), np.float64)
-    spread = seen.var(axis=0)
+    if takes_gaps(part.family) and has_gaps(seen):
+        _, centre, spread = observed(seen)
+    else:
+        centre, spread = seen.mean(axis=0), seen.var(axis=0)
     alike = set(part.family.measure(len(part.columns))) != {"lebesgue"}
     if alike or seen.shape[1] != len(part.columns):
         spread = np.full(seen.shape[1], spread.sum() / len(part.columns))
     scale = np.sqrt(np.where(spread > 0, spread, 1.0))
-    return np.asarray((seen - seen.mean(axis=0)) / scale)
+    return np.asarray((seen - centre) / scale)
 
 
 @dataclass(frozen=True, eq=False)

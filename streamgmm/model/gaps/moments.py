@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,3 +58,15 @@ def entropy_of(moments: Moments) -> Floats:
     if isinstance(moments, GapMoments):
         return moments.gap_entropy
     return np.zeros_like(moments.weight)
+
+
+def together(each: Sequence[Any], shared: bool) -> GapMoments:
+    """Moments of several components from those of each; scatters are summed where `shared`."""
+    weight, mean, scatter, entropy = (
+        [m.arrays()[name] for m in each] for name in ("weight", "mean", "scatter", "gap_entropy")
+    )
+    whole = np.sum(scatter, axis=0) if shared else np.concatenate(scatter)
+    kind = each[0].kind
+    return GapMoments(
+        kind, np.concatenate(weight), np.concatenate(mean), whole, np.concatenate(entropy)
+    )

@@ -93,12 +93,17 @@ class Tables:
     def describe(
         self, X: NDArray[Any], patterns: Patterns, log_density: Floats, labels: NDArray[np.int32],
         resp: Floats, filled: Floats = _NONE, variance: Floats = _NONE,
+        choices: Floats = NO_WEIGHT, normals: Floats = _NONE,
     ) -> None:  # fmt: skip
-        """Write what is said of the rows of some runs into the outputs that have rows."""
+        """Write what is said of the rows of some runs into the outputs that have rows.
+
+        `filled` gets draws where there are `choices` (n,) in (0, 1), and `normals` (n, D).
+        """
         order = patterns.order
         outputs: tuple[Any, ...] = log_density, labels, resp, filled, variance
+        given = [each[order] if len(each) else each for each in (choices, normals)]
         own = [out[order] if len(out) else out for out in outputs]
-        GapSums(self, None, False).run(X, NO_WEIGHT, patterns, False, *own)
+        GapSums(self, None, False).run(X, NO_WEIGHT, patterns, False, *own, *given)
         for out, found in zip(outputs, own, strict=True):
             if len(out):
                 out[order] = found
@@ -120,7 +125,8 @@ class GapSums:
 
     def add(self, X: NDArray[Any], weight: Floats, patterns: Patterns) -> None:
         """Add the rows of some runs of X (n, D), of weights (n,) or none."""
-        self.run(X, weight, patterns, True, NO_WEIGHT, _NO_LABELS, _NONE, _NONE, _NONE)
+        none = NO_WEIGHT, _NO_LABELS, _NONE, _NONE, _NONE, NO_WEIGHT, _NONE
+        self.run(X, weight, patterns, True, *none)
 
     def run(
         self, X: NDArray[Any], weight: Floats, patterns: Patterns, sums: bool, *outputs: Any

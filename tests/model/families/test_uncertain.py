@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamgmm.kernels import uncertain as kernels
+from streamgmm.kernels import deconvolution as kernels
 from streamgmm.model.families import Uncertain
 from streamgmm.model.families.uncertain import uncertain
 from streamgmm.model.mixture import Mixture, e_step, free_energy, m_step
