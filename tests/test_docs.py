@@ -84,6 +84,7 @@ def write_data_of_the_readme():
         ocean.create_array(name, data=values, dimension_names=("time", "y", "x"))
 
 
+@pytest.mark.filterwarnings("ignore:.*zarr v[23]:UserWarning")  # AnnData's, of its own writing
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.usefixtures("store")
 def test_every_example_runs(page, capsys):
