@@ -12,6 +12,7 @@ from streamgmm.estimators.attributes import squared
 from streamgmm.estimators.fitted import FittedMixture
 from streamgmm.estimators.gaussian import GaussianMixture
 from streamgmm.estimators.learning import LearningMixture
+from streamgmm.estimators.rows import missing_of
 from streamgmm.estimators.uncertain import plain
 from streamgmm.model.families.gaussian import Gaussian, gaussians
 from streamgmm.model.mixture import Mixture
@@ -75,6 +76,7 @@ class LearnedMixture(LearningMixture, FittedMixture, DensityMixin, BaseEstimator
             covariance_type=self.covariance_type,
             reg_covar=self.reg_covar,
             random_state=self.random_state,
+            missing=missing_of(self),
         )
         model._set_parameters(mixture)
         model.n_features_in_ = mixture.n_features
@@ -102,4 +104,5 @@ class LearnedMixture(LearningMixture, FittedMixture, DensityMixin, BaseEstimator
         self.save_with(Place.parse(path, storage_options), {}, overwrite)
 
     def _family(self) -> Gaussian:
-        return Gaussian(self.covariance_type, float(self.reg_covar))
+        gaps = missing_of(self) == "marginalize"
+        return Gaussian(self.covariance_type, float(self.reg_covar), gaps)

@@ -64,6 +64,11 @@ class OnlineGaussianMixture(LearnedMixture):
         Bytes of the blocks that a source is read in.
     n_jobs : int, optional
         Threads that predict; by default all, or the active Dask cluster.
+    missing : {"raise", "omit", "marginalize"}, default="raise"
+        As for `streamgmm.GaussianMixture`: what to do about rows with a gap. With
+        ``"marginalize"`` steps are of completed moments, and drift is tested on rows whose gaps
+        are filled by draws of the mixture given what was observed, so that a change of what is
+        missing alone is no alarm.
 
     Attributes
     ----------
@@ -105,6 +110,7 @@ class OnlineGaussianMixture(LearnedMixture):
         "adapt_components": ["boolean"],
         "block_size": [Interval(Integral, 1, None, closed="left"), str],
         "n_jobs": [Integral, None],
+        "missing": [StrOptions({"raise", "omit", "marginalize"})],
     }
 
     def __init__(
@@ -125,6 +131,7 @@ class OnlineGaussianMixture(LearnedMixture):
         adapt_components: bool = False,
         block_size: int | str = "auto",
         n_jobs: int | None = None,
+        missing: str = "raise",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -141,6 +148,7 @@ class OnlineGaussianMixture(LearnedMixture):
         self.adapt_components = adapt_components
         self.block_size = block_size
         self.n_jobs = n_jobs
+        self.missing = missing
 
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, noise_variance: Any = None
@@ -238,6 +246,7 @@ class OnlineGaussianMixture(LearnedMixture):
             "n_components": held.n_components,
             "covariance_type": mixture.covariance_type,
             "reg_covar": mixture.reg_covar,
+            "missing": mixture.missing,
         }
         model = cls(**(known | settings))
         model.n_features_in_ = held.n_features

@@ -55,13 +55,13 @@ class PCA(ClassNamePrefixFeaturesOutMixin, Exchanged, RowTransformer):
 
     Attributes
     ----------
-    components_ : ndarray of shape (n_components_, n_features)
+    components_ : ndarray of shape (n_components, n_features)
         Directions of the greatest variance, orthonormal; the entry of each that is largest in
         absolute value is positive.
-    explained_variance_ : ndarray of shape (n_components_,)
+    explained_variance_ : ndarray of shape (n_components,)
         Variances along them, with n − 1 in the denominator.
-    explained_variance_ratio_ : ndarray of shape (n_components_,)
-    singular_values_ : ndarray of shape (n_components_,)
+    explained_variance_ratio_ : ndarray of shape (n_components,)
+    singular_values_ : ndarray of shape (n_components,)
         Of the centred rows.
     mean_ : ndarray of shape (n_features,)
     n_components_ : int
@@ -70,7 +70,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, Exchanged, RowTransformer):
     noise_variance_ : float
         Mean of the variances that are left out: of probabilistic PCA (Tipping & Bishop 1999).
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         If X had names that are all strings.
 
     Examples
@@ -190,7 +190,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, Exchanged, RowTransformer):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_components_), or Source
+        ndarray of shape (n_samples, n_components), or Source
             As `transform` gives them.
 
         Raises

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import StreamGMMError
+from streamgmm.model.families.gaussian import GaussianDensity
+from streamgmm.model.gaps.patterns import has_gaps
 from streamgmm.model.mixture import Mixture, e_step
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.online.settings import OnlineSettings
@@ -173,6 +175,13 @@ def _merge(settings: OnlineSettings, state: OnlineState, X: Floats) -> Found | N
     return (new, "merge", (j, i), gain) if gain >= -_price(settings, state) else None
 
 
+def gaussian_density(mixture: Mixture) -> GaussianDensity:
+    """The density of a mixture of Gaussians."""
+    density = mixture.density
+    assert isinstance(density, GaussianDensity)
+    return density
+
+
 def _birth(settings: OnlineSettings, state: OnlineState, rows: Floats, X: Floats) -> Found | None:
     """Add a component where held-out rows are least likely, if other held-out rows gain by it."""
     d = state.n_features
@@ -182,6 +191,9 @@ def _birth(settings: OnlineSettings, state: OnlineState, rows: Floats, X: Floats
     if n_low * 2 > len(rows):
         return None
     low = rows[np.argsort(log_density, kind="stable")[:n_low]]
+    if has_gaps(low):
+        low = low.astype(np.float64)
+        gaussian_density(mixture).fill(low)
     # The densest neighbourhood among them: outliers are low, but not together.
     apart = np.linalg.norm((low[:, None] - low[None]) / low.std(axis=0).clip(1e-300), axis=2)
     near = np.argsort(np.median(apart, axis=0), kind="stable")[0]

@@ -69,7 +69,7 @@ def batches_of(
     client = None if here else active_client()
     if client is None:
         blocks = source.blocks(parse_block_size(block_size, source))
-        pieces = pieces_of(source.name, blocks)
+        pieces = pieces_of(source.name, blocks, has_unknown(source))
     else:
         pieces = _fetched(source, client)
     return rebatch(_weighed(pieces), most)
@@ -86,11 +86,11 @@ def _weighed(pieces: Iterator[Rows]) -> Iterator[Rows]:
         raise DataError("sample_weight is zero for every row; give some row weight")
 
 
-def pieces_of(name: str, blocks: Sequence[Block]) -> Iterator[Rows]:
-    """The pieces of blocks in order, checked for values that are not finite."""
+def pieces_of(name: str, blocks: Sequence[Block], gaps: bool = False) -> Iterator[Rows]:
+    """The pieces of blocks in order, checked for values that are not finite, or infinite."""
     for block in blocks:
         for piece in block.pieces():
-            check_finite(piece, name)
+            check_finite(piece, name, gaps)
             yield piece.rows, NO_WEIGHT if piece.sample_weight is None else piece.sample_weight
 
 
@@ -105,15 +105,22 @@ class Fetched:
         return Fetched(self.parts + other.parts)
 
 
-def fetch(name: str, block: Block) -> Fetched:
-    """Read and decode a block where this runs."""
-    return Fetched(tuple(pieces_of(name, [block])))
+def fetch(context: tuple[str, bool], block: Block) -> Fetched:
+    """Read and decode a block where this runs; context: the name, and whether NaN is a gap."""
+    name, gaps = context
+    return Fetched(tuple(pieces_of(name, [block], gaps)))
+
+
+def has_unknown(source: Source) -> bool:
+    """Whether NaN is a value of the source that was not observed."""
+    return bool(getattr(source, "empty", False))
 
 
 def _fetched(source: Source, client: Any) -> Iterator[Rows]:
     """All rows in order, read by the workers of a cluster, some blocks at a time."""
     blocks = source.blocks(BLOCK_BYTES)
     row_bytes = source.n_features * source.dtype.itemsize
+    context = source.name, has_unknown(source)
     with open_executor(blocks, client=client) as executor:
         first = 0
         while first < len(blocks):
@@ -121,7 +128,7 @@ def _fetched(source: Source, client: Any) -> Iterator[Rows]:
             while last < len(blocks) and (last == first or size < WINDOW_BYTES):
                 size += blocks[last].n_rows * row_bytes
                 last += 1
-            found: Fetched = executor.run(fetch, source.name, blocks=range(first, last))
+            found: Fetched = executor.run(fetch, context, blocks=range(first, last))
             yield from found.parts
             first = last
 

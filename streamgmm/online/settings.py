@@ -68,7 +68,7 @@ class OnlineSettings:
     @property
     def apart(self) -> Gaussian:
         """The family of the same components, each with a covariance of its own."""
-        return Gaussian("full" if self.wide else "diag", self.reg_covar)
+        return Gaussian("full" if self.wide else "diag", self.reg_covar, self.gaussian.gaps)
 
     @property
     def pooled(self) -> bool:

@@ -140,7 +140,7 @@ def gains_of(settings: OnlineSettings, mass: float, masses: Floats) -> tuple[Flo
 
 def check_size(X: NDArray[Any]) -> None:
     """Check that squares of values can be added up; raises DataError."""
-    largest = float(np.abs(X).max())
+    largest = float(np.fmax.reduce(np.abs(X), axis=None))  # of what is not a gap
     if largest > 1e140:
         raise DataError(
             f"a batch holds values up to {largest:.1e}, whose squares are beyond float64; "

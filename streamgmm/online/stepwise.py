@@ -22,12 +22,21 @@ from streamgmm.kernels import stepwise
 from streamgmm.model.covariances import singular
 from streamgmm.model.covariances.base import Layout
 from streamgmm.model.families.gaussian import gaussians
+from streamgmm.model.gaps.patterns import has_gaps
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats, Moments
 from streamgmm.online import blending
 from streamgmm.online.drift import Alarm, Monitor, limits_of, watch
+from streamgmm.online.gaps import blend_running, blended, completed, drawn
 from streamgmm.online.settings import OnlineSettings
-from streamgmm.online.state import Learned, OnlineState, RunningState, check_size, cut_steps
+from streamgmm.online.state import (
+    Learned,
+    OnlineState,
+    RunningState,
+    Steps,
+    check_size,
+    cut_steps,
+)
 
 
 def from_moments(
@@ -139,22 +148,28 @@ def step(
     layout = Layout(k, d, np.dtype(np.float64))
     monitor = state.monitor
     alarms: list[Alarm] = []
+    gaps = settings.gaussian.gaps and has_gaps(X)
     if monitor is not None:
         seen = Layout(len(monitor.const), d, np.dtype(np.float64))
         rows = X[weight > 0] if len(weight) and not weight.all() else X
+        if gaps:
+            rows = drawn(monitor, rows, state.n_rows, settings.seed)
         monitor, alarms = watch(monitor, rows, state.n_rows, seen, limits_of(seen.k, d))
-    scores = np.empty(len(steps.masses))
-    bad = stepwise.steps(
-        X, weight, steps.edges, steps.gains, steps.shares,
-        settings.wide, settings.pooled, settings.reg_covar,
-        running.weight, running.mean, running.scatter.ravel(),
-        average[0], average[1], average[2].ravel(),
-        running.covariances, running.means, running.chol, running.const,
-        layout.far, layout.D, layout.T, layout.W, layout.work, layout.rows, scores,
-    )  # fmt: skip
-    if bad >= 0:
-        check_size(X)
-        raise singular([bad])
+    scores = np.zeros(len(steps.masses))
+    if gaps:
+        running, average = _gap_steps(settings, running, average, steps, X, weight, scores)
+    else:
+        bad = stepwise.steps(
+            X, weight, steps.edges, steps.gains, steps.shares,
+            settings.wide, settings.pooled, settings.reg_covar,
+            running.weight, running.mean, running.scatter.ravel(),
+            average[0], average[1], average[2].ravel(),
+            running.covariances, running.means, running.chol, running.const,
+            layout.far, layout.D, layout.T, layout.W, layout.work, layout.rows, scores,
+        )  # fmt: skip
+        if bad >= 0:
+            check_size(X)
+            raise singular([bad])
     mass = float(steps.masses.sum())
     total = float(scores.sum())
     state = OnlineState(
@@ -169,3 +184,32 @@ def step(
     if alarms:
         state = replace(state, monitor=open_monitor(settings, state))
     return state, Learned(n, mass, total, tuple(alarms))
+
+
+Statistics = tuple[Floats, Floats, Floats]
+
+
+def _gap_steps(
+    settings: OnlineSettings,
+    running: RunningState,
+    average: Statistics,
+    steps: Steps,
+    X: NDArray[Any],
+    weight: Floats,
+    scores: Floats,
+) -> tuple[RunningState, Statistics]:
+    """The steps of rows of which some have gaps; log-likelihoods of steps go to `scores`."""
+    kind = settings.apart.covariance.name
+    padded = len(running.means) // len(running.weight)
+    for i, mass in enumerate(steps.masses.tolist()):
+        if mass <= 0:
+            continue
+        part = slice(steps.edges[i], steps.edges[i + 1])
+        w = weight[part] if len(weight) else weight
+        fresh, scores[i] = completed(settings, running, X[part], w)
+        running = blend_running(running, kind, fresh.scale(1.0 / mass), steps.gains[i])
+        maximize(settings, running, padded)
+        if settings.average:
+            now = Moments(kind, running.weight, running.mean, running.scatter)
+            average = blended(kind, average, now, float(steps.shares[i]))
+    return running, average

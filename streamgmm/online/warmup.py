@@ -30,6 +30,7 @@ from streamgmm.fitting.rules import Rules
 from streamgmm.fitting.starts import champion
 from streamgmm.model.mixture import Mixture, Statistics, e_step
 from streamgmm.model.moments import Floats
+from streamgmm.online.gaps import check_observed
 from streamgmm.online.settings import OnlineSettings
 from streamgmm.online.starting import apart_of, fit_settings, informed, plan_starts
 from streamgmm.online.work import Costs
@@ -85,6 +86,7 @@ class WarmUp:
     def __init__(
         self, settings: OnlineSettings, rows: NDArray[Any], weight: Floats | None
     ) -> None:
+        check_observed(settings, rows)
         self.rows, self.weight = rows, weight
         self._settings, self.asked = settings, fit_settings(settings)
         self.how = informed(self.asked, rows)

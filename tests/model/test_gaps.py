@@ -65,6 +65,7 @@ def test_frequent_patterns_give_what_single_rows_give(kind, monkeypatch):
     for about in (None, centres):
         few = e_step(mixture, X, weight, centres=about)
         monkeypatch.setattr(steps, "MANY", 10)
+        monkeypatch.setattr(steps, "WORTH", 0)
         many = e_step(mixture, X, weight, centres=about)
         monkeypatch.setattr(steps, "MOST_PATTERNS", 2)
         some = e_step(mixture, X, weight, centres=about)
@@ -212,6 +213,7 @@ def test_patterns_are_those_of_the_rows(d):
 def test_marginals_are_let_go(monkeypatch):
     monkeypatch.setattr(steps, "HELD_BYTES", 64 * 3 * 16 * 2)
     monkeypatch.setattr(steps, "MANY", 1)
+    monkeypatch.setattr(steps, "WORTH", 0)
     mixture, X = case("full", 300, 4, 3)
     few = e_step(mixture, X)
     assert len(mixture.density.marginals._held) == 2

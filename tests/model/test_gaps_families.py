@@ -17,6 +17,7 @@ COLUMNS = {
     "poisson": RNG.poisson(np.array([[1.0, 5.0, 9.0], [8.0, 2.0, 3.0]])[LABELS]) * 1.0,
     "exponential": RNG.exponential(np.array([[1.0, 5.0, 9.0], [8.0, 2.0, 1.0]])[LABELS]),
     "gamma": RNG.gamma(np.array([[2.0, 5.0, 9.0], [8.0, 2.0, 1.5]])[LABELS]),
+    "lognormal": RNG.lognormal(np.array([[0.0, 1.0, 2.0], [2.0, 0.0, 1.0]])[LABELS], 0.5),
     "categorical": RNG.integers(3, size=(900, 3)) * 1.0 + LABELS[:, None],
 }
 GAPS = RNG.random((900, 3)) < 0.3
@@ -40,6 +41,8 @@ def log_densities(name, p):
         return stats.expon(scale=1 / p["rates"]).logpdf(X)
     if name == "gamma":
         return stats.gamma(p["shapes"], scale=p["scales"]).logpdf(X)
+    if name == "lognormal":
+        return stats.lognorm(p["scales"], scale=np.exp(p["means"])).logpdf(X)
     tables = np.log(np.maximum(p["probabilities"], 1e-300))
     codes = COLUMNS[name].astype(int)
     return np.stack([tables[:, d, codes[:, d]].T for d in range(3)], axis=2)
@@ -150,7 +153,7 @@ def test_a_product_of_what_was_observed(tmp_path):
 
 
 def test_families_that_cannot_are_named():
-    for name in ("multinomial", "vonmisesfisher", "student_t", "lognormal"):
+    for name in ("multinomial", "vonmisesfisher", "student_t"):
         with pytest.raises(ParameterError, match=f"family='{name}'"):
             MixtureModel(2, name, missing="marginalize").fit(COLUMNS["gamma"])
     family = families.Product(a=("student_t", [0]), b=("poisson", [1, 2]))
@@ -160,6 +163,10 @@ def test_families_that_cannot_are_named():
     lost[:, 2] = np.nan
     with pytest.raises(DataError, match="nothing was observed of feature 2"):
         MixtureModel(2, "categorical", missing="marginalize").fit(lost)
+    positive = MixtureModel(2, "lognormal", missing="marginalize", random_state=0)
+    positive.fit(with_missing("lognormal"))
+    with pytest.raises(DataError, match="not positive"):
+        positive.predict(-with_missing("lognormal"))
     negative = with_missing("poisson")
     negative[np.argmax(~GAPS[:, 1]), 1] = -1
     with pytest.raises(DataError, match="a negative count"):

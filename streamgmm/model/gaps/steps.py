@@ -24,8 +24,11 @@ from streamgmm.model.gaps.patterns import has_gaps, patterns_of
 from streamgmm.model.gaps.tables import GapSums, Tables
 from streamgmm.model.moments import Floats
 
-MANY = 512
-"""Rows of a piece that have one pattern, from which on it is worth a model of its own."""
+MANY = 256
+"""Rows of a piece that have one pattern, from which on it may be worth a model of its own."""
+
+WORTH = 2_500_000
+"""The same times K·D², which is what a row costs: a pattern itself costs some 0.25 ms a block."""
 
 MOST_PATTERNS = 64
 """Patterns that a block keeps sums for; rows of further ones are taken one after the other."""
@@ -84,7 +87,9 @@ class GapAccumulator:
         self._parts: dict[bytes, tuple[Marginal, Accumulator]] = {}
         self._rest: GapSums | None = None
         # Where features are independent, gaps are left out at little cost, of whatever pattern.
-        self._many = MANY if density.components.covariance.matrices else np.inf
+        k, d = density.means.shape
+        worth = max(MANY, WORTH // (k * d * d))
+        self._many = worth if density.components.covariance.matrices else np.inf
 
     def add(self, X: NDArray[Any], sample_weight: Floats = NO_WEIGHT) -> None:
         """Add rows (n, D), NaN where there is a gap; weights (n,) or none."""
