@@ -52,7 +52,8 @@ class Selection:
         components; NaN for one component. ``failure`` says why a candidate could not be
         fitted, and its numbers are NaN; it is empty for the others.
     best : GaussianMixture or MixtureModel
-        Fitted to all rows but those held out.
+        Fitted to all rows but those held out. Its ``selection_`` is this table, with the
+        criterion and the choices, and is saved with it.
     passes : float
         Reads of the data in all.
     timings : dict

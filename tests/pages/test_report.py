@@ -276,3 +276,17 @@ def test_axes_of_any_range(span):
     texts = [tick(each, chart.x) for each in at]
     assert len(set(texts)) == len(texts)
     Page(chart.render("id", "title", "words"))
+
+
+def test_a_cluster_makes_the_same_page(client, tmp_path):
+    X = blobs(20_000, 3, 3)
+    X[5, 1] = np.nan
+    zarr.create_array(tmp_path / "x.zarr", data=X, chunks=(1000, 3))
+    model = GaussianMixture(3, random_state=0, block_size=100_000).fit(X[10:])
+    pages = []
+    for threads in (None, 1):  # the cluster that is active, and a thread of this process
+        model.set_params(n_jobs=threads)
+        path = tmp_path / f"{threads}.html"
+        model.report(path, tmp_path / "x.zarr")
+        pages.append(path.read_text().replace(" n_jobs=1,", ""))
+    assert pages[0] == pages[1]
