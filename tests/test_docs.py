@@ -71,6 +71,7 @@ def write_data_of_the_readme():
     rows = 6.0 * kind[:, None] + rng.normal(size=(6000, 3))
     zarr.create_array("data.zarr", data=rows, chunks=(1000, 3))
     zarr.create_array("telemetry.zarr", data=rows, chunks=(1000, 3))
+    zarr.create_array("errors.zarr", data=rng.uniform(0.1, 0.3, rows.shape), chunks=(1000, 3))
     zarr.create_array("counts.zarr", data=rng.poisson(1 + 4 * kind[:, None], (6000, 3)))
     flights = np.column_stack([kind, rows[:, :2], kind == 1])
     zarr.create_array("flights.zarr", data=flights)
