@@ -80,6 +80,7 @@ def select_clusters(
     checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
     on_bad_chunk: str = "raise",
     cache: str | None = "auto",
+    missing: str = "raise",
 ) -> ClusterSelection:
     """Fit k-means with every number of clusters, and take the best. All share every read.
 
@@ -97,7 +98,7 @@ def select_clusters(
         Sampled rows whose silhouettes are taken, which costs the square of their number.
     n_init : int, optional
         Starts for each number of clusters, by default three; five restarts for stability.
-    init, max_iter, tol, random_state, block_size, n_jobs, checkpoint, on_bad_chunk, cache
+    init, max_iter, tol, random_state, block_size, n_jobs, checkpoint, on_bad_chunk, cache, missing
         As for `KMeans`; `init` is ``"k-means++"`` or ``"random"``.
     sample_weight : array-like, zarr.Array, path or dask.array of shape (n_samples,), optional
         Silhouettes are of sampled rows that weigh the same.
@@ -143,6 +144,7 @@ def select_clusters(
     model = KMeans(
         max(ks), init=init, n_init=n_init, max_iter=max_iter, tol=tol, random_state=random_state,
         block_size=block_size, n_jobs=n_jobs, on_bad_chunk=on_bad_chunk, cache=cache,
+        missing=missing,
     )  # fmt: skip
     model._validate_params()
     source = open_rows(model, X, sample_weight)

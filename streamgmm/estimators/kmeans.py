@@ -24,6 +24,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from streamgmm.errors import DataError
+from streamgmm.estimators.batch import count_missing
 from streamgmm.estimators.centred import LearningCentres
 from streamgmm.estimators.exchange import Exchanged
 from streamgmm.estimators.nearest import FittedCentres
@@ -92,6 +93,9 @@ class KMeans(
         Both give the same numbers, and are one here.
     block_size, n_jobs, checkpoint, on_bad_chunk, cache
         As for `GaussianMixture`.
+    missing : {"raise", "omit"}, default="raise"
+        What to do about rows with a gap (NaN, masked, a fill value): raise, or leave them out,
+        with label −1 and NaN for distances.
 
     Attributes
     ----------
@@ -112,7 +116,7 @@ class KMeans(
         what `GaussianMixture` has beside these. F is that of the hard assignments under the
         mixture, nats summed over rows. ``log_likelihood`` and ``kl`` are NaN, since a pass of
         k-means does not sum them; `streamgmm.trace_bound` does.
-    timings_, skipped_rows_
+    timings_, skipped_rows_, n_missing_
         As of `GaussianMixture`.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features,)
@@ -148,6 +152,7 @@ class KMeans(
         "checkpoint": [str, os.PathLike, ZarrStore, None],
         "on_bad_chunk": [StrOptions({"raise", "skip"})],
         "cache": [StrOptions({"auto"}), None],
+        "missing": [StrOptions({"raise", "omit"})],
     }
 
     cluster_centers_: Floats
@@ -159,6 +164,7 @@ class KMeans(
     history_: dict[str, NDArray[Any]]
     timings_: dict[str, Any]
     skipped_rows_: NDArray[np.int64]
+    n_missing_: int
 
     def __init__(
         self,
@@ -177,6 +183,7 @@ class KMeans(
         checkpoint: str | os.PathLike[str] | ZarrStore | None = None,
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
+        missing: str = "raise",
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -192,6 +199,7 @@ class KMeans(
         self.checkpoint = checkpoint
         self.on_bad_chunk = on_bad_chunk
         self.cache = cache
+        self.missing = missing
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -294,6 +302,7 @@ class KMeans(
             source, on_progress=self._teller(), checkpoint=checkpoint, recall=recall
         )
         self._set_result(result, source.n_features)
+        self.n_missing_ = count_missing(source.n_samples, result.n_rows, result.skipped)
         if hasattr(self, "labels_"):
             del self.labels_
         if in_memory(source):

@@ -363,3 +363,25 @@ def test_centres_give_no_probabilities_and_mixtures_no_distances(X):
     with pytest.raises(ParameterError, match="'distances' is none of 'labels', 'proba'"):
         predict_rows(source, Mixture.of("centroids", np.full(K, 1 / K), X[:K], np.ones(1)),
                      "distances")  # fmt: skip
+
+
+def test_rows_with_gaps_are_left_out(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(3000, 3)) + 8 * rng.integers(3, size=3000)[:, None]
+    gaps = rng.random(3000) < 0.2
+    holes = np.where(gaps[:, None] & (np.arange(3) == 1), np.nan, rows)
+    start = rows[~gaps][:3]
+    model = KMeans(3, init=start, missing="omit").fit(holes)
+    whole = KMeans(3, init=start).fit(rows[~gaps])
+    np.testing.assert_allclose(model.cluster_centers_, whole.cluster_centers_, rtol=1e-12)
+    np.testing.assert_array_equal(model.labels_[~gaps], whole.labels_)
+    assert (model.labels_[gaps] == -1).all()
+    assert model.n_missing_ == gaps.sum()
+    assert np.isnan(model.transform(holes)[gaps]).all()
+    path = str(tmp_path / "x.zarr")
+    zarr.create_array(path, data=holes, chunks=(500, 3))
+    stored = KMeans(3, init=start, missing="omit").fit(path)
+    np.testing.assert_allclose(stored.cluster_centers_, whole.cluster_centers_, rtol=1e-12)
+    np.testing.assert_array_equal(stored.predict(path).compute(), model.labels_)
+    with pytest.raises(DataError, match="non-finite"):
+        KMeans(3).fit(holes)
