@@ -30,6 +30,7 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_templates", "_ext"]
 nitpicky = True
+smartquotes = False  # quotes in types and examples are to be typed
 
 html_theme = "furo"
 html_title = f"streamgmm {release}"
@@ -58,14 +59,27 @@ def skip_member(app, what, name, obj, skip, options):
     return True if callable(function) and not home.startswith("streamgmm") else None
 
 
+def keep_underscores(app, what, name, obj, options, lines):
+    """Let names such as ``means_`` be names, where reStructuredText would see a reference."""
+    example = False
+    for number, line in enumerate(lines):
+        example = line.strip() != "" and (example or line.lstrip().startswith(">>>"))
+        if not example:
+            parts = line.split("`")  # every second one is quoted
+            parts[::2] = [re.sub(r"(?<=[^\W_])_(?!\w)", r"\\_", part) for part in parts[::2]]
+            lines[number] = "`".join(parts)
+
+
 def list_guides(app, docname, source):
     """Put into the list of guides every page of this folder that no other list has."""
     if docname == "guides/index":
-        named = {"index"}
+        named = {(HERE / "index").resolve()}
         for page in HERE.rglob("*.md"):
             for body in re.findall(r"```\{toctree\}(.*?)```", page.read_text(), re.DOTALL):
-                named |= {Path(line).name for line in body.split() if line[0] not in ":<"}
-        others = sorted(page.stem for page in HERE.glob("*.md") if page.stem not in named)
+                entries = [line for line in body.split() if line[0] not in ":<"]
+                named |= {(page.parent / entry).resolve() for entry in entries}
+        pages = [page.with_suffix("").resolve() for page in HERE.glob("*.md")]
+        others = sorted(page.name for page in pages if page not in named)
         lines = "".join(f"../{name}\n" for name in others)
         source[0] = source[0].replace("(other guides)\n", lines)
 
@@ -88,5 +102,6 @@ def describe_others(app, docname, source):
 def setup(app):
     """Connect the hooks."""
     app.connect("autodoc-skip-member", skip_member)
+    app.connect("autodoc-process-docstring", keep_underscores, priority=900)  # after numpydoc
     app.connect("source-read", list_guides)
     app.connect("source-read", describe_others)

@@ -49,7 +49,7 @@ ROOMS = [
 # Rooms that import less than the order allows.
 ONLY = {
     "places": {"errors"},
-    "sources": {"errors", "places"},
+    "sources": {"errors", "places", "kernels"},
     "kernels": {"progress"},
     "progress": set(),
 }

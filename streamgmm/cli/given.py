@@ -52,24 +52,26 @@ def _list(text: str | None) -> list[str] | None:
     return None if text is None else [each.strip() for each in text.split(",")]
 
 
-def load_mixture(model: str, asked: str) -> tuple[Any, Any]:
-    """Load an estimator and its mixture.
+def load_density(model: str, asked: str) -> tuple[Any, Any]:
+    """Load a model that has a density, and its last estimator; the same where it is no pipeline.
 
     Raises
     ------
     ParameterError
-        If the model has no density: rows are not `asked` the centres of k-means.
+        If the model has none: rows cannot be `asked` the centres of k-means, or a scaler.
     """
     from streamgmm.estimators.kmeans import KMeans
     from streamgmm.estimators.loading import load
+    from streamgmm.estimators.pipelines import apart
 
-    estimator = load(model)
-    if isinstance(estimator, KMeans):
+    loaded = load(model)
+    _, last = apart(loaded)
+    if isinstance(last, KMeans) or not hasattr(last, "_mixture"):
         raise ParameterError(
-            f"'{model}' is k-means, whose centres have no density; rows can be {asked} a mixture: "
-            "streamgmm fit --covariance spherical makes one"
+            f"'{model}' is a {type(last).__name__}, which has no density; rows can be {asked} a "
+            "mixture, such as streamgmm fit makes"
         )
-    return estimator, estimator._mixture()
+    return loaded, last
 
 
 def rows_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -51,7 +51,7 @@ def predict_command(
     given: Given,
     how: Running,
 ) -> None:
-    """Write what MODEL says of every row of DATA to a Zarr array, or a Parquet file."""
+    """Write what MODEL says of every row of DATA, to Zarr or Parquet."""
     from streamgmm.estimators.loading import load
     from streamgmm.estimators.pipelines import open_for
     from streamgmm.predict import predict_out

@@ -8,13 +8,32 @@ import shlex
 import click
 
 from streamgmm.cli.given import Given, rows_options
-from streamgmm.cli.options import Running, cluster, print_json, progress, running, weight_option
+from streamgmm.cli.options import (
+    PLACE,
+    Running,
+    cluster,
+    command,
+    print_json,
+    progress,
+    running,
+    weight_option,
+)
 
 
-@click.command("report")
-@click.argument("model")
-@click.argument("data", required=False)
-@click.option("--out", required=True, metavar="FILE", help="Where to write the page of HTML.")
+@command(
+    "report",
+    "streamgmm report model.zarr data.zarr --out report.html",
+    "streamgmm report model.zarr --out model-alone.html",
+)
+@click.argument("model", type=PLACE)
+@click.argument("data", type=PLACE, required=False)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="Where to write the page of HTML.",
+)
 @weight_option
 @rows_options
 @running
@@ -26,21 +45,23 @@ def report_command(
     given: Given,
     how: Running,
 ) -> None:
-    """Write a report of MODEL, and of all rows of DATA: one page that needs no network.
+    """Write a page of HTML about MODEL and all rows of DATA.
 
-    DATA are read once. Rows with gaps are counted, and left out of the rest.
-
-    Example: streamgmm report model.zarr data.zarr --out report.html
+    It is one file, and needs no network. DATA are read once. Rows with gaps are counted, and left
+    out of the rest. Of a pipeline it is about the model at its end, and the rows as it sees them.
     """
     from streamgmm.estimators.loading import load
+    from streamgmm.estimators.pipelines import apart, open_for
     from streamgmm.pages.report import check_page
 
     check_page(out, how.overwrite)
     loaded = load(model)
-    source = None if data is None else given.open(data, sample_weight)
-    loaded.set_params(block_size=how.block_size, n_jobs=how.threads)
+    source, (_, last) = None, apart(loaded)
+    if data is not None:
+        last, source = open_for(loaded, given.open(data, sample_weight))
+    last.set_params(block_size=how.block_size, n_jobs=how.threads)
     with cluster(how), progress(how.quiet):
-        loaded._write_report(out, source, overwrite=how.overwrite, commands=[_repeated()])
+        last._write_report(out, source, overwrite=how.overwrite, commands=[_repeated()])
     size = os.path.getsize(out)
     if how.as_json:
         print_json({"report": out, "model": model, "data": data, "bytes": size})

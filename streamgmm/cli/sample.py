@@ -7,6 +7,7 @@ import time
 import click
 
 from streamgmm.cli.options import PLACE, command, json_option, print_json, progress, quiet_option
+from streamgmm.errors import ParameterError
 
 
 @command(
@@ -50,10 +51,16 @@ def sample_command(
 
     They are in random order, and drawn a chunk at a time.
     """
-    from streamgmm.cli.given import load_mixture
+    from streamgmm.cli.given import load_density
     from streamgmm.predict.drawing import draw_to
 
-    _, mixture = load_mixture(model, "sampled from")
+    loaded, last = load_density(model, "sampled from")
+    if loaded is not last:
+        raise ParameterError(
+            f"'{model}' is a pipeline, and what it would draw are rows as its last step sees "
+            "them; save that step as a model of its own to sample from it"
+        )
+    mixture = last._mixture()
     started = time.perf_counter()
     with progress(quiet) as bar:
         done = 0

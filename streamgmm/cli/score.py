@@ -6,7 +6,7 @@ import time
 
 import click
 
-from streamgmm.cli.given import Given, load_mixture, missing_option, rows_options
+from streamgmm.cli.given import Given, load_density, missing_option, rows_options
 from streamgmm.cli.options import (
     PLACE,
     Running,
@@ -44,13 +44,12 @@ def score_command(
     """
     import math
 
-    from streamgmm.estimators.rows import open_rows
+    from streamgmm.estimators.pipelines import open_for
     from streamgmm.predict import score_rows
 
-    estimator, mixture = load_mixture(model, "scored by")
-    if missing != "raise":
-        estimator.missing = missing
-    source = open_rows(estimator, given.open(data, sample_weight), n_features=mixture.n_features)
+    loaded, last = load_density(model, "scored by")
+    mixture = last._mixture()
+    _, source = open_for(loaded, given.open(data, sample_weight), missing=missing)
     started = time.perf_counter()
     with cluster(how), progress(how.quiet) as bar:
         done = 0

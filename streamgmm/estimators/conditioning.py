@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.estimators.rows import few_rows, open_rows
 from streamgmm.estimators.rowwise import RowTeller
+from streamgmm.model.components import takes_gaps
 from streamgmm.model.conditional import Conditional
 from streamgmm.model.moments import Floats
 from streamgmm.predict import conditional as told
@@ -35,7 +36,8 @@ class ConditionedMixture(RowTeller):
 
     X has the features that are given, in the order in which they were named. Results are as those
     of `GaussianMixture.predict`: NumPy arrays of rows in memory, lazy dask arrays of stored ones,
-    and Zarr arrays that are written chunk by chunk with `out`.
+    and Zarr arrays that are written chunk by chunk with `out`. Of a model that was fitted with
+    ``missing="marginalize"`` they are told given what was observed of each row.
 
     Attributes
     ----------
@@ -192,7 +194,9 @@ class ConditionedMixture(RowTeller):
         columns = columns_of(Y, source, "Y")
         check_targets(columns.n_columns, self.targets_, columns.name)
         joint = beside(source, [columns])
-        function = RowFunction(joint.n_features, None, partial(told.log_density, self.conditional))
+        func = partial(told.log_density, self.conditional)
+        family = self.conditional.mixture.family
+        function = RowFunction(joint.n_features, None, func, takes_gaps(family))
         return self._say(joint, function, "value", out, overwrite, storage_options, dtype)
 
     def sample(
@@ -282,7 +286,9 @@ def say(
 ) -> Any:
     """What a function of a conditional mixture and rows says, as the rows were given."""
     o = len(conditional.given)
-    function = RowFunction(o, width, partial(_call, func, conditional, width is None))
+    whole = partial(_call, func, conditional, width is None)
+    gaps = takes_gaps(conditional.mixture.family)
+    function = RowFunction(o, width, whole, gaps)
     what = "value" if width is None else "values"
     rows = None if form.out is not None else few_rows(teller, X, o)
     if rows is not None:

@@ -57,8 +57,9 @@ def quantiles(model: Any, X: Any, q: Sequence[float] = (0.05, 0.5, 0.95)) -> Flo
     sklearn.exceptions.NotFittedError
         If there is no model yet.
     ParameterError
-        If `q` is out of range, a step of the pipeline is none of ours, or crick is not
-        installed.
+        If `q` is out of range, or a step of the pipeline is none of ours.
+    MissingExtraError
+        If crick is not installed.
     DataError, SourceError
         As `predict`.
 

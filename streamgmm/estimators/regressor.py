@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 from streamgmm.errors import ParameterError
@@ -77,9 +76,7 @@ class MixtureRegressor(
     ([0.8, 0.5], True)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = (
-        GaussianMixture._parameter_constraints | {"missing": [StrOptions({"raise", "omit"})]}
-    )
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = GaussianMixture._parameter_constraints
 
     weights_: Any
     n_targets_: int
@@ -204,7 +201,7 @@ class MixtureRegressor(
         """
         check_is_fitted(self)
         plain = not (is_lazy(X) or is_lazy(y) or names_of(y))
-        if plain and missing_of(self) != "omit":
+        if plain and missing_of(self) == "raise":
             return float(super().score(X, y, sample_weight))
         source, joint, _ = self._opened(X, y, sample_weight, self.n_features_in_)
         check_targets(joint.n_features - source.n_features, range(self.n_targets_), "y")
@@ -249,7 +246,7 @@ class MixtureRegressor(
                 y,
                 ensure_2d=False,
                 dtype=[np.float64, np.float32],
-                ensure_all_finite=missing_of(self) != "omit",
+                ensure_all_finite=missing_of(self) == "raise",
                 input_name="y",
                 estimator=self,
             )

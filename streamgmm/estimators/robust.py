@@ -8,11 +8,17 @@ import numpy as np
 from scipy.special import ndtri
 from sklearn.base import OneToOneFeatureMixin, _fit_context
 
-from streamgmm.errors import ParameterError
+from streamgmm.errors import DataError, ParameterError
 from streamgmm.estimators.exchange import Exchanged
 from streamgmm.estimators.rows import open_rows
 from streamgmm.estimators.rowwise import count_rows
-from streamgmm.estimators.transforming import CONSTRAINTS, RowTransformer, shares, weighted
+from streamgmm.estimators.transforming import (
+    CONSTRAINTS,
+    PASSES_GAPS,
+    RowTransformer,
+    shares,
+    weighted,
+)
 from streamgmm.fitting.moments import RowMoments
 from streamgmm.fitting.quantiles import digests_of
 from streamgmm.fitting.sample import WHOLE_BYTES
@@ -40,8 +46,11 @@ class RobustScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
         Of no meaning here: rows are never changed.
     unit_variance : bool, default=False
         Whether normally distributed features are given variance 1.
-    block_size, n_jobs, missing
+    block_size, n_jobs
         As for `GaussianMixture`.
+    missing : {"raise", "omit", "marginalize"}, default="raise"
+        What to do about gaps (NaN). ``"marginalize"``, as scikit-learn does: quantiles are of the
+        values that a feature has, and gaps stay in their place, for a mixture after it.
 
     Attributes
     ----------
@@ -68,6 +77,7 @@ class RobustScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
         "copy": ["boolean"],
         "unit_variance": ["boolean"],
         **CONSTRAINTS,
+        **PASSES_GAPS,
     }
 
     exchanged = ("sklearn.preprocessing.RobustScaler",)
@@ -117,7 +127,9 @@ class RobustScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
             If X cannot be used: NaN or infinity (names the array and the rows), no rows or
             columns of real numbers.
         ParameterError
-            If `quantile_range` is no range; or if rows are many and crick is not installed.
+            If `quantile_range` is no range.
+        MissingExtraError
+            If rows are many and crick is not installed.
         SourceError
             If a path is no Zarr array.
         """
@@ -155,16 +167,20 @@ class RobustScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
         low, high = self.quantile_range
         if not 0 <= low <= high <= 100:
             raise ParameterError(f"Invalid quantile range: {self.quantile_range}")
+        gaps = self.missing == "marginalize"
         wanted = [0.5, low / 100.0, high / 100.0]
         moments = None
         if not weighted(source) and (here or source.nbytes <= WHOLE_BYTES):
             threads = self._n_threads()
-            rows = read_rows(source, block_size=self.block_size, n_threads=threads)
-            found = _exact(rows, wanted)
+            rows = read_rows(source, gaps=gaps, block_size=self.block_size, n_threads=threads)
+            if (missing := np.isnan(rows).all(axis=0)).any():
+                raise DataError(f"{source.name}: column {missing.argmax()} has no value")
+            found = _exact(rows if gaps else rows[~np.isnan(rows).any(axis=1)], wanted)
         else:
             digests = digests_of(
                 source,
-                scatter=scatter,
+                scatter=scatter and not gaps,
+                gaps=gaps,
                 block_size=self.block_size,
                 n_threads=self._n_threads(),
                 on_block=count_rows("fit", source.n_samples),
@@ -188,9 +204,7 @@ class RobustScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
 
 
 def _exact(rows: Any, wanted: list[float]) -> Floats:
-    """Quantiles (P, D) of rows (n, D), those that are left out set aside."""
-    whole = rows[~np.isnan(rows).any(axis=1)]
-    median = np.median(whole, axis=0)
-    return np.stack([median, *(np.percentile(whole, 100 * p, axis=0) for p in wanted[1:])]).astype(
-        np.float64
-    )
+    """Quantiles (P, D) of the values of each column of rows (n, D)."""
+    percents = [100 * p for p in wanted[1:]]
+    found = [np.nanmedian(rows, axis=0), *np.nanpercentile(rows, percents, axis=0)]
+    return np.stack(found).astype(np.float64)

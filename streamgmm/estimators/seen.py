@@ -27,6 +27,8 @@ def describe_seen(seen: Seen) -> dict[str, Any]:
             "skipped": np.array(seen.skipped, np.int64).reshape(-1, 2),
             "groups": _stack([STATISTICS.apart(group) for group in seen.groups]),
         }
+        if seen.shape is not None:
+            described["shape"] = np.array(seen.shape, np.int64)
     return described
 
 
@@ -41,6 +43,7 @@ def parse_seen(described: dict[str, Any], family: Family) -> Seen | None:
         tuple(STATISTICS.together(each) for each in _unstack(described["groups"], family)),
         COMPONENTS.together({k.removeprefix("component_"): v for k, v in overall.items()}),
         tuple((int(start), int(stop)) for start, stop in described.get("skipped", ())),
+        tuple(int(n) for n in described["shape"]) if "shape" in described else None,
     )
 
 

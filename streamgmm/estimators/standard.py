@@ -9,10 +9,18 @@ from sklearn.base import OneToOneFeatureMixin, _fit_context
 
 from streamgmm.estimators.exchange import Exchanged
 from streamgmm.estimators.rows import open_rows
-from streamgmm.estimators.transforming import CONSTRAINTS, RowTransformer, shares, weighted
-from streamgmm.fitting.moments import RowMoments
+from streamgmm.estimators.rowwise import count_rows
+from streamgmm.estimators.transforming import (
+    CONSTRAINTS,
+    PASSES_GAPS,
+    RowTransformer,
+    shares,
+    weighted,
+)
+from streamgmm.fitting.moments import RowMoments, columns_of
 from streamgmm.model.affine import Affine
 from streamgmm.model.moments import Floats, Moments
+from streamgmm.sources import Source
 from streamgmm.sources.opening import is_lazy
 
 
@@ -31,8 +39,11 @@ class StandardScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
         Whether the mean is taken away.
     with_std : bool, default=True
         Whether features are divided by their standard deviations.
-    block_size, n_jobs, missing
+    block_size, n_jobs
         As for `GaussianMixture`.
+    missing : {"raise", "omit", "marginalize"}, default="raise"
+        What to do about gaps (NaN). ``"marginalize"``, as scikit-learn does: mean and variance are
+        of the values that a feature has, and gaps stay in their place, for a mixture after it.
 
     Attributes
     ----------
@@ -43,8 +54,8 @@ class StandardScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
         None where neither is asked for.
     var_ : ndarray of shape (n_features,) or None
         None where `with_std` is false.
-    n_samples_seen_ : int or float
-        Rows; their total weight where they have weights.
+    n_samples_seen_ : int, float or ndarray of shape (n_features,)
+        Rows; their total weight where they have weights. An array where features have gaps.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features,)
         If X had names that are all strings.
@@ -64,6 +75,7 @@ class StandardScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
         "with_mean": ["boolean"],
         "with_std": ["boolean"],
         **CONSTRAINTS,
+        **PASSES_GAPS,
     }
 
     exchanged = ("sklearn.preprocessing.StandardScaler",)
@@ -72,7 +84,7 @@ class StandardScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
     scale_: Floats | None
     mean_: Floats | None
     var_: Floats | None
-    n_samples_seen_: float
+    n_samples_seen_: Any
 
     def __init__(
         self,
@@ -116,7 +128,7 @@ class StandardScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
             If a path is no Zarr array.
         """
         source = open_rows(self, X, sample_weight)
-        self._set(self._moments(source, "diag"), weighted(source))
+        self._set(self._columns(source), weighted(source))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -139,12 +151,13 @@ class StandardScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
         DataError, SourceError
             As `fit`.
         """
-        if sample_weight is not None:  # which are this step's, and not the rows'
+        if sample_weight is not None or self.missing == "marginalize":
+            # Weights are this step's, and not the rows'; and rows with gaps have no scatter.
             return self.fit(X, y, sample_weight).transform(X)
         source = open_rows(self, X)
         shared = shares(X, source)
         found = self._moments(source, "full" if shared else "diag")
-        self._set(found, weighted(source))
+        self._set(columns(found), weighted(source))
         affine = self._affine()
         known = found.by(affine) if shared else None
         return self._mapped(source, affine, not is_lazy(X), known)
@@ -176,11 +189,11 @@ class StandardScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
         before = self._before() if hasattr(self, "n_samples_seen_") else None
         known = None if before is None else self.n_features_in_
         source = open_rows(self, X, sample_weight, n_features=known)
-        found = RowMoments(0, columns_of(self._moments(source, "diag").moments))
+        found = self._columns(source)
         counted = weighted(source)
         if before is not None:
             found = before.merge(found)
-            counted = counted or isinstance(self.n_samples_seen_, float)
+            counted = counted or np.asarray(self.n_samples_seen_).dtype.kind == "f"
         self._set(found, counted)
         return self
 
@@ -238,38 +251,49 @@ class StandardScaler(OneToOneFeatureMixin, Exchanged, RowTransformer):
             self.mean_ if self.with_mean else None, self.scale_ if self.with_std else None
         )
 
-    def _set(self, found: RowMoments, weighted: bool) -> None:
-        self.n_samples_seen_ = found.weight if weighted else round(found.weight)
-        any_asked = self.with_mean or self.with_std
-        self.mean_ = found.mean.copy() if any_asked else None
-        self.var_ = found.variance if self.with_std else None
-        self.scale_ = None
-        if self.var_ is not None:
-            self.scale_ = scales(self.var_, found.mean, found.weight)
+    def _columns(self, source: Source) -> Moments:
+        """The moments of each column, over the values that it has."""
+        if self.missing != "marginalize":
+            return columns(self._moments(source, "diag"))
+        return columns_of(
+            source,
+            block_size=self.block_size,
+            n_threads=self._n_threads(),
+            on_block=count_rows("fit", source.n_samples),
+        )
 
-    def _before(self) -> RowMoments:
-        """The moments of the rows that were seen."""
+    def _set(self, found: Moments, weighted: bool) -> None:
+        weight, mean = found.weight, found.mean[:, 0]
+        counts = weight if weighted else np.round(weight).astype(np.int64)
+        same = bool((counts == counts[0]).all())
+        self.n_samples_seen_ = counts[0].item() if same else counts
+        any_asked = self.with_mean or self.with_std
+        self.mean_ = mean.copy() if any_asked else None
+        self.var_ = found.scatter[:, 0] / weight if self.with_std else None
+        self.scale_ = None if self.var_ is None else scales(self.var_, mean, weight)
+
+    def _before(self) -> Moments:
+        """The moments of the columns of rows that were seen."""
         zeros = np.zeros(self.n_features_in_)
-        weight = np.array([float(self.n_samples_seen_)])
+        weight = zeros + self.n_samples_seen_
         mean = zeros if self.mean_ is None else self.mean_
         scatter = zeros if self.var_ is None else self.var_ * weight
-        return RowMoments(0, Moments("diag", weight, mean[None], scatter[None]))
+        return Moments("diag", weight, mean[:, None], scatter[:, None])
 
 
-def columns_of(moments: Moments) -> Moments:
-    """The moments of columns alone."""
-    if moments.kind == "diag":
-        return moments
-    squares = np.diagonal(moments.scatter, axis1=1, axis2=2)
-    return Moments("diag", moments.weight, moments.mean, np.ascontiguousarray(squares))
+def columns(found: RowMoments) -> Moments:
+    """The moments of columns: of D components of one feature each."""
+    d = len(found.mean)
+    scatter = found.variance * found.weight
+    return Moments("diag", np.full(d, found.weight), found.mean[:, None], scatter[:, None])
 
 
-def scales(variance: Floats, mean: Floats, weight: float) -> Floats:
+def scales(variance: Floats, mean: Floats, weight: Floats) -> Floats:
     """Standard deviations; 1 for a feature that does not vary but by rounding.
 
     The bound is that of scikit-learn: Chan, Golub & LeVeque (1983), n ε σ² + (n μ ε)².
 
-    >>> scales(np.array([4.0, 0.0]), np.array([1.0, 5.0]), 10).tolist()
+    >>> scales(np.array([4.0, 0.0]), np.array([1.0, 5.0]), np.full(2, 10.0)).tolist()
     [2.0, 1.0]
     """
     eps = np.finfo(np.float64).eps

@@ -26,6 +26,11 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 """What scikit-learn checks the parameters for that every transformer has beside its own."""
 
+PASSES_GAPS: dict[str, list[Any]] = {
+    "missing": [StrOptions({"raise", "omit", "marginalize"})],
+}
+"""Of those that map columns one by one, so that a gap stays in its place."""
+
 SHARED_FEATURES = 1024
 """Up to so many features `fit_transform` sums the whole scatter, for a projection after it."""
 
@@ -115,7 +120,9 @@ class RowTransformer(RowwiseModel, TransformerMixin, BaseEstimator):
         rows = transformed(source, affine, summary)
         if not here:
             return rows
-        return read_rows(rows, block_size=self.block_size, n_threads=self._n_threads())
+        gaps = self.missing == "marginalize"
+        threads = self._n_threads()
+        return read_rows(rows, gaps=gaps, block_size=self.block_size, n_threads=threads)
 
     def _moments(self, source: Source, kind: Kind) -> RowMoments:
         """The moments of all rows: in one read, or in none where they are known."""
@@ -133,7 +140,7 @@ class RowTransformer(RowwiseModel, TransformerMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         """As scikit-learn's: float32 stays float32."""
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.missing == "omit"
+        tags.input_tags.allow_nan = self.missing != "raise"
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

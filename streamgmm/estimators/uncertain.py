@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import DataError
 from streamgmm.fitting.settings import FitSettings
-from streamgmm.model.components import Family
+from streamgmm.model.components import Family, takes_gaps
 from streamgmm.model.families.uncertain import (
     Uncertain,
     UncertainComponents,
@@ -91,14 +91,15 @@ def denoising(mixture: Mixture, spread: bool) -> RowFunction:
     """What tells the mean, or the standard deviation, of the true values of rows with noise."""
     components: Any = mixture.components
     width = components.inner.n_features
-    return RowFunction(mixture.n_features, width, partial(_denoised, mixture, spread))
+    func = partial(_denoised, mixture, spread)
+    return RowFunction(mixture.n_features, width, func, takes_gaps(mixture.family))
 
 
 def _denoised(
     mixture: Mixture, spread: bool, X: NDArray[Any], numbers: NDArray[np.int64]
 ) -> Floats:
     density: Any = mixture.density
-    bad = mixture.family.unsuitable(X)
+    bad = mixture.family.unsuitable(X)  # NaN would be told else
     if bad is not None:
         raise DataError(f"the rows to denoise, row {numbers[bad[0]]}: {bad[1]}")
     mean, variance = density.denoised(X, spread)

@@ -24,7 +24,9 @@ from streamgmm.fitting.session import open_session
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.places import ZarrStore
-from streamgmm.sources import Block, Source, identity_of, parse_block_size
+from streamgmm.sources import Block, Source, identity_of, parse_block_size, underlying
+from streamgmm.sources.regions import RegionSource
+from streamgmm.sources.variables import InZarr
 
 __all__ = ["MAX_GROUPS", "FitResult", "FitSettings", "Seen", "fit"]
 
@@ -146,7 +148,14 @@ def fit(
         history(steps, source),
         final.n_rows,
         final,
-        Seen(identity_of(source), regions, tuple(best.groups), run.overall, run.skipped),
+        Seen(
+            identity_of(source),
+            regions,
+            tuple(best.groups),
+            run.overall,
+            run.skipped,
+            getattr(source, "sample_shape", None),
+        ),
         timings,
         run.skipped,
     )
@@ -194,9 +203,28 @@ def _grown(seen: Seen | None, source: Source) -> bool:
         seen is not None
         and seen.name == identity_of(source)
         and 0 < seen.n_rows < source.n_samples
-        and not hasattr(source, "sample_shape")  # rows of a cube may have other numbers now
+        and _appended(seen.shape, source)
         and 1 < len(seen.groups) < 3 * MAX_GROUPS
         and sum(region[2] for region in seen.regions) == len(seen.groups)
+    )
+
+
+def _appended(before: tuple[int, ...] | None, source: Source) -> bool:
+    """Whether rows that were there have the numbers that they had.
+
+    Those of a cube in Zarr have, if it has grown along the first dimension only, from the end of
+    a region on, and if nothing says which are left out.
+    """
+    now = getattr(source, "sample_shape", None)
+    if now is None or before is None:
+        return now is before
+    whole = underlying(source)
+    return (
+        now[1:] == before[1:]
+        and isinstance(whole, RegionSource)
+        and whole.mask is None
+        and before[0] in whole.grid.edges[0]
+        and all(isinstance(v.stored, InZarr) for v in whole.variables if 0 in v.axes)
     )
 
 

@@ -159,6 +159,64 @@ def _sum_block(context: tuple[str, Kind, int], block: Block) -> RowMoments:
     return RowMoments(n_rows, sums.result())
 
 
+def columns_of(
+    source: Source,
+    *,
+    block_size: int | str = "auto",
+    n_threads: int | None = None,
+    on_block: OnBlock | None = None,
+) -> Moments:
+    """Read all rows once, for the moments of each column over the values that it has.
+
+    Gaps (NaN) are passed by, column by column.
+
+    Returns
+    -------
+    Moments
+        Of D components of one feature each: the columns.
+
+    Raises
+    ------
+    NonFiniteError
+        If a value is infinite; names the array and the row.
+    DataError
+        If a column has no value with any weight; names it.
+    """
+    blocks = source.blocks(parse_block_size(block_size, source))
+    with open_executor(blocks, n_threads=n_threads) as executor:
+        context = (source.name, source.n_features)
+        found: Moments = executor.run(_sum_columns, context, on_block=on_block)
+    if not (found.weight > 0).all():
+        names = getattr(source, "feature_names", None)
+        first = int(np.argmin(found.weight > 0))
+        which = first if names is None else f"'{names[first]}'"
+        raise DataError(f"{source.name}: column {which} has no value; leave it out")
+    return found
+
+
+def _sum_columns(context: tuple[str, int], block: Block) -> Moments:
+    name, d = context
+    zeros = np.zeros((d, 1))
+    found = Moments("diag", np.zeros(d), zeros, zeros)
+    for piece in block.pieces():
+        check_finite(piece, name, gaps=True)
+        there = ~np.isnan(piece.rows)
+        weight = there.astype(np.float64)
+        if piece.sample_weight is not None:
+            weight *= piece.sample_weight[:, None]
+        count = there.sum(axis=0)
+        rows = np.where(there, piece.rows, 0.0)
+        ref = rows.sum(axis=0, dtype=np.float64) / np.maximum(count, 1)
+        rows = np.where(there, rows - ref, 0.0)
+        first, second = (weight * rows).sum(axis=0), (weight * rows * rows).sum(axis=0)
+        found = found.merge(
+            Moments.about(
+                "diag", ref[:, None], weight.sum(axis=0), first[:, None], second[:, None]
+            )
+        )
+    return found
+
+
 def nothing(kind: Kind, d: int) -> Moments:
     """Moments of no rows."""
     shape = (1, d, d) if kind == "full" else (1, d)

@@ -74,6 +74,7 @@ def digests_of(
     source: Source,
     *,
     scatter: bool = False,
+    gaps: bool = False,
     block_size: int | str = "auto",
     n_threads: int | None = None,
     on_block: OnBlock | None = None,
@@ -84,6 +85,8 @@ def digests_of(
     ----------
     source : Source
     scatter : bool
+    gaps : bool
+        Whether gaps (NaN) are passed by, column by column, and are no error.
     block_size, n_threads
         See `parse_block_size` and `open_executor`.
     on_block : callable, optional
@@ -99,18 +102,18 @@ def digests_of(
     new_digest()
     blocks = source.blocks(parse_block_size(block_size, source))
     with one_blas_thread(), open_executor(blocks, n_threads=n_threads) as executor:
-        context = (source.name, source.n_features, scatter)
+        context = (source.name, source.n_features, scatter, gaps)
         found: Digests = executor.run(_digest_block, context, on_block=on_block)
     return found
 
 
-def _digest_block(context: tuple[str, int, bool], block: Block) -> Digests:
-    name, d, scatter = context
+def _digest_block(context: tuple[str, int, bool, bool], block: Block) -> Digests:
+    name, d, scatter, gaps = context
     each = tuple(new_digest() for _ in range(d))
     sums = RowScatter()
     n_rows, seen = 0, False
     for piece in block.pieces():
-        check_finite(piece, name)
+        check_finite(piece, name, gaps)
         weight = piece.sample_weight
         if scatter:
             sums.add(piece.rows, NO_WEIGHT if weight is None else weight)
@@ -130,8 +133,11 @@ def digest_rows(digests: Sequence[Any], rows: NDArray[Any], weight: Floats | Non
         return 0
     columns = np.ascontiguousarray(rows.T, np.float64)
     for column, digest in zip(columns, digests, strict=True):
+        there = ~np.isnan(column)
+        whole = there.all()
+        values = column if whole else column[there]
         if weight is None:
-            digest.update(column)
+            digest.update(values)
         else:
-            digest.update(column, weight)
+            digest.update(values, weight if whole else weight[there])
     return len(rows)

@@ -33,7 +33,7 @@ class Seen:
     `regions` are runs of rows that arrived together, each as its end, the bytes of its blocks
     and the number of its groups; `groups` are the statistics of all groups in order, and
     `overall` the moments of all rows (one diagonal component). `skipped` are runs of rows that
-    could not be read.
+    could not be read. `shape` is that of the samples of a cube.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Seen:
     groups: tuple[Statistics, ...]
     overall: Moments
     skipped: Rows = ()
+    shape: tuple[int, ...] | None = None
 
     @property
     def n_rows(self) -> int:

@@ -64,6 +64,7 @@ class Conditional:
     the components of what is given, with the columns of each among the given ones.
     """
 
+    mixture: Mixture
     given: Columns
     targets: Columns
     log_weights: Floats
@@ -74,6 +75,14 @@ class Conditional:
     def n_components(self) -> int:
         """K."""
         return len(self.log_weights)
+
+    def observing(self, given: Sequence[int], targets: Sequence[int]) -> Conditional:
+        """The same of some of `targets`, given some of `given`, by their places there."""
+        seen, told = (
+            tuple(names[i] for i in places)
+            for names, places in ((self.given, given), (self.targets, targets))
+        )
+        return _conditional(self.mixture, seen, told)
 
     def joint(self, X: Floats) -> Floats:
         """log π_k p(x_o | θ_k) of a tile (n, K)."""
@@ -204,7 +213,11 @@ def condition(mixture: Mixture, given: Sequence[int]) -> Conditional:
     """
     d = mixture.n_features
     seen = parse_given(given, d)
-    targets = tuple(i for i in range(d) if i not in seen)
+    return _conditional(mixture, seen, tuple(i for i in range(d) if i not in seen))
+
+
+def _conditional(mixture: Mixture, seen: Columns, targets: Columns) -> Conditional:
+    """Features that are neither seen nor told of are left out of the mixture."""
     at = {feature: i for i, feature in enumerate(seen)}
     with np.errstate(divide="ignore"):
         log_weights = np.log(mixture.weights)
@@ -212,16 +225,17 @@ def condition(mixture: Mixture, given: Sequence[int]) -> Conditional:
     weighing, linear = [], _nothing(mixture.n_components, len(targets), len(seen))
     for columns, components in parts:
         own = [i for i, c in enumerate(columns) if c in at]
-        rest = [i for i, c in enumerate(columns) if c not in at]
-        if not isinstance(components, GaussianComponents) and rest:
-            named = ", ".join(str(columns[i]) for i in rest)
+        rest = [i for i, c in enumerate(columns) if c in targets]
+        apart = isinstance(components, GaussianComponents) or not (own or rest)
+        if not apart and len(own) < len(columns):
+            named = ", ".join(str(c) for c in columns if c not in at)
             raise ParameterError(
                 f"features {named} are of {components.family.name} components, of which there is "
                 "no conditional distribution here; give them too"
             )
         places = tuple(at[columns[i]] for i in own)
         if own:
-            whole = not rest and own == list(range(len(columns)))
+            whole = own == list(range(len(columns)))
             weighing.append((places, components if whole else marginal(components, own)))
         if rest:
             told = np.array([targets.index(columns[i]) for i in rest])
@@ -234,7 +248,7 @@ def condition(mixture: Mixture, given: Sequence[int]) -> Conditional:
             "their conditional covariance is not positive definite; give fewer features, or fit "
             "with a larger reg_covar"
         ) from error
-    return Conditional(seen, targets, log_weights, tuple(weighing), linear)
+    return Conditional(mixture, seen, targets, log_weights, tuple(weighing), linear)
 
 
 def parse_given(given: Sequence[int], d: int) -> Columns:

@@ -54,7 +54,6 @@ class _Done:
 def _read_block(context: tuple[str, bool, NDArray[Any]], block: Block) -> _Done:
     name, gaps, out = context
     for piece in block.pieces():
-        if not gaps:
-            check_finite(piece, name)
+        check_finite(piece, name, gaps)
         out[piece.place()] = piece.rows
     return _Done()

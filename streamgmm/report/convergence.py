@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from streamgmm.errors import ParameterError
-from streamgmm.report.display import COLOURS, plain, pyplot, write_notes
+from streamgmm.report.display import COLOURS, last_of, plain, pyplot, write_notes
 
 
 class ConvergenceDisplay:
@@ -74,6 +74,7 @@ class ConvergenceDisplay:
         sklearn.exceptions.NotFittedError
         """
         pyplot()
+        estimator = last_of(estimator)
         check_is_fitted(estimator)
         history = getattr(estimator, "history_", None)
         if not isinstance(history, Mapping) or "free_energy" not in history:

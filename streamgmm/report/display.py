@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from streamgmm.errors import MissingExtraError, ParameterError
+from streamgmm.estimators import pipelines
+from streamgmm.estimators.pipelines import apart
 from streamgmm.estimators.rows import open_rows
 from streamgmm.estimators.rowwise import count_rows
 from streamgmm.model.mixture import Mixture
-from streamgmm.sources import Source
+from streamgmm.sources import Source, open_source
 from streamgmm.summaries.look import Request, look
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -43,6 +46,7 @@ def model_of(estimator: Any) -> Mixture:
 
     Raises ParameterError where it is none, NotFittedError where it has no model.
     """
+    estimator = last_of(estimator)
     if not hasattr(estimator, "_mixture"):
         raise ParameterError(
             f"{type(estimator).__name__} is no mixture of this package; give a fitted "
@@ -53,21 +57,42 @@ def model_of(estimator: Any) -> Mixture:
     return mixture
 
 
+def last_of(estimator: Any) -> Any:
+    """The model at the end of a pipeline, or the estimator itself."""
+    return apart(estimator)[1]
+
+
 def open_for(estimator: Any, mixture: Mixture, X: Any, sample_weight: Any = None) -> Source:
-    """The rows, as the estimator opens them; raises DataError, SourceError."""
+    """The rows, as the model is given them; raises DataError, SourceError."""
+    if isinstance(estimator, Pipeline):
+        rows = X if sample_weight is None else open_source(X, sample_weight=sample_weight)
+        return pipelines.open_for(estimator, rows)[1]
     return open_rows(estimator, X, sample_weight, n_features=mixture.n_features)
 
 
 def look_at(estimator: Any, source: Source, wanted: Sequence[Request]) -> tuple[Any, ...]:
     """Make summaries of all rows in one pass, where and how the estimator makes its own."""
+    estimator = last_of(estimator)
     return look(
         source,
         estimator._mixture(),
         wanted,
+        omit=lacks(estimator),
         block_size=estimator.block_size,
         n_threads=estimator._n_threads(),
         on_block=count_rows("display", source.n_samples),
     )
+
+
+def lacks(estimator: Any) -> bool:
+    """Whether rows with gaps are used by the model, and cannot be drawn."""
+    return bool(getattr(last_of(estimator), "missing", "raise") == "marginalize")
+
+
+def say_gaps(estimator: Any, source: Source) -> list[str]:
+    """That rows with gaps are not in the picture, where there may be such."""
+    gone = lacks(estimator) or getattr(source, "omits", False)
+    return ["Rows with gaps, or masked, are left out."] if gone else []
 
 
 def names_of(estimator: Any, n_features: int, given: Sequence[str] | None = None) -> list[str]:
@@ -78,7 +103,7 @@ def names_of(estimator: Any, n_features: int, given: Sequence[str] | None = None
                 f"feature_names has {len(given)} names for {n_features} features; give one each"
             )
         return [str(name) for name in given]
-    seen = getattr(estimator, "feature_names_in_", None)
+    seen = getattr(last_of(estimator), "feature_names_in_", None)
     if seen is not None and len(seen) == n_features:
         return [str(name) for name in seen]
     return [f"x{i}" for i in range(n_features)]

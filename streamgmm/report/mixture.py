@@ -22,6 +22,7 @@ from streamgmm.report.display import (
     percent,
     pyplot,
     say_components,
+    say_gaps,
     text,
     write_notes,
 )
@@ -155,9 +156,11 @@ class MixtureDisplay:
         columns, notes = _choose(mixture, features, names)
         shown = heaviest(mixture.weights, MOST_COMPONENTS)
         grid = lay_grid(mixture, columns, bins=bins)
-        found = None
+        found, gaps = None, []
         if X is not None:
-            (found,) = look_at(estimator, open_for(estimator, mixture, X, sample_weight), [grid])
+            source = open_for(estimator, mixture, X, sample_weight)
+            (found,) = look_at(estimator, source, [grid])
+            gaps = say_gaps(estimator, source)
             check_weight(found.weight, "X")
         marginals = [] if len(columns) == 2 else [
             marginal(mixture, grid, j, shown) for j in range(len(columns))
@@ -166,6 +169,7 @@ class MixtureDisplay:
         rest = np.setdiff1d(np.flatnonzero(mixture.weights > 0), shown)[:MOST_DOTS]
         notes = [
             *_say_rows(found, [names[c] for c in columns]),
+            *gaps,
             *say_components(
                 mixture.weights, shown, ", the others as dots" if len(columns) > 1 else ""
             ),

@@ -22,6 +22,7 @@ from streamgmm.report.display import (
     plain,
     pyplot,
     say_components,
+    say_gaps,
     text,
 )
 from streamgmm.summaries.moments import moments_of, separation
@@ -148,7 +149,7 @@ class ProfileDisplay:
         source = open_for(estimator, mixture, X)
         request = QuantileRequest(np.array(columns, np.intp), shown)
         (found,) = look_at(estimator, source, [request])
-        said = ["5, 50 and 95 % of the rows of each class."]
+        said = ["5, 50 and 95 % of the rows of each class.", *say_gaps(estimator, source)]
         return cls(
             quantiles=found.at(np.array(QUANTILES)),
             rows=found.rows,

@@ -14,12 +14,14 @@ from streamgmm.report.display import (
     STYLES,
     divide,
     heaviest,
+    last_of,
     look_at,
     model_of,
     open_for,
     plain,
     pyplot,
     say_components,
+    say_gaps,
 )
 from streamgmm.summaries.cells import CellCounts, CellRequest, rows_in_cells
 
@@ -112,7 +114,7 @@ class StreamDisplay:
         """
         pyplot()
         mixture = model_of(estimator)
-        monitor = monitor_of(estimator)
+        monitor = monitor_of(last_of(estimator))
         if monitor is None and X is None:
             raise ParameterError(
                 f"this {type(estimator).__name__} has watched no stream; give X, whose rows are "
@@ -120,7 +122,7 @@ class StreamDisplay:
             )
         first = 0.0
         if monitor is not None:
-            first = max(0.0, float(estimator.n_samples_seen_ - np.sum(monitor["rows"])))
+            first = max(0.0, float(last_of(estimator).n_samples_seen_ - np.sum(monitor["rows"])))
         if X is None:
             return cls(monitor=monitor, first=first).plot(ax)
         source = open_for(estimator, mixture, X, sample_weight)
@@ -134,7 +136,9 @@ class StreamDisplay:
             first=first,
             cells=found.whole(),
             n_samples=source.n_samples,
-            notes=said + say_components(mixture.weights, shown, ", the others together"),
+            notes=said
+            + say_gaps(estimator, source)
+            + say_components(mixture.weights, shown, ", the others together"),
         ).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:

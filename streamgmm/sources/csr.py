@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -125,6 +126,15 @@ class CsrPart:
     kept: dict[int, tuple[NDArray[Any], NDArray[Any]]] = field(
         default_factory=dict, repr=False, compare=False
     )
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep open what is to be kept open while it is read."""
+        with ExitStack() as stack:
+            for part in (self.values, self.indices):
+                if hasattr(part, "hold"):
+                    stack.enter_context(part.hold())
+            yield
 
     @property
     def any_box(self) -> bool:

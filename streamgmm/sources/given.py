@@ -159,12 +159,6 @@ def rows(
     )
 
 
-def _place(given: Any, storage_options: dict[str, Any]) -> Any:
-    """Open the URL of a mask or of weights as that of the data."""
-    url = isinstance(given, str) and ("://" in given or "::" in given)
-    return Place.parse(given, storage_options) if url else given
-
-
 def _check_rows_only(feature_axis: int | str, sample_dims: Any) -> None:
     """Refuse what tables do not have; raises ParameterError."""
     if feature_axis not in (-1, 1) or sample_dims is not None:
@@ -172,3 +166,9 @@ def _check_rows_only(feature_axis: int | str, sample_dims: Any) -> None:
         raise ParameterError(
             f"{given} is of arrays; what has columns by name has rows only: name them in features="
         )
+
+
+def _place(given: Any, storage_options: dict[str, Any]) -> Any:
+    """Open the URL of a mask or of weights as that of the data."""
+    url = isinstance(given, str) and ("://" in given or "::" in given)
+    return Place.parse(given, storage_options) if url else given

@@ -1,15 +1,16 @@
 """HDF5: datasets of any number of dimensions, read where they lie, whole chunks at a time.
 
-A file is opened for each read and closed again, so that blocks pickle small, and so that whoever
-wants to write to it later may.
+A file is open while a block is read and closed again, so that blocks pickle small, and so that
+whoever wants to write to it later may.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -132,6 +133,53 @@ def _open(place: Place) -> Iterator[Any]:
             remote.close()
 
 
+_held: dict[Place, _Held] = {}
+_lock = threading.Lock()
+
+
+@dataclass
+class _Held:
+    """A file that is open for some blocks of this process."""
+
+    file: Any
+    closing: ExitStack
+    blocks: int = 0
+
+
+@contextmanager
+def _hold(place: Place) -> Iterator[None]:
+    """Keep a file open meanwhile. Where it cannot be opened, whoever reads meets the error."""
+    with _lock:
+        held = _held.get(place)
+        if held is None:
+            closing = ExitStack()
+            try:
+                held = _held[place] = _Held(closing.enter_context(_open(place)), closing)
+            except Exception:
+                held = _Held(None, closing)
+        held.blocks += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            held.blocks -= 1
+            if not held.blocks:
+                if _held.get(place) is held:
+                    del _held[place]
+                held.closing.close()
+
+
+@contextmanager
+def _file(place: Place) -> Iterator[Any]:
+    """Have a file: the one that is held open, or open it."""
+    held = _held.get(place)
+    if held is not None and held.file:
+        yield held.file
+        return
+    with _open(place) as file:
+        yield file
+
+
 @dataclass(frozen=True)
 class HDF5Part:
     """A dataset, of which any process reads boxes."""
@@ -148,6 +196,10 @@ class HDF5Part:
     def read(self, i: int, box: Box) -> NDArray[Any]:
         """Read the chunks of a box."""
         return self.stored.read(box)
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep the file open while inside, where it is needed."""
+        return _hold(self.stored.place) if self.stored.offset is None else nullcontext()
 
     def check_seen(self) -> None:
         """Check that this process sees the dataset."""
@@ -248,7 +300,7 @@ class InHDF5:
 
     @contextmanager
     def _dataset(self) -> Iterator[Any]:
-        with _open(self.place) as file:
+        with _file(self.place) as file:
             dataset = file.get(self.inside)
             shape = getattr(dataset, "shape", None) or ()
             if shape[1:] != self.shape[1:] or shape[:1] < self.shape[:1]:

@@ -6,9 +6,12 @@ variables take their places beside them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from streamgmm.errors import DataError, DataTypeError
 from streamgmm.sources.array import ArraySource, ArrayWeights
@@ -19,6 +22,7 @@ from streamgmm.sources.dask_boxes import InDask
 from streamgmm.sources.decoding import decoding_of
 from streamgmm.sources.omitting import OmittingSource
 from streamgmm.sources.regions import RegionSource
+from streamgmm.sources.transforming import TransformedSource
 from streamgmm.sources.variables import FEATURE, Held, InZarr, Variable
 from streamgmm.sources.zarr import ZarrSource, ZarrWeights
 
@@ -68,13 +72,12 @@ def _weighing(weights: Any) -> Variable:
     return Variable("sample_weight", InDask(weights.array), (0,))
 
 
-def beside(source: Source, others: Sequence[Variable], uncertain: bool = False) -> Source:
+def beside(source: Source, others: Sequence[Variable]) -> Source:
     """The same samples with more features, after their own.
 
     Where the rows' own kind decides, as of whether results are given in memory, the others do
-    not. Rows with a gap are left out where the source leaves them out, those of the others too.
-    Where it leaves out only rows without any value, and the others are their `uncertain`ties, a
-    value that is a gap gets an infinite variance.
+    not. Rows with a gap are left out where the source leaves them out, those of the others too;
+    transforms are of the rows alone.
 
     Parameters
     ----------
@@ -87,19 +90,63 @@ def beside(source: Source, others: Sequence[Variable], uncertain: bool = False) 
     DataTypeError
         As `as_regions`.
     """
+    if isinstance(source, OmittingSource):
+        return source.on(beside(source.source, others))
+    if isinstance(source, TransformedSource):
+        joint = beside(source.source, others)
+        n = source.source.n_features
+        return TransformedSource(joint, FirstColumns(source.transform, n, joint.n_features - n))
     first = as_regions(source)
     more = tuple(replace(each, accompanies=True) for each in others)
     kept = {"dims": first.dims, "labelled": first.labelled}
-    joint: Source = make_source(
+    return make_source(
         first.name, first.sample_shape, first.variables + more, first.mask, first.weight, **kept
     )
-    if not isinstance(source, OmittingSource):
-        return joint
-    if not source.empty:
-        return OmittingSource(joint)
-    if not uncertain:
-        return source.on(joint)
-    return replace(source, source=joint, n_values=source.n_features)
+
+
+@dataclass(frozen=True)
+class FirstColumns:
+    """A transform of the first columns of rows, beside which others stay as they are.
+
+    Attributes
+    ----------
+    transform : Transform
+    n_given, n_more : int
+        Columns that it takes, and columns after them.
+    """
+
+    transform: Any
+    n_given: int
+    n_more: int
+
+    @property
+    def n_features(self) -> int:
+        """Columns that it gives, and the others."""
+        return int(self.transform.n_features) + self.n_more
+
+    @property
+    def mixes(self) -> bool:
+        """As the transform."""
+        return bool(self.transform.mixes)
+
+    @property
+    def digest(self) -> str:
+        """That of the transform, and of how many columns."""
+        return f"{self.transform.digest} of the first {self.n_given}"
+
+    def ready(self, dtype: np.dtype[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        """Give a function of rows."""
+        apply, n = self.transform.ready(dtype), self.n_given
+
+        def both(X: NDArray[Any]) -> NDArray[Any]:
+            first = apply(np.ascontiguousarray(X[:, :n]))
+            return np.concatenate([first, X[:, n:].astype(dtype, copy=False)], axis=1)
+
+        return both
+
+    def then(self, other: Any) -> Any:
+        """None follows: what is put beside rows comes last."""
+        raise NotImplementedError("transform the rows first, and put columns beside them then")
 
 
 def columns_of(given: Any, source: Source, what: str) -> Variable:

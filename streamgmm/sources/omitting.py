@@ -6,26 +6,19 @@ All rows with a gap, or only those of which nothing was observed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamgmm.sources.base import Block, Piece, Source
 from streamgmm.sources.blocks import WrappedBlock
 from streamgmm.sources.no_array import NotAnArray
 from streamgmm.sources.transforming import TransformedSource
 
-UNKNOWN = -1.0
-"""The variance of a value of which nothing is known: see `streamgmm.sources.uncertain`."""
-
 
 class OmittingBlock(WrappedBlock):
     """A block without its rows that have a NaN; if `empty`, without those that are all NaN.
-
-    Where rows are `n_values` values with the variances of their errors, and `empty`, a value that
-    is NaN gets an infinite variance.
 
     Examples
     --------
@@ -35,55 +28,34 @@ class OmittingBlock(WrappedBlock):
     [[0, 2]]
     """
 
-    def __init__(self, block: Block, empty: bool = False, n_values: int = 0) -> None:
+    def __init__(self, block: Block, empty: bool = False) -> None:
         super().__init__(block)
-        self.empty, self.n_values = empty, n_values
+        self.empty = empty
 
     def pieces(self) -> Iterator[Piece]:
         """Give the rows that are whole, or not empty; no piece where there are none."""
         for piece in self.block.pieces():
-            rest = without_gaps(piece, self.empty, self.n_values)
+            rest = without_gaps(piece, self.empty)
             if len(rest.rows):
                 yield rest
 
     def part(self, start: int, stop: int) -> OmittingBlock:
         """Give the block of some of its rows, without gaps too."""
-        return OmittingBlock(super().part(start, stop), self.empty, self.n_values)
+        return OmittingBlock(super().part(start, stop), self.empty)
 
     def fill(self, values: Mapping[Any, Any]) -> OmittingBlock:
         """Replace the futures by their values."""
-        return OmittingBlock(super().fill(values), self.empty, self.n_values)
+        return OmittingBlock(super().fill(values), self.empty)
 
 
-def without_gaps(piece: Piece, empty: bool = False, n_values: int = 0) -> Piece:
+def without_gaps(piece: Piece, empty: bool = False) -> Piece:
     """Give the rows of a piece that have no NaN, or no value; one sum where all have none."""
     with np.errstate(all="ignore"):
         if np.isfinite(piece.rows.sum()):
             return piece
-    missing = np.isnan(piece.rows[:, :n_values] if n_values else piece.rows)
+    missing = np.isnan(piece.rows)
     gaps = missing.all(axis=1) if empty else missing.any(axis=1)
-    rest = piece.where(~gaps) if gaps.any() else piece
-    return rest._replace(rows=unknown(rest.rows, n_values)) if empty and n_values else rest
-
-
-def unknown(rows: NDArray[Any], d: int) -> NDArray[Any]:
-    """Rows of d values with their errors: values that are NaN get an infinite variance.
-
-    >>> unknown(np.array([[1.0, np.nan, 0.5, 0.5]]), 2).tolist()
-    [[1.0, 0.0, 0.5, -1.0]]
-    """
-    rows = rows.copy()
-    missing = np.isnan(rows[:, :d])
-    rows[:, :d][missing] = 0.0
-    noise = rows[:, d:]
-    if noise.shape[1] == d:
-        noise[missing] = UNKNOWN
-        return rows
-    matrices = noise.reshape(-1, d, d)
-    matrices[missing[:, :, None] | missing[:, None, :]] = 0.0
-    np.einsum("ndd->nd", matrices)[missing] = UNKNOWN
-    rows[:, d:] = matrices.reshape(len(rows), -1)
-    return rows
+    return piece.where(~gaps) if gaps.any() else piece
 
 
 @dataclass(frozen=True)
@@ -97,14 +69,11 @@ class OmittingSource(NotAnArray):
         Whether only rows are left out of which nothing was observed.
     column_names : tuple of str or None
         What messages call the columns, where the source does not say.
-    n_values : int
-        Values of a row that has the variances of their errors beside them; 0 of others.
     """
 
     source: Any
     empty: bool = False
     column_names: tuple[str, ...] | None = None
-    n_values: int = 0
 
     omits = True
 
@@ -113,7 +82,7 @@ class OmittingSource(NotAnArray):
     ) -> Sequence[Block]:
         """Those of the source."""
         blocks = self.source.blocks(target_bytes, start, stop)
-        return [OmittingBlock(block, self.empty, self.n_values) for block in blocks]
+        return [OmittingBlock(block, self.empty) for block in blocks]
 
     @property
     def name(self) -> str:
@@ -147,7 +116,7 @@ class OmittingSource(NotAnArray):
 
     def on(self, source: Any) -> OmittingSource:
         """Leave the same rows out of another source."""
-        return replace(self, source=source)
+        return OmittingSource(source, self.empty, self.column_names)
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else the source has: its weights, the samples' shape, names of features."""

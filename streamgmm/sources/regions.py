@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 from streamgmm.sources.base import Block, Piece, split_piece
 from streamgmm.sources.blocks import BlockBase
-from streamgmm.sources.chunks import lend
 from streamgmm.sources.grid import Grid, Region, regular_edges
+from streamgmm.sources.interleaving import interleaved
 from streamgmm.sources.no_array import NotAnArray
 from streamgmm.sources.readahead import read_ahead
 from streamgmm.sources.variables import FEATURE, Held, Variable, VariablePart
@@ -21,46 +22,6 @@ from streamgmm.sources.weights import check_weights
 
 REMOTE_DEPTH = 3
 """Depth of read-ahead for remote stores, whose latency is larger than a disk's."""
-
-TILE_ROWS = 2048
-"""Rows that are put together at a time, so that they stay in the processor's cache."""
-
-
-def interleaved(
-    values: Sequence[NDArray[Any]], extent: tuple[int, ...], n_features: int, dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    """Put the features of variables beside one another, (rows, features).
-
-    Parameters
-    ----------
-    values : sequence of ndarray
-        Each of shape (*extent, features), or 1 along dimensions that it lacks.
-    extent, n_features, dtype
-        Of the result.
-
-    Examples
-    --------
-    >>> a, b = np.array([[[0.0], [1.0]]]), np.array([[[5.0]]])
-    >>> interleaved([a, b], (1, 2), 2, np.dtype(np.float64)).tolist()
-    [[0.0, 5.0], [1.0, 5.0]]
-    """
-    n_rows = math.prod(extent)
-    out = lend((n_rows, n_features), dtype)
-    whole = out.reshape(*extent, n_features)
-    flat: list[tuple[slice, NDArray[Any]]] = []
-    at = 0
-    for each in values:
-        columns = slice(at, at + each.shape[-1])
-        at = columns.stop
-        try:
-            wide = np.broadcast_to(each, (*extent, each.shape[-1]))
-            flat.append((columns, wide.reshape(n_rows, each.shape[-1], copy=False)))
-        except ValueError:  # its rows do not lie at even steps in memory
-            whole[..., columns] = each
-    for a in range(0, n_rows, TILE_ROWS):
-        for columns, rows in flat:
-            out[a : a + TILE_ROWS, columns] = rows[a : a + TILE_ROWS]
-    return out
 
 
 @dataclass(frozen=True)
@@ -167,9 +128,13 @@ class RegionBlock(BlockBase):
         local = any(ref is not None and ref.chunks is not None for ref in refs)
         far = any(ref is not None and not ref.local for ref in refs)
         depth = REMOTE_DEPTH if far else 1
-        for piece in read_ahead(self._read, items, depth, self._warm if local else None):
-            if len(piece.rows):
-                yield from split_piece(piece)
+        with ExitStack() as stack:  # of files that are open while a block is read
+            for part in self.all_parts:
+                if hasattr(part.part, "hold"):
+                    stack.enter_context(part.part.hold())
+            for piece in read_ahead(self._read, items, depth, self._warm if local else None):
+                if len(piece.rows):
+                    yield from split_piece(piece)
 
     def _read(self, i: int) -> Piece:
         region = self.regions[i]

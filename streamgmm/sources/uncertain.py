@@ -19,8 +19,10 @@ from streamgmm.sources.base import Source, float_dtype
 from streamgmm.sources.cubes import check_lengths, open_stored
 from streamgmm.sources.decoding import Decoding, decoding_of
 from streamgmm.sources.joined import as_regions, beside
-from streamgmm.sources.omitting import UNKNOWN
 from streamgmm.sources.variables import FEATURE, Box, Held, Variable
+
+UNKNOWN = -1.0
+"""Stands for an infinite variance."""
 
 
 def checked_noise(values: NDArray[Any], d: int, name: str, start: Any = 0) -> NDArray[Any]:
@@ -251,7 +253,7 @@ def with_noise(source: Source, noise_variance: Any) -> Uncertain:
             replace(v, decoding=NoiseDecoding(v.decoding, f"{what} ({v.name})"))
             for v in given.variables
         ]
-        return Uncertain(beside(source, each, uncertain=True))
+        return Uncertain(beside(source, each))
     label, stored, attributes = open_stored(noise_variance, what)
     if label != what:
         label = f"{what} ({label})"
@@ -272,4 +274,4 @@ def with_noise(source: Source, noise_variance: Any) -> Uncertain:
     else:
         raw = Variable(label, stored, (*range(n), FEATURE), decoding_of(attributes))
         variable = Variable(label, NoiseStored(raw, n, d), (*range(n), FEATURE))
-    return Uncertain(beside(source, [variable], uncertain=True), matrices)
+    return Uncertain(beside(source, [variable]), matrices)

@@ -122,13 +122,15 @@ def _above(place: Any) -> tuple[Any, str] | None:
     if place.path:
         above = StorePath(place.store, place.path.rpartition("/")[0])
         return above, _name(above)
-    store = place.store
+    store = getattr(place.store, "_store", place.store)  # beneath one that tries again
     if type(store) is LocalStore:
         found: Any = LocalStore(store.root.absolute().parent)
     elif type(store) is FsspecStore and "/" in store.path:
         found = FsspecStore(store.fs, path=store.path.rstrip("/").rpartition("/")[0])
     else:
         return None
+    if store is not place.store:
+        found = type(place.store)(found)
     above = StorePath(found)
     return above, _name(above)
 

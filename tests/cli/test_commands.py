@@ -136,10 +136,25 @@ def test_k_means_has_no_density_and_is_described(run):
     ):
         status, out, err = run(*args)
         assert (status, out) == (2, "")
-        assert "'centres.zarr' is k-means" in err
+        assert "'centres.zarr' is a KMeans, which has no density" in err
     status, out, _ = run("info", "centres.zarr")
     assert status == 0
     assert "inertia" in out
+
+
+def test_a_pipeline_is_scored_as_it_scores_and_not_sampled(run):
+    from sklearn.pipeline import make_pipeline
+
+    model = make_pipeline(
+        streamgmm.StandardScaler(), streamgmm.GaussianMixture(2, random_state=0)
+    ).fit("data.zarr")
+    streamgmm.save(model, "pipeline.zarr")
+    told = json.loads(run("score", "pipeline.zarr", "data.zarr", "--json")[1])
+    wanted = model.score(zarr.open_array("data.zarr")[:])
+    assert told["log_likelihood_per_row"] == pytest.approx(wanted, rel=1e-9)
+    status, out, err = run("sample", "pipeline.zarr", "-n", 5, "--out", "x.zarr")
+    assert (status, out) == (2, "")
+    assert "is a pipeline" in err
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,18 @@ import zarr
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
+from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import streamgmm
-from streamgmm import GaussianMixture, MixtureModel, MixtureRegressor, OnlineGaussianMixture
+from streamgmm import (
+    PCA,
+    GaussianMixture,
+    MixtureModel,
+    MixtureRegressor,
+    OnlineGaussianMixture,
+    StandardScaler,
+)
 from streamgmm.errors import DataError, NonFiniteError, ParameterError
 from streamgmm.families import Product
 
@@ -241,6 +249,58 @@ def test_rows_with_gaps_are_left_out_where_that_is_asked_for(X):
     assert np.isnan(model.predict(rows)).nonzero()[0].tolist() == [5]
     expected = r2_score(X[kept, 3], model.predict(X[kept, :3]))
     assert model.score(rows, y) == pytest.approx(expected, rel=1e-12)
+
+
+def test_what_was_observed_is_given(X):
+    """With missing="marginalize" a gap in X is a feature less, of that row alone."""
+    rng = np.random.default_rng(2)
+    holed = np.where(rng.random(X.shape) < 0.2, np.nan, X)
+    model = GaussianMixture(2, random_state=0, missing="marginalize").fit(holed)
+    found = model.condition([0, 1])
+    mean, std = found.predict(holed[:, :2], return_std=True)
+    density = found.score_samples(holed[:, :2], holed[:, 2:])
+    draws, proba = found.sample(holed[:, :2], random_state=0), found.predict_proba(holed[:, :2])
+    one = ~np.isnan(holed[:, 0]) & np.isnan(holed[:, 1])
+    alone = model.condition([0])
+    told = alone.predict(holed[one, :1], return_std=True)
+    np.testing.assert_allclose(mean[one], told[0][:, 1:], rtol=1e-9)
+    np.testing.assert_allclose(std[one], told[1][:, 1:], rtol=1e-9)
+    np.testing.assert_allclose(proba[one], alone.predict_proba(holed[one, :1]), rtol=1e-9)
+    whole = ~np.isnan(holed[:, :2]).any(axis=1)
+    np.testing.assert_array_equal(mean[whole], found.predict(X[whole, :2]))
+    nothing = np.isnan(holed[:, :2]).all(axis=1)
+    for each in (mean, std, draws):  # as labels of such rows are -1
+        np.testing.assert_array_equal(np.isnan(each).any(axis=1), nothing)
+    # log p(y | x) = log p(x, y) - log p(x), of what there is of both
+    both = model.score_samples(holed)
+    none = np.full((N, 2), np.nan)
+    inside = model.score_samples(np.hstack([holed[:, :2], none]))
+    there = ~nothing
+    np.testing.assert_allclose(density[there], (both - inside)[there], rtol=1e-7, atol=1e-7)
+    y = np.where(rng.random(N) < 0.2, np.nan, X[:, 3])
+    regressor = MixtureRegressor(2, random_state=0, missing="marginalize").fit(holed[:, :3], y)
+    assert np.isfinite(regressor.predict(holed[:, :3])).mean() > 0.98
+    with pytest.raises(NonFiniteError):
+        GaussianMixture(2).fit(X).condition([0]).predict(holed[:, :1])
+
+
+def test_regressors_and_errors_after_a_scaler(X, stored):
+    """Transforms are of the rows alone: of neither targets nor noise."""
+    given, rest = X[:, [3, 1]], X[:, [0, 2]]
+    scaler = StandardScaler().fit(given)
+    plain = MixtureRegressor(2, random_state=0).fit(scaler.transform(given), rest)
+    for step in (StandardScaler(), PCA(2)):
+        piped = make_pipeline(step, MixtureRegressor(2, random_state=0))
+        piped.fit(stored["x"], stored["y"])
+        mean = piped.predict(stored["x"])
+        expected = plain.predict(scaler.transform(given))
+        np.testing.assert_allclose(np.asarray(mean), expected, atol=1e-4)
+    noise = np.full((N, 2), 0.1)
+    one = GaussianMixture(2, random_state=0).fit(scaler.transform(given), noise_variance=noise)
+    two = GaussianMixture(2, random_state=0).fit(
+        scaler.transform(stored["x"]), noise_variance=noise
+    )
+    np.testing.assert_allclose(two.means_, one.means_, rtol=1e-9)
 
 
 @parametrize_with_checks(

@@ -239,6 +239,67 @@ def test_gaps(kind, tmp_path):
     np.testing.assert_allclose(np.delete(found, [5, 2000], axis=0), wanted, atol=1e-7)
 
 
+def with_gaps():
+    gappy = X.copy()
+    gappy[RNG.random(X.shape) < 0.1] = np.nan
+    gappy[:, 5] = X[:, 5]
+    return gappy
+
+
+@pytest.mark.parametrize("kind", ["StandardScaler", "RobustScaler"])
+def test_gaps_are_passed_by_as_scikit_learn_does(kind, tmp_path):
+    gappy = with_gaps()
+    path = str(tmp_path / "x.zarr")
+    zarr.create_array(path, data=gappy, chunks=(170, 6))
+    theirs = getattr(preprocessing, kind)().fit(gappy)
+    for rows in (gappy, path):
+        mine = getattr(streamgmm, kind)(missing="marginalize", block_size=40_000).fit(rows)
+        names = SCALED if kind == "StandardScaler" else CENTRED
+        same(mine, theirs, names, rtol=1e-11)
+        np.testing.assert_allclose(mine.transform(gappy), theirs.transform(gappy), atol=1e-9)
+    back = mine.inverse_transform(mine.transform(gappy))
+    np.testing.assert_allclose(back, gappy, rtol=1e-12)
+    with pytest.raises(NonFiniteError, match="infinite"):
+        mine.fit(np.where(np.isnan(gappy), np.inf, gappy))
+    with pytest.raises(DataError, match="column 1 has no value"):
+        mine.fit(np.where(np.arange(6) == 1, np.nan, gappy))
+
+
+def test_partial_fit_with_gaps():
+    gappy = with_gaps()
+    mine, theirs = StandardScaler(missing="marginalize"), preprocessing.StandardScaler()
+    for a in range(0, 3000, 1000):
+        mine.partial_fit(gappy[a : a + 1000])
+        theirs.partial_fit(gappy[a : a + 1000])
+    same(mine, theirs, SCALED, rtol=1e-12)
+
+
+def test_a_mixture_marginalizes_what_a_scaler_has_left(tmp_path):
+    gappy = with_gaps()
+    path = str(tmp_path / "x.zarr")
+    zarr.create_array(path, data=gappy, chunks=(170, 6))
+    scaled = preprocessing.StandardScaler().fit_transform(gappy)
+    plain = GaussianMixture(missing="marginalize").fit(scaled)
+    pipe = make_pipeline(
+        StandardScaler(missing="marginalize"), GaussianMixture(missing="marginalize")
+    ).fit(path)
+    np.testing.assert_allclose(pipe[1].means_, plain.means_, atol=1e-6)
+    np.testing.assert_allclose(pipe[1].covariances_, plain.covariances_, atol=1e-6)
+    there = np.asarray(pipe.score_samples(path))
+    np.testing.assert_allclose(there, plain.score_samples(scaled), atol=1e-4)
+
+
+def test_sketches_pass_gaps_by_too(tmp_path):
+    rows, _ = many_rows(tmp_path)
+    rows[::7, 0] = np.nan
+    path = str(tmp_path / "gappy.zarr")
+    zarr.create_array(path, data=rows, chunks=(20_000, 6))
+    mine = RobustScaler(missing="marginalize").fit(path)
+    theirs = preprocessing.RobustScaler().fit(rows)
+    np.testing.assert_allclose(mine.center_, theirs.center_, atol=1e-3)
+    np.testing.assert_allclose(mine.scale_, theirs.scale_, rtol=2e-3)
+
+
 @pytest.mark.parametrize("kind", [StandardScaler, RobustScaler, PCA])
 def test_names_and_their_order(kind):
     frame = pd.DataFrame(X, columns=list("abcdef"))

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import zarr
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 
-from streamgmm import GaussianMixture, cli, load, rows, select
+from streamgmm import GaussianMixture, StandardScaler, cli, load, rows, save, select
 from streamgmm.errors import DataError, OutputError, OutputExistsError
 from streamgmm.pages.charts import Chart, tick, ticks
 from streamgmm.pages.markup import VOID, number, short, tag
@@ -235,6 +236,10 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert cli.main(["report", "model.zarr", "--out", "r.html", "--overwrite", "--json"]) == 0
     assert '"report": "r.html"' in capsys.readouterr().out
     assert cli.main(["report", "none.zarr", "--out", "x.html"]) == 2
+    pipe = make_pipeline(StandardScaler(), GaussianMixture(2, random_state=0)).fit(X)
+    save(pipe, "pipe.zarr")
+    assert cli.main(["report", "pipe.zarr", "some data.zarr", "--out", "pipe.html", "-q"]) == 0
+    assert "900 rows of 2 columns were read" in (tmp_path / "pipe.html").read_text()
 
 
 def test_a_selection_is_kept_with_its_model(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import zarr
 from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture as SklearnMixture
+from sklearn.pipeline import make_pipeline
 
 from streamgmm import (
     ConvergenceDisplay,
@@ -21,6 +22,7 @@ from streamgmm import (
     OnlineGaussianMixture,
     ProfileDisplay,
     SelectionDisplay,
+    StandardScaler,
     StreamDisplay,
     rows,
     select,
@@ -207,6 +209,29 @@ def test_a_feature_that_is_not_there(model, X, features, message):
     assert isinstance(error.value, StreamGMMError)
 
 
+@pytest.mark.parametrize("missing", ["omit", "marginalize"])
+def test_rows_with_gaps_are_left_out_and_it_is_said(X, missing):
+    X = X.copy()
+    X[3, 1], X[9] = np.nan, np.nan
+    own = GaussianMixture(2, missing=missing, random_state=0).fit(X)
+    display = drawn(MixtureDisplay.from_estimator(own, X))
+    assert display.histograms.n_rows == len(X) - 2
+    assert "Rows with gaps, or masked, are left out" in said(display)
+    assert "Rows with gaps" in said(drawn(StreamDisplay.from_estimator(own, X)))
+    assert "Rows with gaps" in said(drawn(ProfileDisplay.from_estimator(own, X)))
+
+
+def test_a_pipeline_shows_the_rows_that_its_model_is_given(X):
+    pipe = make_pipeline(StandardScaler(), GaussianMixture(3, random_state=0)).fit(X)
+    display = drawn(MixtureDisplay.from_estimator(pipe, X, features=[0, 1]))
+    scaled = np.asarray(pipe[0].transform(X))
+    expected = MixtureDisplay.from_estimator(pipe[1], scaled, features=[0, 1])
+    np.testing.assert_allclose(display.histograms.joints, expected.histograms.joints, atol=2)
+    assert display.histograms.n_rows == len(X)
+    drawn(StreamDisplay.from_estimator(pipe, X, sample_weight=np.ones(len(X))))
+    drawn(ConvergenceDisplay.from_estimator(pipe))
+
+
 def test_what_cannot_be_drawn(model, X):
     with pytest.raises(NotFittedError):
         MixtureDisplay.from_estimator(GaussianMixture(), X)
@@ -235,7 +260,7 @@ def test_without_a_package_one_line_names_the_extra(model, X, missing, monkeypat
     for name in [name for name in sys.modules if name.split(".")[0] == missing]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ImportError, match=r"pip install 'streamgmm\[plot\]'") as error:
+    with pytest.raises(ImportError, match=r"pip install 'streamgmm\[(plot|quantiles)\]'") as error:
         ProfileDisplay.from_estimator(model, X)
     assert isinstance(error.value, StreamGMMError)
     assert "\n" not in str(error.value)

@@ -1,10 +1,9 @@
 """AnnData: stores in Zarr and HDF5, objects in memory, on disk and lazy; labels back into obs."""
 
-import re
 import warnings
 from itertools import pairwise
-from pathlib import Path
 
+import anndata
 import h5py
 import numpy as np
 import pandas as pd
@@ -27,8 +26,6 @@ from streamgmm.sources.csr import Csr
 from streamgmm.testing import SourceTests
 
 from .test_cubes import read
-
-anndata = pytest.importorskip("anndata")
 
 FORMS = ["memory", "zarr2", "zarr3", "h5ad", "backed", "lazy"]
 
@@ -396,13 +393,3 @@ def test_a_file_that_does_not_say_how_it_is_encoded(tmp_path):
         file["X"] = np.ones((4, 2))
     rows = streamgmm.rows(tmp_path / "x.h5ad" / "X")
     assert rows.n_samples == 4
-
-
-def test_examples_of_the_page_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    page = Path(__file__).parents[2] / "docs" / "cells.md"
-    names = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-            exec(block, names)

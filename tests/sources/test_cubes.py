@@ -274,6 +274,37 @@ def test_a_cube_that_has_grown_is_read_whole_again(tmp_path):
     assert model.score(streamgmm.rows(values)) == pytest.approx(again.score(values.reshape(-1, 2)))
 
 
+@pytest.mark.parametrize("variables", [False, True])
+def test_a_cube_that_has_grown_by_whole_regions_costs_its_new_rows(
+    variables, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("streamgmm.sources.grid.REGION_BYTES", 1024)
+    values = cube((16, 30, 40, 2))
+    values[8:] += 4
+    settings = {"n_components": 2, "random_state": 0, "block_size": 9600, "tol": 1e-6}
+    settings |= {"algorithm": "incremental", "warm_start": True}
+
+    def data(n):
+        if not variables:
+            return streamgmm.rows(stored(tmp_path / "x.zarr", values[:n], (2, 15, 10, 2)))
+        group = zarr.open_group(str(tmp_path / "g.zarr"), mode="w")
+        for j, name in enumerate("ab"):
+            group.create_array(name, data=values[:n, ..., j], chunks=(2, 15, 10),
+                               dimension_names=("t", "y", "x"))  # fmt: skip
+        return streamgmm.rows(tmp_path / "g.zarr", features=["a", "b"])
+
+    model = GaussianMixture(**settings).fit(data(14))
+    model.save(tmp_path / "model.zarr")
+    for again in (model, streamgmm.load(tmp_path / "model.zarr")):
+        again.fit(data(16))
+        assert again.history_["passes"][0] == pytest.approx(0.25)  # the new eighth, twice
+    anew = GaussianMixture(**settings).fit(values.reshape(-1, 2))
+    assert model.score(data(16)) == pytest.approx(anew.score(values.reshape(-1, 2)), abs=1e-4)
+    masked = GaussianMixture(**settings).fit(streamgmm.rows(values[:14]))
+    masked.fit(streamgmm.rows(values[:, :, :39]))  # another length of another dimension
+    assert masked.history_["passes"][0] > 0.5
+
+
 def test_select_and_plan_take_cubes(tmp_path):
     values = cube((6, 20, 10, 2))
     values[3:] += 9

@@ -222,3 +222,19 @@ def test_a_region_of_a_cube_is_skipped_if_asked_to(tmp_path, values, n_jobs):
     kept[region.box] = False
     assert not kept[2, 1500:].any()
     assert np.allclose(model.means_[0], values[kept].mean(0, np.float64))
+
+
+def test_a_file_is_opened_once_a_block_and_closed(tmp_path, monkeypatch):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=np.ones((500_000, 3)), chunks=(5000, 3))
+    blocks = streamgmm.rows(path / "x").blocks(4 << 20)
+    opened = []
+    whole = h5py.File
+    monkeypatch.setattr(h5py, "File", lambda *more: (opened.append(whole(*more)), opened[-1])[1])
+    assert sum(len(piece.rows) for block in blocks for piece in block.pieces()) == 500_000
+    assert len(opened) == len(blocks) > 2
+    pieces = blocks[0].pieces()
+    next(pieces)
+    pieces.close()  # as where a pass ends early
+    assert not any(opened)

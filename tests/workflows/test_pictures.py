@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
 import zarr
 from PIL import Image
 
@@ -54,7 +52,6 @@ def test_a_photograph_as_a_cube(tmp_path: Path) -> None:
     assert same.mean() > 0.999
 
 
-@pytest.mark.skipif(importlib.util.find_spec("anndata") is None, reason="anndata is not there")
 def test_cells_of_an_anndata_store(tmp_path: Path) -> None:
     small = ("--cells", "12000", "--most", "11", "--sample", "600")
     said = script("cells", str(tmp_path), *small)

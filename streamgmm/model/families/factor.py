@@ -46,7 +46,7 @@ class FactorAnalyzer(TiledFamily):
     Parameters
     ----------
     n_factors : int, default=1
-        q, less than the number of features.
+        Called q in formulas; less than the number of features.
     noise : {"diag", "isotropic"}, default="diag"
         A variance of its own for each feature, or one for all (probabilistic principal
         components).

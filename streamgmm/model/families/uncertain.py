@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -26,16 +26,19 @@ from numpy.typing import NDArray
 from streamgmm.errors import ParameterError, SingularCovarianceError
 from streamgmm.kernels.denoising import first_indefinite
 from streamgmm.model.components import Components, Shapes
-from streamgmm.model.families.gaussian import Gaussian, GaussianComponents, gaussians
+from streamgmm.model.families.gaussian import Gaussian, GaussianComponents
 from streamgmm.model.families.uncertain_density import UncertainDensity, UncertainSums
 from streamgmm.model.moments import Floats, Moments
 
+UNKNOWN = -1.0  # an infinite variance: see `streamgmm.sources.uncertain`
 LEAST_SHARE = 0.1  # of the variance of a start's rows that is never taken for noise
 
 
 @dataclass(frozen=True)
 class Uncertain:
     """Gaussians whose rows have errors; `matrices` says whether rows hold covariance matrices.
+
+    With `gaps`, NaN is a value that is not known, as one with an infinite variance is.
 
     >>> Uncertain("diag").width(3), Uncertain("full", matrices=True).width(3)
     (6, 12)
@@ -44,12 +47,12 @@ class Uncertain:
     covariance_type: str = "full"
     reg_covar: float = 1e-6
     matrices: bool = False
+    gaps: bool = field(default=False, repr=False)
 
     name = "uncertain"
     initial = Gaussian.initial
     tells_mean = False
     equal_weights = False
-    gaps = False  # an infinite variance says as much
     surveys = False
     degenerate = SingularCovarianceError
 
@@ -82,8 +85,26 @@ class Uncertain:
             raise ParameterError(f"rows of {width} numbers are no values with their noise")
         return d
 
+    def told(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Rows whose gaps have infinite variances; rows without gaps as they are."""
+        if not self.gaps:
+            return X
+        d = self.features(X.shape[1])
+        missing = np.isnan(X[:, :d])
+        if not missing.any():
+            return X
+        X = X.copy()
+        X[:, :d][missing] = 0.0
+        if self.matrices:
+            matrices = X[:, d:].reshape(len(X), d, d)
+            matrices[missing[:, :, None] | missing[:, None, :]] = 0.0
+            X[:, d:] = matrices.reshape(len(X), d * d)
+        self.variances(X)[missing] = UNKNOWN
+        return X
+
     def values(self, X: NDArray[Any]) -> NDArray[Any]:
         """Values (n, D) of rows; one that is not known is the mean of those that are."""
+        X = self.told(X)
         d = self.features(X.shape[1])
         values, variances = X[:, :d], self.variances(X)
         unknown = variances < 0
@@ -123,7 +144,7 @@ class Uncertain:
     def unsuitable(self, X: NDArray[Any]) -> tuple[int, str] | None:
         if not self.matrices:
             return None
-        row = int(first_indefinite(X, self.features(X.shape[1])))
+        row = int(first_indefinite(self.told(X), self.features(X.shape[1])))
         return None if row < 0 else (row, "its noise_variance is no covariance matrix")
 
     def measure(self, d: int) -> tuple[str, ...]:
@@ -145,6 +166,7 @@ class Uncertain:
         self, X: NDArray[Any], weight: Floats | None, resp: NDArray[Any], k: int
     ) -> UncertainSums:
         """Moments of rows under given responsibilities or labels, less the scatter of noise."""
+        X = self.told(X)
         values = self.values(X)
         moments = self.inner.begin(values, weight, resp, k)
         return UncertainSums(self._quieter(moments, X, weight, resp), np.zeros(k))
@@ -267,8 +289,8 @@ def uncertain(components: Components, matrices: bool) -> UncertainComponents:
     if not isinstance(components, GaussianComponents):
         raise refusal(components.family)
     own = components.family
-    family = Uncertain(own.covariance_type, own.reg_covar, matrices)
-    return UncertainComponents(family, gaussians(components))
+    family = Uncertain(own.covariance_type, own.reg_covar, matrices, own.gaps)
+    return UncertainComponents(family, replace(components, family=own.without_gaps))
 
 
 def uncertain_family(family: Any, matrices: bool) -> Uncertain:
@@ -281,7 +303,7 @@ def uncertain_family(family: Any, matrices: bool) -> Uncertain:
     """
     if not isinstance(family, Gaussian):
         raise refusal(family)
-    return Uncertain(family.covariance_type, family.reg_covar, matrices)
+    return Uncertain(family.covariance_type, family.reg_covar, matrices, family.gaps)
 
 
 def refusal(family: Any) -> ParameterError:

@@ -111,6 +111,7 @@ class UncertainDensity:
 
     def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:
         """Log-densities of rows (n, width), with labels and responsibilities of true values."""
+        X = self.components.family.told(X)
         n, k = len(X), len(self.weights)
         out = Posterior(
             np.empty(n), np.empty(n if labels else 0, np.int32), np.empty((n if resp else 0, k))
@@ -125,6 +126,7 @@ class UncertainDensity:
 
     def denoised(self, X: NDArray[Any], spread: bool = False) -> tuple[Floats, Floats]:
         """Mean (n, D) of the true values of rows (n, width), and variance where asked for."""
+        X = self.components.family.told(X)
         resp = self.posterior(X, resp=True).resp
         n, d = len(X), self.inner.means.shape[1]
         mean, variance = np.empty((n, d)), np.empty((n if spread else 0, d))
@@ -171,6 +173,7 @@ class UncertainAccumulator:
     def add(self, X: NDArray[Any], sample_weight: Floats = NO_WEIGHT) -> None:
         """Add rows (n, width), float32 or float64, C-contiguous; weights (n,) or none."""
         density = self._density
+        X = density.components.family.told(X)
         d = density.inner.means.shape[1]
         sums = self._totals, self._mass, self._squares, self._first, self._second
         if density.separable:
