@@ -51,6 +51,21 @@ def test_a_group_from_fit_to_labels(group, capsys):
     assert run("select", data, "-k", "1:3", "--covariance", "full", "--seed", 0, *how) == 0
 
 
+def test_rows_with_gaps_from_fit_to_labels(group, capsys):
+    """Of the row with a gap something was observed; masked ones are left out all the same."""
+    data, model, out = group / "ocean.zarr", group / "model.zarr", group / "labels.zarr"
+    rows = ["--features", "temp,salt", "--mask", "land", "--quiet"]
+    how = [*rows, "--missing", "marginalize"]
+    assert run("fit", data, "-k", 2, "--out", model, "--seed", 0, *how) == 0
+    assert "400 rows were left out" in capsys.readouterr().out
+    assert run("predict", model, data, "--out", out, "--json", *rows) == 0  # as it was fitted
+    assert json.loads(capsys.readouterr().out)["rows"] == 2000
+    labels = zarr.open_array(str(out), mode="r")[:]
+    assert (labels[..., :5] == -1).all()
+    assert (labels[..., 5:] >= 0).all()
+    assert run("select", data, "-k", "1:3", "--covariance", "full", "--seed", 0, *how) == 0
+
+
 def test_a_cube_by_its_axis(group, capsys):
     data = group / "ocean.zarr" / "bands"
     how = ["--feature-axis", 0, "--features", 1]

@@ -248,3 +248,27 @@ def test_on_a_cluster(client, rows):
     for each in (two, there):
         assert np.array_equal(here.means_, each.means_)
         assert np.array_equal(here.covariances_, each.covariances_)
+
+
+def test_a_gap_is_the_limit_of_infinite_noise(rows):
+    some = rows[~np.isnan(rows).all(axis=1)]
+    settings = {
+        "means_init": [[0, 0, 0], [6, 0, 3], [0, 6, -3]], "tol": 0.0, "max_iter": 10,
+        "weights_init": np.full(3, 1 / 3), "precisions_init": [np.eye(3)] * 3,
+        "acceleration": None, "algorithm": "em",
+    }  # fmt: skip
+    unknown = np.where(np.isnan(some), np.inf, 0.0)
+    fits = [
+        (GaussianMixture(3, missing="marginalize", **settings), some, None),
+        (GaussianMixture(3, missing="marginalize", **settings), some, np.zeros(some.shape)),
+        (GaussianMixture(3, **settings), np.nan_to_num(some), unknown),
+    ]
+    for model, X, noise in fits:
+        with pytest.warns(UserWarning, match="did not converge"):
+            model.fit(X, noise_variance=noise)
+    gaps, *others = (model for model, _, _ in fits)
+    for model in others:
+        assert np.allclose(model.means_, gaps.means_, rtol=1e-10, atol=1e-12)
+        assert np.allclose(model.covariances_, gaps.covariances_, rtol=1e-10, atol=1e-12)
+    density = others[1].score_samples(np.nan_to_num(some), noise_variance=unknown)
+    assert np.allclose(density, gaps.score_samples(some), rtol=1e-10)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.kernels import gaps
+from streamgmm.kernels import gaps, masked
 from streamgmm.model.components import NO_WEIGHT
 from streamgmm.model.covariances.base import Layout, aligned, scratch
 from streamgmm.model.gaps.moments import GapMoments, complete_moments
@@ -147,7 +147,7 @@ class GapSums:
                 *found, *outputs,
             )  # fmt: skip
         else:
-            gaps.diag_gaps(
+            masked.diag_gaps(
                 rows, weight, *tables.model, self._about, self._hard, sums,
                 at.far, at.D, most, at.W, work, *found, *outputs,
             )  # fmt: skip
