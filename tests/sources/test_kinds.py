@@ -19,7 +19,7 @@ SHAPE = (8, 10, 25)
 DIMS = ("time", "y", "x")
 KINDS = ["numpy", "npy", "zarr", "dask", "group", "xarray", "parquet", "arrow", "pandas"]
 KINDS += ["dask.dataframe", "hdf5", "anndata", "sparse", "h5ad"]
-FOLLOWED = ["zarr", "group"]  # tests/online/ does
+FOLLOWED = ["zarr", "group", "anndata"]  # tests/online/ does
 LAZY = ["zarr", "dask", "group", "xarray", "parquet", "hdf5", "anndata", "sparse", "h5ad"]
 LAZY += ["dask.dataframe"]
 
