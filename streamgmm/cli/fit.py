@@ -40,7 +40,12 @@ INIT = ("kmeans", "k-means++", "random", "random_from_data")
 )
 @click.argument("data", type=PLACE)
 @components_option
-@covariance_option()
+@covariance_option(more=("factor", "ppca"))
+@click.option(
+    "--n-factors",
+    type=click.IntRange(1),
+    help="Factors of each component, for covariances of type factor or ppca.",
+)
 @family_option()
 @click.option("--out", required=True, type=PLACE, metavar="MODEL", help="Where to save the model.")
 @click.option(
@@ -97,6 +102,7 @@ def fit_command(
     data: str,
     n_components: int,
     covariance: str | None,
+    n_factors: int | None,
     family: str | None,
     out: str,
     init: str,
@@ -123,7 +129,7 @@ def fit_command(
     check_free(out, how.overwrite)
     source = given.open(data, sample_weight)
     parse_block_size(how.block_size, source)
-    kind = _model(family, covariance)
+    kind = _model(family, covariance, n_factors)
     model = kind(
         n_components,
         init_params=init,
@@ -152,12 +158,15 @@ def fit_command(
     _report(model, data, source.n_samples, out, seconds, how.as_json)
 
 
-def _model(family: str | None, covariance: str | None) -> Any:
+def _model(family: str | None, covariance: str | None, n_factors: int | None) -> Any:
     """What makes the estimator of the components that were asked for."""
     from streamgmm.estimators import GaussianMixture, MixtureModel
 
     if family is None:
-        return partial(GaussianMixture, covariance_type=covariance or "full")
+        kind = covariance or ("full" if n_factors is None else "factor")
+        return partial(GaussianMixture, covariance_type=kind, n_factors=n_factors)
+    if n_factors is not None:
+        raise click.UsageError("--n-factors is for covariances of type factor or ppca")
     return partial(MixtureModel, family=family)
 
 

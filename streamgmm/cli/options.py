@@ -132,11 +132,13 @@ weight_option = click.option(
 )
 
 
-def covariance_option(help: str | None = None) -> Callable[[Command], Command]:
-    """Give the option for one covariance type."""
+def covariance_option(
+    help: str | None = None, more: tuple[str, ...] = ()
+) -> Callable[[Command], Command]:
+    """Give the option for one covariance type; `more` are types that not every command has."""
     return click.option(
         "--covariance",
-        type=click.Choice(COVARIANCES),
+        type=click.Choice((*COVARIANCES, *more)),
         help=f"full by default. {help or ''}".rstrip(),
     )
 

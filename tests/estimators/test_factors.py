@@ -6,7 +6,7 @@ import zarr
 from distributed import Client
 from numpy.testing import assert_allclose, assert_array_equal
 
-from streamgmm import GaussianMixture, MixtureModel, load, select
+from streamgmm import GaussianMixture, MixtureModel, cli, load, select
 from streamgmm.errors import ParameterError
 from streamgmm.families import FactorAnalyzer
 
@@ -104,3 +104,20 @@ def test_learned_batch_by_batch(X):
 def test_wrong_use(X, how, message):
     with pytest.raises(ParameterError, match=message):
         GaussianMixture(2, **how).fit(X)
+
+
+def test_on_the_command_line(X, tmp_path, capsys):
+    path, out = str(tmp_path / "x.zarr"), str(tmp_path / "m.zarr")
+    zarr.create_array(path, data=X, chunks=(2000, 12))
+    assert cli.main(["fit", path, "-k", "3", "--n-factors", "2", "--seed", "0", "--out", out]) == 0
+    assert cli.main(["info", out]) == 0
+    assert cli.main(["score", out, path]) == 0
+    assert "factor" in capsys.readouterr().out
+    assert load(out).n_factors == 2
+    assert cli.main(["fit", path, "--covariance", "ppca", "-k", "3", "--out", out + "2"]) == 2
+    assert "n_factors" in capsys.readouterr().err
+    model = load(out)
+    model.report(str(tmp_path / "r.html"), path)
+    assert "factor" in model.summary()
+    filled = model.condition([0, 1]).predict(X[:, :2])
+    assert filled.shape == (len(X), 10)
