@@ -245,7 +245,8 @@ def test_shells_complete():
     assert {"plain,sample", "plain,score", "plain,select"} <= set(said)
     assert "plain,--covariance" in complete("bash", ["streamgmm", "fit", "--cov"])
     kinds = complete("bash", ["streamgmm", "fit", "--covariance", ""])
-    assert kinds == [f"plain,{kind}" for kind in ("full", "tied", "diag", "spherical")]
+    known = ("full", "tied", "diag", "spherical", "factor", "ppca")
+    assert kinds == [f"plain,{kind}" for kind in known]
     (path,) = complete("bash", ["streamgmm", "info", "mod"])
     assert path.startswith("file,")
     (path,) = complete("zsh", ["streamgmm", "fit", "data.zarr", "--out", "m"])[:1]
