@@ -24,6 +24,10 @@ class RetryingStore(WrapperStore[Store]):
     All of them may be repeated: each writes, or deletes, the same bytes at the same place.
     """
 
+    def with_read_only(self, read_only: bool = False) -> RetryingStore:
+        """Give one that may be written, or not."""
+        return RetryingStore(self._store.with_read_only(read_only))
+
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
