@@ -24,6 +24,7 @@ NOT_ASKED = {
     "ES01",  # an extended summary, where one line says it
     "SA01",  # a section See Also
     "EX01",  # an example of every method; classes and functions have one
+    "GL01",  # the summary beside the quotes, which numpydoc 1.10 does not take yet
     "GL07",  # the order of sections
     "PR01",  # every parameter: methods that follow scikit-learn's say what is their own
     "PR03",  # the order of parameters: those that go together stand together
@@ -124,7 +125,10 @@ def test_a_users_mypy_accepts_the_public_types_and_sees_mistakes(tmp_path):
     lines = ["import streamgmm", "from streamgmm import GaussianMixture", *WRONG]
     (tmp_path / "program.py").write_text(USER)
     (tmp_path / "mistaken.py").write_text("\n".join(lines) + "\n")
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", ""]
+    # the lowest cryptography has a stub that no mypy of today can read
+    config = "[mypy-cryptography.*]\nfollow_imports = skip\nfollow_imports_for_stubs = True\n"
+    (tmp_path / "mypy.ini").write_text(config)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "mypy.ini"]
     folder = ["--cache-dir", str(tmp_path / "cache"), "program.py", "mistaken.py"]
     done = subprocess.run(
         [*command, *folder], cwd=tmp_path, capture_output=True, text=True, check=False
