@@ -36,7 +36,7 @@ from tests.unreliable import Proxy, proxy
 
 X = draw(random_mixture("full", 3, 4, 1, spread=1.0), 20_000, 1)
 KEYS = {"key": "testing", "secret": "testing"}
-FAULTS = {"drop": 0.06, "cut": 0.06, "delay": 0.06, "500": 0.06, "503": 0.06}
+FAULTS = {"drop": 0.03, "cut": 0.03, "delay": 0.06, "500": 0.03, "503": 0.03}
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +64,13 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 @pytest.fixture
 def store(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     monkeypatch.setattr(retry, "RETRY_SECONDS", (0.01, 0.02, 0.05))
-    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)  # which waits 0.1 s before the second
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 3)  # which waits 0.1 s and more between
     with proxy(port) as server:
         yield server
 
 
 def options(server: Proxy, **more: Any) -> dict[str, Any]:
-    config = {"retries": {"max_attempts": 2}} | more
+    config = {"retries": {"max_attempts": 0}} | more
     client = {"endpoint_url": server.url, "region_name": "us-east-1"}
     return KEYS | {"client_kwargs": client, "config_kwargs": config, "use_listings_cache": False}
 
@@ -262,7 +262,7 @@ def test_a_bucket_that_does_not_answer_is_tried_again_then_named(
 def test_a_store_that_recovers_in_time(store: Proxy) -> None:
     where = {"storage_options": options(store)}
     model = fitted(X)
-    store.faults = dict.fromkeys(("500", "drop"), 0.2)
+    store.faults = dict.fromkeys(("500", "drop"), 0.1)
     model.save("s3://jobs/recovers.zarr", **where)
     same(streamgmm.load("s3://jobs/recovers.zarr", **where), model)
     assert store.seen["500"] + store.seen["drop"] > 2
