@@ -70,7 +70,7 @@ def store(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 
 
 def options(server: Proxy, **more: Any) -> dict[str, Any]:
-    config = {"retries": {"max_attempts": 0}} | more
+    config = {"retries": {"max_attempts": 0}, "read_timeout": 4} | more
     client = {"endpoint_url": server.url, "region_name": "us-east-1"}
     return KEYS | {"client_kwargs": client, "config_kwargs": config, "use_listings_cache": False}
 
