@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.errors import DataError
+from streamgmm.estimators.saving import fitted_of, params_of
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 from streamgmm.online.drift import Alarm
@@ -120,7 +121,7 @@ class LearningCentres:
         self, path: str | os.PathLike[str] | Place, more: dict[str, Any], overwrite: bool = False
     ) -> None:
         """As `save`, with more values in the same atomic step."""
-        fitted = {n: v for n, v in vars(self).items() if n.endswith("_")} | more
+        fitted = fitted_of(self) | more
         learner = self._learner
         fitted["online_"] = {
             "n_features": learner.n_features,
@@ -129,8 +130,7 @@ class LearningCentres:
         }
         arrays = {name: value for name, value in fitted.items() if is_numeric(value)}
         attrs = {name: value for name, value in fitted.items() if name not in arrays}
-        params = self.get_params(deep=False)
-        save_model(path, type(self).__name__, params, arrays, attrs, overwrite)
+        save_model(path, type(self).__name__, params_of(self), arrays, attrs, overwrite)
 
     def _restore(self, values: dict[str, Any]) -> None:
         """Take up what `save_with` wrote."""

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from streamgmm.errors import DataError, ParameterError
 from streamgmm.estimators.rows import in_memory, missing_of, open_rows
+from streamgmm.estimators.saving import params_of
 from streamgmm.model.components import NO_WEIGHT, Family
 from streamgmm.model.families.uncertain import Uncertain, uncertain_family
 from streamgmm.online.batches import batches_of, cut
@@ -20,7 +21,7 @@ from streamgmm.online.learner import Learner
 from streamgmm.online.settings import OnlineSettings, parse_settings
 from streamgmm.online.values import from_values, to_values
 from streamgmm.pages.shown import Watched
-from streamgmm.places import Place, ZarrStore
+from streamgmm.places import Place
 from streamgmm.sources import Piece, Source, check_finite
 from streamgmm.sources.uncertain import with_noise
 from streamgmm.storage import Packed, save_model
@@ -91,11 +92,7 @@ class LearningMixture:
         } | more
         if "noise_" in vars(self):
             fitted["noise_"] = self.noise_
-        params = {
-            name: None if isinstance(value, ZarrStore) else value
-            for name, value in self.get_params(deep=False).items()
-        }
-        save_model(path, type(self).__name__, params, {}, fitted, overwrite)
+        save_model(path, type(self).__name__, params_of(self), {}, fitted, overwrite)
 
     def _learn(
         self,

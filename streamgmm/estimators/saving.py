@@ -53,16 +53,21 @@ def save(
 
     check_is_fitted(estimator)
     kind = type(estimator).__name__
-    params = {
-        name: None if isinstance(value, ZarrStore) else value  # of this process alone
-        for name, value in estimator.get_params(deep=False).items()
-    }
+    params = params_of(estimator)
     if kind not in KINDS:
         raise ParameterError(f"a {kind} cannot be saved; only {', '.join(KINDS)} can")
     fitted = fitted_of(estimator) | more
     arrays = {name: value for name, value in fitted.items() if is_numeric(value)}
     attrs = {name: value for name, value in fitted.items() if name not in arrays}
     save_model(path, kind, params, arrays, attrs, overwrite, storage_options)
+
+
+def params_of(estimator: Any) -> dict[str, Any]:
+    """The parameters, less stores of Zarr, which are of this process alone."""
+    return {
+        name: None if isinstance(value, ZarrStore) else value
+        for name, value in estimator.get_params(deep=False).items()
+    }
 
 
 def fitted_of(estimator: Any) -> dict[str, Any]:

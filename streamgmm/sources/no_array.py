@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any, NoReturn
 
+import numpy as np
+
 from streamgmm.errors import DataTypeError
 
 HERE = {
@@ -49,6 +51,44 @@ class NotAnArray:
             f"memory, where they are read block by block; {use}, or fit it to an array of a "
             "sample of the rows"
         )
+
+
+class SourceOver(NotAnArray):
+    """A source over another one, `source`, as which it is but for what it says itself."""
+
+    source: Any
+
+    @property
+    def name(self) -> str:
+        """As the source's."""
+        return str(self.source.name)
+
+    @property
+    def n_samples(self) -> int:
+        """As the source's, with rows that are left out."""
+        return int(self.source.n_samples)
+
+    @property
+    def n_features(self) -> int:
+        """As the source's."""
+        return int(self.source.n_features)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As the source's."""
+        dtype: np.dtype[Any] = self.source.dtype
+        return dtype
+
+    @property
+    def nbytes(self) -> int:
+        """As the source's."""
+        return int(self.source.nbytes)
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the source has: its weights, the samples' shape, names of features."""
+        if name == "source":  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.source, name)
 
 
 def _who_asks() -> type | None:

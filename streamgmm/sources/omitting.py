@@ -13,7 +13,7 @@ import numpy as np
 
 from streamgmm.sources.base import Block, Piece, Source
 from streamgmm.sources.blocks import WrappedBlock
-from streamgmm.sources.no_array import NotAnArray
+from streamgmm.sources.no_array import SourceOver
 from streamgmm.sources.transforming import TransformedSource
 
 
@@ -59,7 +59,7 @@ def without_gaps(piece: Piece, empty: bool = False) -> Piece:
 
 
 @dataclass(frozen=True)
-class OmittingSource(NotAnArray):
+class OmittingSource(SourceOver):
     """A source without its rows that have a NaN, which keep their numbers.
 
     Attributes
@@ -84,32 +84,6 @@ class OmittingSource(NotAnArray):
         blocks = self.source.blocks(target_bytes, start, stop)
         return [OmittingBlock(block, self.empty) for block in blocks]
 
-    @property
-    def name(self) -> str:
-        """As the source's."""
-        return str(self.source.name)
-
-    @property
-    def n_samples(self) -> int:
-        """Rows, with those that are left out."""
-        return int(self.source.n_samples)
-
-    @property
-    def n_features(self) -> int:
-        """Columns."""
-        return int(self.source.n_features)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """As the source's."""
-        dtype: np.dtype[Any] = self.source.dtype
-        return dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all rows, as the source has them."""
-        return int(self.source.nbytes)
-
     def reordered(self, names: Sequence[str]) -> OmittingSource:
         """Give the same rows with their features as `names` has them."""
         return self.on(self.source.reordered(names))
@@ -117,12 +91,6 @@ class OmittingSource(NotAnArray):
     def on(self, source: Any) -> OmittingSource:
         """Leave the same rows out of another source."""
         return OmittingSource(source, self.empty, self.column_names)
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever else the source has: its weights, the samples' shape, names of features."""
-        if name == "source":  # while it is unpickled
-            raise AttributeError(name)
-        return getattr(self.source, name)
 
 
 def omitting(

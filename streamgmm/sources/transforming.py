@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamgmm.sources.base import Block, Piece, Source, check_finite
 from streamgmm.sources.blocks import WrappedBlock
-from streamgmm.sources.no_array import NotAnArray
+from streamgmm.sources.no_array import SourceOver
 
 
 class Transform(Protocol):
@@ -96,7 +96,7 @@ class TransformedBlock(WrappedBlock):
 
 
 @dataclass(frozen=True)
-class TransformedSource(NotAnArray):
+class TransformedSource(SourceOver):
     """A source whose rows are transformed as they are read.
 
     Attributes
@@ -125,25 +125,9 @@ class TransformedSource(NotAnArray):
         ]
 
     @property
-    def name(self) -> str:
-        """As the source's."""
-        return str(self.source.name)
-
-    @property
-    def n_samples(self) -> int:
-        """Rows."""
-        return int(self.source.n_samples)
-
-    @property
     def n_features(self) -> int:
         """Columns that the transform gives."""
         return int(self.transform.n_features)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """As the source's."""
-        dtype: np.dtype[Any] = self.source.dtype
-        return dtype
 
     @property
     def nbytes(self) -> int:
@@ -153,12 +137,6 @@ class TransformedSource(NotAnArray):
     def on(self, source: Source) -> TransformedSource:
         """Give the same transform of other rows."""
         return replace(self, source=source)
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever else the source has: its weights, the samples' shape."""
-        if name == "source":  # while it is unpickled
-            raise AttributeError(name)
-        return getattr(self.source, name)
 
 
 def transformed(source: Source, transform: Transform, summary: Any = None) -> TransformedSource:

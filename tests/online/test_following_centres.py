@@ -88,3 +88,9 @@ def test_wrong_use(tmp_path: Path) -> None:
         follow([rows], tmp_path / "s", KMeans(4), once=True)
     with pytest.raises(DataError, match="expecting 2 features"):
         follow([rows[:, :1]], tmp_path / "t", KMeans(3).fit(rows), once=True)
+
+
+def test_a_store_for_checkpoints_is_of_this_process_alone(tmp_path: Path) -> None:
+    model = KMeans(3, checkpoint=zarr.storage.MemoryStore())
+    follow([made(3000)], tmp_path / "s", model, once=True)
+    assert load(tmp_path / "s").checkpoint is None
