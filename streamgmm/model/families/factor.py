@@ -209,6 +209,11 @@ class FactorComponents(TiledComponents):
     loadings: Floats
     noise_variances: Floats
 
+    def __post_init__(self) -> None:
+        """Lay arrays out in order: in another, NumPy sums in another order once they are sent."""
+        for name, value in self.arrays().items():
+            object.__setattr__(self, name, np.ascontiguousarray(value))
+
     @cached_property
     def projections(self) -> tuple[Floats, Floats, Floats]:
         """L (K, q, q); A L⁻ᵀ (K, D, q), which makes w of x - μ; and log |Σ| (K,)."""
@@ -220,7 +225,7 @@ class FactorComponents(TiledComponents):
         ]
         log_det = np.log(self.noise_variances).sum(axis=1)
         log_det += 2 * np.log(np.einsum("kqq->kq", chol)).sum(axis=1)
-        return chol, np.stack(each), log_det
+        return chol, np.ascontiguousarray(np.stack(each)), log_det
 
     @cached_property
     def centre(self) -> Floats:

@@ -45,6 +45,11 @@ class FactorStatistics:
     latent_scatter: Floats
     latent_entropy: Floats
 
+    def __post_init__(self) -> None:
+        """Lay arrays out in order: in another, NumPy sums in another order once they are sent."""
+        for name, value in self.arrays().items():
+            object.__setattr__(self, name, np.ascontiguousarray(value))
+
     def merge(self, other: FactorStatistics) -> FactorStatistics:
         """Statistics of both sets of rows (Chan, Golub & LeVeque 1983)."""
         a, b = self.weight, other.weight
