@@ -46,6 +46,11 @@ INIT = ("kmeans", "k-means++", "random", "random_from_data")
     type=click.IntRange(1),
     help="Factors of each component, for covariances of type factor or ppca.",
 )
+@click.option(
+    "--truncation",
+    metavar="C",
+    help="Components that a row looks at, of thousands: a number, or auto.",
+)
 @family_option()
 @click.option("--out", required=True, type=PLACE, metavar="MODEL", help="Where to save the model.")
 @click.option(
@@ -103,6 +108,7 @@ def fit_command(
     n_components: int,
     covariance: str | None,
     n_factors: int | None,
+    truncation: str | None,
     family: str | None,
     out: str,
     init: str,
@@ -129,7 +135,7 @@ def fit_command(
     check_free(out, how.overwrite)
     source = given.open(data, sample_weight)
     parse_block_size(how.block_size, source)
-    kind = _model(family, covariance, n_factors)
+    kind = _model(family, covariance, n_factors, _truncation(truncation))
     model = kind(
         n_components,
         init_params=init,
@@ -158,15 +164,35 @@ def fit_command(
     _report(model, data, source.n_samples, out, seconds, how.as_json)
 
 
-def _model(family: str | None, covariance: str | None, n_factors: int | None) -> Any:
+def _truncation(text: str | None) -> int | str | None:
+    """A number, or ``"auto"``."""
+    if text is None or text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise click.BadParameter(
+            f"'{text}' is no number from 1 up, nor auto", param_hint="--truncation"
+        )
+    return int(text)
+
+
+def _model(
+    family: str | None,
+    covariance: str | None,
+    n_factors: int | None,
+    truncation: int | str | None,
+) -> Any:
     """What makes the estimator of the components that were asked for."""
     from streamgmm.estimators import GaussianMixture, MixtureModel
 
     if family is None:
         kind = covariance or ("full" if n_factors is None else "factor")
-        return partial(GaussianMixture, covariance_type=kind, n_factors=n_factors)
+        return partial(
+            GaussianMixture, covariance_type=kind, n_factors=n_factors, truncation=truncation
+        )
     if n_factors is not None:
         raise click.UsageError("--n-factors is for covariances of type factor or ppca")
+    if truncation is not None:
+        raise click.UsageError("--truncation is for Gaussians: leave --family out")
     return partial(MixtureModel, family=family)
 
 

@@ -14,6 +14,9 @@ from streamgmm.model.families.gaussian import Gaussian, GaussianComponents, gaus
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 
+MANY = 200  # components, from which ``truncation="auto"`` has rows look at `AUTO_SETS` of them
+AUTO_SETS = 5
+
 FACTORS = {"factor": "diag", "ppca": "isotropic"}
 """Types of covariances that have factors, and the noise beside these."""
 
@@ -80,7 +83,8 @@ class GaussianAttributes:
     def _gaussian(self) -> Gaussian:
         """The family."""
         gaps = getattr(self, "missing", "raise") == "marginalize"
-        return Gaussian(self.covariance_type, float(self.reg_covar), gaps)
+        few = parse_truncation(getattr(self, "truncation", None), self)
+        return Gaussian(self.covariance_type, float(self.reg_covar), gaps, few)
 
     def _set_parameters(self, mixture: Mixture) -> None:
         """Set the attributes: weights, means, covariances and Cholesky factors of precisions."""
@@ -109,6 +113,24 @@ class GaussianAttributes:
                     f"{shape} and {shape[:1]} fit n_factors={family.n_factors}"
                 )
         return Mixture(weights, family.components(**arrays))
+
+
+def parse_truncation(truncation: Any, estimator: Any) -> int | None:
+    """How many components a row looks at; None where that is all; raises ParameterError."""
+    k = int(estimator.n_components)
+    if truncation is None or truncation == "auto":
+        return AUTO_SETS if truncation == "auto" and k >= MANY else None
+    if truncation > k:
+        raise ParameterError(
+            f"truncation={truncation} is more than n_components={k}; pass None, and each row "
+            "looks at all components"
+        )
+    if estimator.assignment == "hard":
+        raise ParameterError(
+            "truncation is for assignment='soft'; leave one of them out: a label is the "
+            "likeliest component of a set"
+        )
+    return int(truncation)
 
 
 def factor_family(covariance_type: str, n_factors: Any, reg_covar: float) -> FactorAnalyzer:

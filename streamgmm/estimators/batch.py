@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from streamgmm.errors import ParameterError
 from streamgmm.estimators.fitted import FittedMixture
 from streamgmm.estimators.rows import open_rows
 from streamgmm.estimators.seen import describe_seen, parse_seen
@@ -25,6 +26,7 @@ from streamgmm.estimators.verbose import teller
 from streamgmm.fitting.fit import FitResult, FitSettings, Seen, fit
 from streamgmm.fitting.memory import workers_of
 from streamgmm.fitting.parameters import parse_means, parse_precisions, parse_weights
+from streamgmm.fitting.settings import truncated
 from streamgmm.model.components import Family
 from streamgmm.model.families.uncertain import uncertain_family
 from streamgmm.model.mixture import Mixture
@@ -154,6 +156,10 @@ class BatchMixture(FittedMixture, DensityMixin, BaseEstimator):
         source = open_rows(self, X, sample_weight)
         settings = self._settings(source.n_features)
         if noise_variance is not None:
+            if truncated(settings):
+                raise ParameterError(
+                    "noise_variance goes with all components of each row: leave truncation out"
+                )
             source, settings = with_errors(source, noise_variance, settings)
         start = self._start(source, settings)
         result = fit(

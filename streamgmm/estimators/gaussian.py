@@ -102,6 +102,12 @@ class GaussianMixture(GaussianAttributes, Exchanged, BatchMixture):
         a gap.
     n_factors : int, optional
         Factors of each component, for the types that have them.
+    truncation : int or "auto", optional
+        For thousands of components: each row looks at so many of them, which it keeps from pass
+        to pass and changes only for likelier ones, so that its cost does not grow with
+        `n_components` (docs/many_components.md). ``"auto"`` is 5 from 200 components on. The
+        likelihood is then a lower bound, which never falls; ``kl_of_sets`` in `history_`
+        estimates by how much it is too low, from rows that are compared with all components.
 
     Attributes
     ----------
@@ -168,6 +174,7 @@ class GaussianMixture(GaussianAttributes, Exchanged, BatchMixture):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS | {
         "covariance_type": [StrOptions({*COVARIANCES, *FACTORS})],
         "n_factors": [Interval(Integral, 1, None, closed="left"), None],
+        "truncation": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
     }
 
     def __init__(
@@ -198,6 +205,7 @@ class GaussianMixture(GaussianAttributes, Exchanged, BatchMixture):
         assignment: str = "soft",
         missing: str = "raise",
         n_factors: int | None = None,
+        truncation: int | str | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -224,9 +232,15 @@ class GaussianMixture(GaussianAttributes, Exchanged, BatchMixture):
         self.assignment = assignment
         self.missing = missing
         self.n_factors = n_factors
+        self.truncation = truncation
 
     def _family(self) -> Family:
         if self.covariance_type in FACTORS:
+            if self.truncation is not None:
+                raise ParameterError(
+                    f"truncation={self.truncation!r} is for the four types of Gaussians, not for "
+                    f"covariance_type='{self.covariance_type}'; leave it out"
+                )
             return with_gaps(
                 factor_family(self.covariance_type, self.n_factors, self.reg_covar),
                 missing_of(self) == "marginalize",

@@ -24,6 +24,7 @@ class PredictingMixture(RowwiseModel):
         overwrite: bool = False,
         storage_options: dict[str, Any] | None = None,
         noise_variance: Any = None,
+        exact: bool = False,
     ) -> Any:
         """Give each row the component that most likely made it.
 
@@ -42,6 +43,9 @@ class PredictingMixture(RowwiseModel):
             Variances of the errors of X, (n_samples, n_features), or a covariance matrix for
             each row, (n_samples, n_features, n_features): the component is then that of the true
             values, of Gaussian mixtures.
+        exact : bool, default=False
+            Whether each row looks at all components, after a fit with `truncation`, where it
+            otherwise looks at those that a search finds.
 
         Returns
         -------
@@ -66,7 +70,13 @@ class PredictingMixture(RowwiseModel):
         [True, False, True]
         """
         return self._predict(
-            X, "labels", out, overwrite, storage_options, noise_variance=noise_variance
+            X,
+            "labels",
+            out,
+            overwrite,
+            storage_options,
+            noise_variance=noise_variance,
+            exact=exact,
         )
 
     def predict_proba(
@@ -78,12 +88,13 @@ class PredictingMixture(RowwiseModel):
         storage_options: dict[str, Any] | None = None,
         dtype: Any = None,
         noise_variance: Any = None,
+        exact: bool = False,
     ) -> Any:
         """Give the posterior probability of each component for each row.
 
         Parameters
         ----------
-        X, out, overwrite, storage_options, noise_variance
+        X, out, overwrite, storage_options, noise_variance, exact
             As for `predict`.
         dtype : {"float32", "float64"}, optional
             Of the result; by default that of the rows.
@@ -107,7 +118,9 @@ class PredictingMixture(RowwiseModel):
         >>> model.predict_proba([[5.0]]).round(3).tolist()
         [[0.5, 0.5]]
         """
-        return self._predict(X, "proba", out, overwrite, storage_options, dtype, noise_variance)
+        return self._predict(
+            X, "proba", out, overwrite, storage_options, dtype, noise_variance, exact
+        )
 
     def score_samples(
         self,
@@ -118,12 +131,13 @@ class PredictingMixture(RowwiseModel):
         storage_options: dict[str, Any] | None = None,
         dtype: Any = None,
         noise_variance: Any = None,
+        exact: bool = False,
     ) -> Any:
         """Give the log-density of each row.
 
         Parameters
         ----------
-        X, out, overwrite, storage_options, noise_variance
+        X, out, overwrite, storage_options, noise_variance, exact
             As for `predict`.
         dtype : {"float32", "float64"}, optional
             Of the result; by default that of the rows.
@@ -148,7 +162,7 @@ class PredictingMixture(RowwiseModel):
         [-0.919, -5.419]
         """
         return self._predict(
-            X, "log_density", out, overwrite, storage_options, dtype, noise_variance
+            X, "log_density", out, overwrite, storage_options, dtype, noise_variance, exact
         )
 
     def denoise(

@@ -51,6 +51,8 @@ class RowTeller:
         dtype: Any = None,
     ) -> Any:
         """What a model says of rows, given as the rows were: see the class."""
+        if isinstance(model, Mixture):
+            model.prepare()
         if out is not None:
             array, _ = predict_out(
                 source,
@@ -135,9 +137,12 @@ class RowwiseModel(RowTeller):
         storage_options: dict[str, Any] | None = None,
         dtype: Any = None,
         noise_variance: Any = None,
+        exact: bool = False,
     ) -> Any:
         check_is_fitted(self)
         model = self._model()
+        if exact:
+            model = model.exact
         few = out is None and noise_variance is None
         rows = few_rows(self, X, model.n_features) if few else None
         if rows is not None:

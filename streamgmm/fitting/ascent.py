@@ -25,6 +25,7 @@ from streamgmm.fitting.acceleration import AndersonHistory, merge_groups
 from streamgmm.fitting.rules import Request, Rules, Step
 from streamgmm.model.mixture import Mixture, Statistics, free_energy, m_step
 from streamgmm.model.moments import Floats
+from streamgmm.model.truncation.sets import Turn
 
 _SLOWEST = 0.95  # rate that is assumed of climbs that jump
 _MOST_MENDS = 5  # times that lost components are mended before they are left alone
@@ -73,6 +74,8 @@ class Ascent:
         How often the rows were read: less than `passes` where they were kept in between.
     shift : float
         How far the last M-step moved the components, where the rules judge by that.
+    number : int
+        Which it is, among those that climb together.
     """
 
     mixture: Mixture
@@ -97,6 +100,7 @@ class Ascent:
     read: float = 0.0
     entered: float = -np.inf
     shift: float = np.inf
+    number: int = 0
 
     def __post_init__(self) -> None:
         """Begin the first sweep, or the one that comes next."""
@@ -110,7 +114,12 @@ class Ascent:
         if self.stopped or not self.sweeping:
             return None
         group = None if self.rules.n_groups == 1 else self.position
-        return Request(self.mixture, group, self.centres, self.rules.hard)
+        return Request(self.mixture, group, self.centres, self.rules.hard, self.turn)
+
+    @property
+    def turn(self) -> Turn:
+        """Which read comes next."""
+        return Turn(self.number, len(self.steps))
 
     def advance(self, statistics: Statistics, passes: float, read: float = 0.0) -> None:
         """Take what was asked for: a share of a pass, of which some may have been kept.
@@ -261,7 +270,7 @@ class Ascent:
             return
         bound = (bound if whole else energy) / total.weight
         if len(self.steps) > 0 and whole and self.memory is None:
-            self.steps[-1].log_likelihood = total.log_likelihood
+            self.steps[-1].looked_at(total)
         self.bounds.append(bound)
         self.steps.append(Step(energy, self.passes, read=self.read, mended=self.mended))
         self.mended = self._mend(total)

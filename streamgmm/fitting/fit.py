@@ -21,7 +21,8 @@ from streamgmm.fitting.rules import Rules, Step
 from streamgmm.fitting.run import Rows, Seen, depends
 from streamgmm.fitting.sample import plan_sample
 from streamgmm.fitting.session import open_session
-from streamgmm.fitting.settings import FitSettings
+from streamgmm.fitting.settings import FitSettings, truncated
+from streamgmm.fitting.tree import tree_starts
 from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.places import ZarrStore
 from streamgmm.sources import Block, Source, identity_of, parse_block_size, underlying
@@ -130,7 +131,7 @@ def fit(
         session.start()
         session.climb(session.run.ascents)
         best = _best(session.run.ascents)
-        session.score([best.mixture])
+        session.score([best.mixture], turns=[best.turn])
         run, timings = session.run, session.timings
     assert run.final is not None
     assert run.overall is not None
@@ -138,7 +139,8 @@ def fit(
     _warn(best, run.skipped, final, source)
     steps = list(best.steps)
     if steps:
-        steps[-1] = replace(steps[-1], log_likelihood=final.log_likelihood)
+        steps[-1] = replace(steps[-1])
+        steps[-1].looked_at(final)
     return FitResult(
         best.mixture,
         best.converged,
@@ -172,7 +174,8 @@ def _job(
     """What the session is to do, and the regions of rows that its groups cover."""
     needs = depends([settings], random_state, start, start_bound, seen)
     n, d = source.n_samples, source.n_features
-    compared = start is None and not settings.any_given
+    few = truncated(settings)
+    compared = start is None and not settings.any_given and not few
     compared &= not is_small(settings, n, d) or settings.algorithm == "incremental"
     seed = int(random_state.randint(2**31 - 1)) if compared else 0
     plan = plan_sample(source, settings, whole=settings.algorithm != "incremental", seed=seed)
@@ -194,6 +197,8 @@ def _job(
         source, blocks, groups, [settings], rules, plan, [effort], seed, needs,
         given=start, bound=start_bound, seen=seen,
     )  # fmt: skip
+    if few:
+        job = replace(job, draw=tree_starts, why="clusters of clusters of the sample")
     return job, regions
 
 
@@ -265,6 +270,8 @@ def _best(ascents: Sequence[Ascent]) -> Ascent:
 
 
 def _n_groups(settings: FitSettings, partial: bool, n_blocks: int) -> int:
+    if truncated(settings):  # sets go on from one read of all rows to the next
+        return 1
     if settings.algorithm == "em" or (settings.algorithm == "auto" and not partial):
         return 1
     return group_count(n_blocks)
@@ -281,6 +288,8 @@ def group_count(n_blocks: int) -> int:
 
 def _accelerate(settings: FitSettings, n_groups: int, compared: bool) -> bool:
     if settings.assignment == "hard":  # it ends of itself; what is between two such is not one
+        return False
+    if truncated(settings):  # a jump that is taken back would have changed the sets
         return False
     return settings.acceleration == "anderson" or (
         settings.acceleration == "auto"
@@ -332,8 +341,15 @@ def history(steps: Sequence[Step], source: Source) -> dict[str, NDArray[Any]]:
 
     ``rows`` are those that passes went over, ``bytes`` of those that were really read. F never
     falls, but where components were retired or reseeded just before: ``mended`` is true there.
+    Where rows look at some components only there are ``kl_of_sets``, which is the part of ``kl``
+    that this costs, estimated from rows that were compared with all, and ``kl_error``, its
+    standard error.
     """
     log_likelihood = np.array([s.log_likelihood for s in steps])
+    more = {}
+    if any(s.kl_error > 0 or s.kl_of_sets > 0 for s in steps):
+        more["kl_of_sets"] = np.array([s.kl_of_sets for s in steps])
+        more["kl_error"] = np.array([s.kl_error for s in steps])
     energy = np.array([s.free_energy for s in steps])
     passes = np.array([s.passes for s in steps])
     rows = np.round(passes * source.n_samples).astype(np.int64)
@@ -348,4 +364,5 @@ def history(steps: Sequence[Step], source: Source) -> dict[str, NDArray[Any]]:
         "bytes": read * (source.nbytes // source.n_samples),
         "seconds": np.array([s.seconds for s in steps]),
         "mended": np.array([s.mended for s in steps], np.bool_),
+        **more,
     }

@@ -17,6 +17,7 @@ from streamgmm.fitting.stability import Pairs, count_pairs
 from streamgmm.model.components import NO_WEIGHT, takes_gaps
 from streamgmm.model.mixture import EStep, Statistics
 from streamgmm.model.moments import Floats, Moments
+from streamgmm.model.truncation.sets import Sets
 from streamgmm.passes import Executor, one_blas_thread
 from streamgmm.progress import log_event
 from streamgmm.sources import Block, Piece, check_finite, without_rows
@@ -64,7 +65,7 @@ class Reading:
     """What every block of the array `name` is read for, less held-out and skipped rows.
 
     Requests are all hard, or none is. `pairs` are requests whose labels are compared in the last
-    read.
+    read. `sets` are where the components that rows look at are kept from one read to the next.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Reading:
     holdout: Holdout | None = None
     skipped: tuple[tuple[int, int], ...] = ()
     pairs: Pairs = ()
+    sets: Sets | None = None
 
 
 class _Block:
@@ -80,7 +82,9 @@ class _Block:
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
         hard = any(r.hard for r in reading.requests)
-        self._step = EStep([(r.mixture, r.centres) for r in reading.requests], hard)
+        mixtures = [(r.mixture, r.centres) for r in reading.requests]
+        turns = [r.turn for r in reading.requests]
+        self._step = EStep(mixtures, hard, reading.sets, turns)
 
     def add(self, piece: Piece) -> Floats:
         """Run the E-steps of one piece; gives the weights that its rows counted by, or none."""
@@ -213,6 +217,7 @@ class Reader:
         self.last_read = 0.0
         self.quiet = False
         self.skipped: tuple[tuple[int, int], ...] = ()
+        self.sets: Sets | None = None
 
     def run(
         self,
@@ -269,7 +274,9 @@ class Reader:
 
     def reading(self, requests: Sequence[Request], pairs: Pairs = ()) -> Reading:
         """The context of a pass that reads for `requests`."""
-        return Reading(self._name, tuple(requests), self._holdout, self.skipped, pairs)
+        for request in requests:
+            request.mixture.prepare()
+        return Reading(self._name, tuple(requests), self._holdout, self.skipped, pairs, self.sets)
 
     def share(self, group: int | None) -> float:
         """The part of a full read that a group is."""

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from streamgmm.model.mixture import Mixture
+from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.model.moments import Floats
+from streamgmm.model.truncation.moments import sampled_of
+from streamgmm.model.truncation.sets import Turn
 
 
 class Request(NamedTuple):
     """Statistics of one group of blocks (all, if None) under a mixture, about `centres`.
 
-    With `hard`, each row counts for its likeliest component alone.
+    With `hard`, each row counts for its likeliest component alone. `turn` says whose it is, and
+    which.
     """
 
     mixture: Mixture
     group: int | None
     centres: Floats | None = None
     hard: bool = False
+    turn: Turn = Turn(0, 0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,9 @@ class Step:
     """What is known after one iteration (one read of the data): nats summed over rows.
 
     `passes` over the rows so far, and in `read` how often these were really read. Where
-    components were retired or reseeded just before, F may be less than the one before.
+    components were retired or reseeded just before, F may be less than the one before. Where rows
+    look at some components only, `kl_of_sets` is what that costs in the log-likelihood at the end
+    of the iteration, as a sample of the rows estimates it, and `kl_error` its standard error.
     """
 
     free_energy: float
@@ -64,3 +71,24 @@ class Step:
     log_likelihood: float = float("nan")
     read: float = 0.0
     mended: bool = False
+    kl_of_sets: float = 0.0
+    kl_error: float = 0.0
+
+    def looked_at(self, statistics: Statistics) -> None:
+        """Take up the log-likelihood at the end of the iteration, from an E-step there."""
+        self.kl_of_sets, self.kl_error = kl_of_sets(statistics)
+        self.log_likelihood = statistics.log_likelihood + self.kl_of_sets
+
+
+def kl_of_sets(statistics: Statistics) -> tuple[float, float]:
+    """Nats that sets of components take from the log-likelihood, and the standard error.
+
+    Estimated from the rows that were compared with all components; zero where all rows were.
+    """
+    n, weight, first, second, _ = sampled_of(statistics.components)
+    if not weight > 0:
+        return 0.0, 0.0
+    mean = first / weight
+    spread = max(second / weight - mean**2, 0.0)
+    error = math.sqrt(spread / max(n - 1, 1))
+    return float(mean * statistics.weight), float(error * statistics.weight)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import ChunkError, DataError
 from streamgmm.fitting.effort import count_parameters, rows_of_start
-from streamgmm.fitting.settings import FitSettings
+from streamgmm.fitting.settings import FitSettings, truncated
 from streamgmm.kernels.columns import column_sums, observed_sums
 from streamgmm.model.components import NO_WEIGHT, Family, takes_gaps
 from streamgmm.model.moments import Floats, Moments
@@ -27,6 +27,7 @@ from streamgmm.sources import (
 WHOLE_BYTES = 16 << 20  # rows of up to this many bytes are kept whole
 RESERVOIR_BYTES = 256 << 20  # the reservoir never exceeds this
 LEAST_ROWS_PER_PARAMETER = 10
+ROWS_OF_FEW = 64  # a component, or four a feature, where rows look at few of the components
 MOST_ROWS_PER_PARAMETER = 200  # that the best start climbs on, up to a third of the data
 
 
@@ -168,6 +169,8 @@ def plan_sample(source: Source, settings: FitSettings, *, whole: bool, seed: int
     than ten, nor than four times the rows that a start is drawn from. The whole data also where
     that is no more than the sample would be.
     """
+    if truncated(settings):
+        return _plan_few(source, settings, seed)
     n_parameters = count_parameters(settings, source.n_features)
     n_start = rows_of_start(settings, source.n_features)
     row_bytes = source.n_features * source.dtype.itemsize
@@ -175,8 +178,21 @@ def plan_sample(source: Source, settings: FitSettings, *, whole: bool, seed: int
     size = max(size, LEAST_ROWS_PER_PARAMETER * n_parameters, 4 * n_start)
     size = max(1, min(size, RESERVOIR_BYTES // row_bytes))
     n = source.n_samples
-    most = 2**64 - 1
-    if n <= size or (whole and n * row_bytes <= WHOLE_BYTES):
+    if whole and n * row_bytes <= WHOLE_BYTES:
+        size = n
+    return _plan(source, settings, size, seed)
+
+
+def _plan_few(source: Source, settings: FitSettings, seed: int) -> SamplePlan:
+    """Rows that one start of very many components is drawn from."""
+    size = settings.n_components * max(ROWS_OF_FEW, 4 * source.n_features)
+    row_bytes = source.n_features * source.dtype.itemsize
+    return _plan(source, settings, max(1, min(size, RESERVOIR_BYTES // row_bytes)), seed)
+
+
+def _plan(source: Source, settings: FitSettings, size: int, seed: int) -> SamplePlan:
+    n, most = source.n_samples, 2**64 - 1
+    if n <= size:
         return SamplePlan(source.name, n, seed, most, families=(settings.family,))
     share = (size + 6 * size**0.5) / n
     threshold = most if share >= 1 else int(share * most)

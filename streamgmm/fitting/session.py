@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -26,10 +26,13 @@ from streamgmm.fitting.reading import Progress, Reader, climb, score_block
 from streamgmm.fitting.rules import Request
 from streamgmm.fitting.run import GLOBAL, Run
 from streamgmm.fitting.sample import Summary, summarize
+from streamgmm.fitting.sets import open_sets
+from streamgmm.fitting.settings import truncated
 from streamgmm.fitting.stability import Pairs
 from streamgmm.model.families import settings_of, with_settings
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Moments
+from streamgmm.model.truncation.sets import Turn
 from streamgmm.passes import one_blas_thread, open_executor
 from streamgmm.places import ZarrStore
 from streamgmm.sources import Source, kept_bytes
@@ -65,6 +68,7 @@ def open_session(
         one_blas_thread(),  # once, and not for every pass
         open_executor(job.blocks, n_threads=n_threads, client=client, keep=keep) as executor,
         nullcontext() if checkpoint is None else Checkpoint(checkpoint) as opened,
+        ExitStack() as cleanup,
     ):
         cluster = getattr(executor, "client", None)
         n_starts = first.n_init if None in job.efforts and job.given is None else 1
@@ -73,6 +77,11 @@ def open_session(
             refuse_too_large(source, job.blocks, together, client=cluster)
         reader = Reader(executor, job.blocks, source.name, job.groups, on_progress, job.holdout)
         reader.began = began
+        if truncated(first):
+            most = max(each.n_components for each in job.candidates)
+            reader.sets = cleanup.enter_context(
+                open_sets(source, first.family, most, checkpoint, cluster)
+            )
         session = Session(job, reader, opened, random_state, n_threads, cluster)
         if opened is not None:
             mark = fingerprint(source, job.blocks, len(job.groups), executor, job.needs)
@@ -183,10 +192,13 @@ class Session:
         run.ascents = [
             Ascent(
                 mixture, job.rules, job.bound, passes=self._reader.passes, groups=[*known],
-                pool=pool, read=run.read,
+                pool=pool, read=run.read, number=number,
             )
-            for mixtures in run.starts if not isinstance(mixtures, str)
-            for mixture in mixtures
+            for number, mixture in enumerate(
+                mixture
+                for mixtures in run.starts if not isinstance(mixtures, str)
+                for mixture in mixtures
+            )
         ]  # fmt: skip
         run.sample, run.contests = None, []
         self.save(wait=False)
@@ -196,10 +208,13 @@ class Session:
         with self._timed("passes"):
             climb(ascents, self._reader, leave=leave, after=self.save)
 
-    def score(self, mixtures: Sequence[Mixture], pairs: Pairs = ()) -> None:
+    def score(
+        self, mixtures: Sequence[Mixture], pairs: Pairs = (), turns: Sequence[Turn] = ()
+    ) -> None:
         """The last read: of the data themselves, whatever is kept of them.
 
-        The labels of `pairs` of the mixtures are compared.
+        The labels of `pairs` of the mixtures are compared. `turns` are the reads that this is for
+        the climbs that ended at the mixtures.
 
         Raises
         ------
@@ -210,7 +225,11 @@ class Session:
         if run.final is None:
             with self._timed("last_read"):
                 hard = self.job.rules.hard
-                requests = [Request(mixture, None, hard=hard) for mixture in mixtures]
+                each = turns or [Turn(0, 0)] * len(mixtures)
+                requests = [
+                    Request(mixture, None, hard=hard, turn=turn)
+                    for mixture, turn in zip(mixtures, each, strict=True)
+                ]
                 reading = self._reader.reading(requests, pairs)
                 run.final = self._reader.run(score_block, reading, "score", afresh=True)
             self._check_unchanged()
@@ -221,6 +240,8 @@ class Session:
         if self._checkpoint is not None:
             self._count()
             self.run.passes, self.run.known = self._reader.passes, _runs(self.known)
+            # The next read puts its sets in the place of those that this state would go on from.
+            wait = wait or (whole and self._reader.sets is not None)
             self._checkpoint.save(self.run.state(), whole=whole, wait=wait)
 
     def some_rows(self, n: int) -> NDArray[Any]:

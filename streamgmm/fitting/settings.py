@@ -57,3 +57,13 @@ class FitSettings:
         """Whether every initial parameter is given, so that there is one start."""
         initial = self.family.initial
         return bool(initial) and self.weights_init is not None and len(self.given) == len(initial)
+
+
+def truncated(settings: FitSettings) -> bool:
+    """Whether rows look at some of the components only.
+
+    >>> truncated(FitSettings(100, Gaussian("diag", truncation=5)))
+    True
+    """
+    size = getattr(settings.family, "truncation", None)
+    return size is not None and size < settings.n_components

@@ -26,6 +26,7 @@ from streamgmm.model.components import (
 )
 from streamgmm.model.families import parse_family
 from streamgmm.model.moments import Floats
+from streamgmm.model.truncation.sets import Sets, Turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,19 @@ class Mixture:
     def density(self) -> Density:
         """The components and their weights, ready for a pass."""
         return self.components.density(self.weights)
+
+    @property
+    def exact(self) -> Mixture:
+        """The same mixture, where rows look at all components: itself, unless it is truncated."""
+        if not getattr(self.density, "truncated", False):
+            return self
+        return Mixture(self.weights, self.density.exact.components)  # type: ignore[attr-defined]
+
+    def prepare(self) -> None:
+        """Make what a pass takes long to make, before it is sent to many blocks."""
+        prepare = getattr(self.density, "prepare", None)
+        if prepare is not None:
+            prepare()
 
     def take(self, components: NDArray[np.intp]) -> Mixture:
         """The mixture of some of its components, their weights scaled to sum to one."""
@@ -153,12 +167,19 @@ class EStep:
         With the points about which `Density.refine` wants the sums, if it does.
     hard : bool
         Whether each row counts for its likeliest component alone.
+    sets : Sets, optional
+        Where the components that rows look at are kept, and in which of `turns` each mixture is.
     """
 
     def __init__(
-        self, mixtures: Sequence[tuple[Mixture, Floats | None]], hard: bool = False
+        self,
+        mixtures: Sequence[tuple[Mixture, Floats | None]],
+        hard: bool = False,
+        sets: Sets | None = None,
+        turns: Sequence[Turn] = (),
     ) -> None:
         self._mixtures, self._hard = mixtures, hard
+        self._sets, self._turns = sets, turns
         self._accumulators: list[Accumulator] = []
         self._placed: list[Any] = []  # `PlacedAccumulator`
         self._n_rows = 0
@@ -196,6 +217,10 @@ class EStep:
             for mixture, centres in self._mixtures
         ]
         self._placed = [a for a in self._accumulators if hasattr(a, "place")]
+        if self._sets is not None:
+            for accumulator, turn in zip(self._accumulators, self._turns, strict=True):
+                if hasattr(accumulator, "remember"):
+                    accumulator.remember(self._sets, turn)
 
 
 def e_step(

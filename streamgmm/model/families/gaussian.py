@@ -27,10 +27,15 @@ from streamgmm.model.gaps.steps import GapAccumulator, Marginals, fill_gaps, gap
 from streamgmm.model.gaps.tables import Tables
 from streamgmm.model.labelled import LabelAccumulator, label_moments, resp_moments
 from streamgmm.model.moments import Floats, Moments
+from streamgmm.model.truncation.guide import Guide
+from streamgmm.model.truncation.moments import N_SAMPLED, TruncatedMoments
+from streamgmm.model.truncation.search import Search
+from streamgmm.model.truncation.steps import TruncatedAccumulator, truncated_posterior
 
 LOG_2PI = float(np.log(2 * np.pi))
 FLOAT32_TOLERANCE = 1e-2  # nats: the error of a log-density up to which float32 tiles are used
 SCATTER_TOLERANCE = 1e-9  # relative error of a covariance up to which a scatter is accepted
+LEAST_ENTRIES = 16  # components that a search follows at a time
 _TINY = 10 * np.finfo(np.float64).eps  # scikit-learn adds it to the weight of each component
 
 
@@ -38,7 +43,9 @@ _TINY = 10 * np.finfo(np.float64).eps  # scikit-learn adds it to the weight of e
 class Gaussian:
     """Gaussians with covariances of one type; `reg_covar` is added to their diagonals.
 
-    With `gaps`, NaN is a value that was not observed, and densities are of what was.
+    With `gaps`, NaN is a value that was not observed, and densities are of what was. With
+    `truncation` each row looks at so many components only, where there are more: its log-density
+    is a lower bound (see `model.truncation`).
 
     >>> Gaussian("diag").n_parameters(3, 5)
     32
@@ -47,6 +54,7 @@ class Gaussian:
     covariance_type: str = "full"
     reg_covar: float = 1e-6
     gaps: bool = field(default=False, repr=False)
+    truncation: int | None = field(default=None, repr=False)
 
     initial = ("means", "precisions")
     equal_weights = False
@@ -58,6 +66,12 @@ class Gaussian:
         if self.covariance_type not in COVARIANCES:
             raise ParameterError(
                 f"covariance_type={self.covariance_type!r} must be one of {', '.join(COVARIANCES)}"
+            )
+        if self.truncation is not None and (self.gaps or self.truncation < 1):
+            raise ParameterError(
+                "truncation is for rows without gaps: fit without it, or pass missing='omit'"
+                if self.gaps
+                else f"truncation={self.truncation} must be at least 1"
             )
 
     @property
@@ -98,6 +112,8 @@ class Gaussian:
     def statistic_shapes(self, k: int, d: int) -> Shapes:
         shape = self.covariance.covariance_shape(k, d)
         shapes: Shapes = {"weight": (k,), "mean": (k, d), "scatter": shape}
+        if self.truncation is not None and self.truncation < k:
+            shapes["sampled"] = (N_SAMPLED,)
         return {**shapes, "gap_entropy": (k,)} if self.gaps else shapes
 
     def components(self, **arrays: Floats) -> GaussianComponents:
@@ -109,6 +125,8 @@ class Gaussian:
         return GaussianComponents(self, means, covariances, chol)
 
     def statistics(self, **arrays: Floats) -> Moments:
+        if "sampled" in arrays:
+            return TruncatedMoments(self.covariance.name, **arrays)
         kind = GapMoments if "gap_entropy" in arrays else Moments
         return kind(self.covariance.name, **arrays)
 
@@ -371,6 +389,8 @@ class GaussianDensity:
         self, like: NDArray[Any], weighted: bool = False, centres: Floats | None = None
     ) -> Accumulator:
         """Sums about the means, or about `centres` (K, D): see `refine`."""
+        if self.truncated:
+            return TruncatedAccumulator(self, self.components.covariance.name, centres)
         if self.components.family.gaps:
             return GapAccumulator(
                 self, lambda density, about: density.whole_rows(like, weighted, about), centres
@@ -424,6 +444,35 @@ class GaussianDensity:
         """Models of some of the features, for patterns of gaps that many rows have."""
         return Marginals(self)
 
+    @property
+    def truncated(self) -> bool:
+        """Whether a row looks at some of the components only."""
+        size = self.components.family.truncation
+        return size is not None and size < self.components.n_components
+
+    @cached_property
+    def guide(self) -> Guide:
+        """What a search for components goes by; sent to others, since it takes K² products."""
+        size = self.components.family.truncation or 1
+        return Guide.of(self, self.components.covariance.matrices, max(size, LEAST_ENTRIES))
+
+    @cached_property
+    def search(self) -> Search:
+        """What finds the components of rows."""
+        size = self.components.family.truncation or 1
+        return Search(self, self.components.covariance.matrices, self.guide, size)
+
+    @cached_property
+    def exact(self) -> GaussianDensity:
+        """The same, where each row looks at all components."""
+        family = replace(self.components.family, truncation=None)
+        return GaussianDensity(self.weights, replace(self.components, family=family))
+
+    def prepare(self) -> None:
+        """Make what a pass takes long to make, once for all of its blocks."""
+        if self.truncated:
+            _ = self.guide
+
     @cached_property
     def _recipes(self) -> dict[np.dtype[Any], Recipe]:
         """By the dtype of the tiles: blocks are many, and the tables for them the same."""
@@ -431,7 +480,7 @@ class GaussianDensity:
 
     def __getstate__(self) -> dict[str, Any]:
         """What is sent to others: not the tables, which are larger than what they come from."""
-        tables = ("_recipes", "tables", "marginals")
+        tables = ("_recipes", "tables", "marginals", "search", "exact")
         return {name: value for name, value in self.__dict__.items() if name not in tables}
 
     def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:
@@ -445,6 +494,8 @@ class GaussianDensity:
         )
         if self.components.family.gaps and has_gaps(X):
             return gap_posterior(self, X, out, self.posterior)
+        if self.truncated:
+            return truncated_posterior(self, X, out)
         kind, *model = self.components.covariance.posterior_args(self, layout)
         posterior(
             kind, X, *model, layout.far, layout.D, layout.T, layout.W, layout.work, layout.rows,
@@ -486,7 +537,8 @@ class GaussianDensity:
     def refine(self, updated: Components) -> Floats | None:
         """The new means, where sums about these left too large an error in a covariance."""
         new = gaussians(updated)
-        return new.means if scatter_error(self, new) > SCATTER_TOLERANCE else None
+        about = self.means if self.truncated else None
+        return new.means if scatter_error(self, new, about) > SCATTER_TOLERANCE else None
 
 
 def scatter_error(

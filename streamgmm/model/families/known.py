@@ -63,6 +63,8 @@ def settings_of(family: Any) -> dict[str, Any]:
     found = {field.name: _plain(getattr(family, field.name)) for field in fields(family)}
     if found.get("gaps") is False:  # as models and checkpoints of earlier releases have it
         del found["gaps"]
+    if "truncation" in found and found["truncation"] is None:
+        del found["truncation"]
     return found
 
 

@@ -19,10 +19,10 @@ from typing import Any
 from streamgmm.errors import CheckpointError, OutputError, StoreError, StreamGMMError
 from streamgmm.places import Place, ZarrStore
 from streamgmm.storage.checkpoint.fingerprint import differences, fingerprint
-from streamgmm.storage.checkpoint.store import LOCK, CheckpointStore
+from streamgmm.storage.checkpoint.store import LOCK, SETS, CheckpointStore
 from streamgmm.storage.lock import Lock, LockHeldError
 
-__all__ = ["Checkpoint", "fingerprint"]
+__all__ = ["SETS", "Checkpoint", "fingerprint"]
 
 QUIET_SECONDS = 0.1  # at least so long from one save to the next
 RARE = 50  # inside a pass, saves take no more than a fiftieth of the time

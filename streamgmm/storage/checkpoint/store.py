@@ -18,7 +18,8 @@ from streamgmm.storage.values import Packer, Put, decode, encode, take
 FORMAT = "streamgmm checkpoint"
 FORMAT_VERSION = 2
 LOCK = "lock"
-_OWN = {LOCK, "parts", "zarr.json", "zarr.json.new"}
+SETS = "sets"
+_OWN = {LOCK, SETS, "parts", "zarr.json", "zarr.json.new"}
 _HALF_WRITTEN = re.compile(r"zarr\.[^/]*\.partial")
 """What Zarr leaves of metadata when its process is killed before it can move them in place."""
 

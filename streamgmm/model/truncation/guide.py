@@ -1,0 +1,100 @@
+"""Where rows look for components: which lie near each other, and where to begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgmm.clustering import k_means
+from streamgmm.kernels import truncated
+from streamgmm.model.covariances.base import Parameters
+from streamgmm.model.moments import Floats
+
+_CHUNK = 1 << 22  # scores that are held at a time
+NEIGHBOURS = 24  # of a component: half those that it finds likely, half those that find it so
+_AHEAD = 12
+
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Guide:
+    """What a search for the likeliest components of a row goes by.
+
+    Attributes
+    ----------
+    graph : ndarray of shape (K, G)
+        The neighbours of each component: those under which its own rows are likeliest,
+        -1 where there are fewer.
+    pivots : ndarray of shape (D, R)
+        Points, of rows times `scale` (D,), the nearest of which a search begins with.
+    entry : ndarray of shape (R, E)
+        The candidates that it begins with there.
+    """
+
+    graph: Ids
+    scale: Floats
+    pivots: Floats
+    entry: Ids
+
+    @classmethod
+    def of(
+        cls, model: Parameters, full: bool, n_entries: int, n_neighbours: int = NEIGHBOURS
+    ) -> Guide:
+        """From the parameters alone, so that it is the same wherever it is made.
+
+        Components are near each other by E_j[log π_k N_k(x)], x of component j: what is left of
+        the log-density of j's rows under k.
+        """
+        k = len(model.means)
+        rows, columns = _features(model, full)
+        variances = _variances(model, full)
+        with np.errstate(divide="ignore"):
+            scale = 1.0 / np.sqrt(model.weights @ variances / model.weights.sum())
+        at = (model.means - model.centre) * scale
+        n_groups = min(k, max(1, int(np.sqrt(k))))
+        found = k_means(at, n_groups, np.random.RandomState(0), max_iter=20)
+        sums = np.zeros((n_groups, rows.shape[1]))
+        np.add.at(sums, found.labels, rows)
+        size = np.bincount(found.labels, minlength=n_groups)
+        entry = np.full((n_groups, n_entries), -1, np.int32)
+        truncated.largest(sums / np.maximum(size, 1)[:, None] @ columns, -1, entry)
+        ahead = np.empty((k, _AHEAD), np.int32)
+        step = max(1, _CHUNK // k)
+        for a in range(0, k, step):
+            truncated.largest(rows[a : a + step] @ columns, a, ahead[a : a + step])
+        graph = np.empty((k, min(n_neighbours, 2 * k)), np.int32)
+        truncated.link(ahead, n_neighbours // 2, graph)
+        # What `rows` must be less for `pivots` to be near: centred where the mixture is.
+        pivots = np.ascontiguousarray((found.centres + model.centre * scale).T)
+        return cls(graph, scale, pivots, entry)
+
+
+def _variances(model: Parameters, full: bool) -> Floats:
+    """Diagonals of the covariances (K, D)."""
+    covariances, (k, d) = model.covariances, model.means.shape
+    if full:
+        return np.broadcast_to(np.einsum("...dd->...d", covariances), (k, d))
+    return covariances if covariances.ndim == 2 else np.repeat(covariances[:, None], d, axis=1)
+
+
+def _features(model: Parameters, full: bool) -> tuple[Floats, Floats]:
+    """E_j[T(x)] (K, P), and natural parameters (P, K) whose products are E_j[log π_k N_k]."""
+    means = model.means - model.centre
+    k, d = means.shape
+    if full:
+        second = model.covariances + means[:, :, None] * means[:, None, :]
+        chol = np.broadcast_to(model.precisions_cholesky, (k, d, d))
+        precisions = chol @ np.swapaxes(chol, 1, 2)
+        linear = np.einsum("kde,ke->kd", precisions, means)
+        flat, quadratic = second.reshape(k, d * d), precisions.reshape(k, d * d)
+    else:
+        variances = _variances(model, full)
+        quadratic = 1.0 / variances
+        flat, linear = variances + means**2, quadratic * means
+    constant = model.log_constants - 0.5 * np.einsum("kd,kd->k", linear, means)
+    rows = np.concatenate([flat, means, np.ones((k, 1))], axis=1)
+    columns = np.concatenate([-0.5 * quadratic, linear, constant[:, None]], axis=1)
+    return rows, np.ascontiguousarray(columns.T)
