@@ -15,10 +15,12 @@ import numpy as np
 from numba import njit
 
 from streamgmm.kernels.compiled import compiled
-from streamgmm.kernels.distances import diag_distances, full_distances
+from streamgmm.kernels.distances import full_distances
 from streamgmm.kernels.normalisation import RESP_FLOOR
-from streamgmm.kernels.sums import diag_moments, full_moments, row_sum
+from streamgmm.kernels.shuffles import total
+from streamgmm.kernels.sums import full_moments
 from streamgmm.kernels.tiles import subtract
+from streamgmm.kernels.vectors import add, fma, load64, mul, splat, store, sub
 
 WIDE = 8  # lanes of float64
 
@@ -173,6 +175,58 @@ def _gather(X: Any, rows: Any, a: int, m: int, D: int, T: int, xt: Any) -> None:
         xt[i] = 0.0
 
 
+@njit(nogil=True)
+def _diag_values(
+    X: Any, means: Any, chol: Any, own: int, const: float, rows: Any, pairs: Any, a: int, b: int,
+    values: Any,
+) -> None:  # fmt: skip
+    """Values of the pairs from a to b, of one component of independent features.
+
+    A vector holds features of one row, so that rows need not be gathered.
+    """
+    d = X.shape[1]
+    wide = d - d % WIDE
+    for p in range(a, b):
+        at = rows[p] * d
+        s = splat(0.0)
+        for j in range(0, wide, WIDE):
+            z = mul(sub(load64(X, at + j), load64(means, own + j)), load64(chol, own + j))
+            s = fma(z, z, s)
+        q = total(s)
+        for j in range(wide, d):
+            y = (X[rows[p], j] - means[own + j]) * chol[own + j]
+            q += y * y
+        values[pairs[p]] = const - 0.5 * min(q, 1e300) if q == q else q
+
+
+@njit(nogil=True)
+def _diag_sums(
+    X: Any, about: Any, own: int, rows: Any, pairs: Any, a: int, b: int, resp: Any,
+    s1: Any, s2: Any,
+) -> None:  # fmt: skip
+    """Add Σ r (x - c) and Σ r (x - c)² of the pairs from a to b, of one component."""
+    d = X.shape[1]
+    wide = d - d % WIDE
+    for j in range(0, wide, WIDE):
+        c = load64(about, own + j)
+        first, second = splat(0.0), splat(0.0)
+        for p in range(a, b):
+            y = sub(load64(X, rows[p] * d + j), c)
+            t = mul(splat(resp[pairs[p]]), y)
+            first, second = add(first, t), fma(t, y, second)
+        store(s1, own + j, add(load64(s1, own + j), first))
+        store(s2, own + j, add(load64(s2, own + j), second))
+    for j in range(wide, d):
+        c1, c2 = 0.0, 0.0
+        for p in range(a, b):
+            off = X[rows[p], j] - about[own + j]
+            part = resp[pairs[p]] * off
+            c1 += part
+            c2 += part * off
+        s1[own + j] += c1
+        s2[own + j] += c2
+
+
 @compiled
 def evaluate(
     full: bool, X: Any, ids: Any, begin: int, means: Any, chol: Any, const: Any, D: int, most: int,
@@ -185,20 +239,19 @@ def evaluate(
     """
     K = const.shape[0]
     _sort_pairs(ids, begin, ids.shape[1], K, at, rows, pairs)
-    size = D * D if full else D
     q = work[:most]
     strip = work[most : most + 4 * WIDE * D]
     xt = work[most + 4 * WIDE * D :]
     for k in range(K):
-        own, factor = means[k * D :], chol[k * size :]
+        if not full:
+            _diag_values(X, means, chol, k * D, const[k], rows, pairs, at[k], at[k + 1], values)
+            continue
+        own, factor = means[k * D :], chol[k * D * D :]
         for a in range(at[k], at[k + 1], most):
             m = min(most, at[k + 1] - a)
             T = (m + 4 * WIDE - 1) // (4 * WIDE) * 4 * WIDE
             _gather(X, rows, a, m, D, T, xt)
-            if full:
-                full_distances(xt, D, T, own, factor, 0, strip, q, 1e300, WIDE)
-            else:
-                diag_distances(xt, D, T, own, factor, 0, q, 1e300, WIDE)
+            full_distances(xt, D, T, own, factor, 0, strip, q, 1e300, WIDE)
             for i in range(m):
                 values[pairs[a + i]] = const[k] - 0.5 * q[i]
 
@@ -284,13 +337,18 @@ def add_sums(
     """
     K = n.shape[0]
     _sort_pairs(ids, 0, C, K, at, rows, pairs)
-    size = D * D if full else D
     r = work[:most]
     y = work[most : 5 * most]
     t = work[5 * most : (5 + D) * most]
     xt = work[(5 + D) * most :]
     for k in range(K):
-        centre = about[k * D :]
+        mass = 0.0
+        for p in range(at[k], at[k + 1]):
+            mass += resp[pairs[p]]
+        n[k] += mass
+        if not full:
+            _diag_sums(X, about, k * D, rows, pairs, at[k], at[k + 1], resp, s1, s2)
+            continue
         for a in range(at[k], at[k + 1], most):
             m = min(most, at[k + 1] - a)
             T = (m + 4 * WIDE - 1) // (4 * WIDE) * 4 * WIDE
@@ -299,12 +357,8 @@ def add_sums(
                 r[i] = resp[pairs[a + i]]
             for i in range(m, T):
                 r[i] = 0.0
-            n[k] += row_sum(r, 0, T)
-            if full:
-                subtract(xt, D, T, centre, 0, t, WIDE)
-                full_moments(t, D, T, 0, r, 0, y, s1[k * D :], s2[k * size :], WIDE)
-            else:
-                diag_moments(xt, D, T, centre, 0, r, s1[k * D :], s2[k * size :], WIDE)
+            subtract(xt, D, T, about[k * D :], 0, t, WIDE)
+            full_moments(t, D, T, 0, r, 0, y, s1[k * D :], s2[k * D * D :], WIDE)
 
 
 @compiled
