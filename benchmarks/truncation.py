@@ -28,7 +28,7 @@ from streamgmm.model.truncation.sets import Memory, Turn
 from streamgmm.passes import one_blas_thread
 
 D = 16
-SETS = 5
+SETS = 8
 
 
 def surface(n: int, seed: int = 0) -> np.ndarray:
@@ -119,7 +119,7 @@ def compare_fits(given: argparse.Namespace) -> None:
             model = GaussianMixture(given.k, truncation=truncation, **how).fit(rows)
             seconds = time.perf_counter() - began
             model.truncation = None
-            said = f"{kind:5s} K={given.k} {'sets of 5' if truncation else 'exact':10s}"
+            said = f"{kind:5s} K={given.k} {'sets of 8' if truncation else 'exact':10s}"
             history = model.history_
             cost = history.get("kl_of_sets", np.zeros(1))[-1] / len(rows)
             error = history.get("kl_error", np.zeros(1))[-1] / len(rows)

@@ -15,7 +15,7 @@ from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 
 MANY = 200  # components, from which ``truncation="auto"`` has rows look at `AUTO_SETS` of them
-AUTO_SETS = 5
+AUTO_SETS = 8
 
 FACTORS = {"factor": "diag", "ppca": "isotropic"}
 """Types of covariances that have factors, and the noise beside these."""
