@@ -110,7 +110,7 @@ def script_here(name: str, *arguments: str) -> str:
         patch.object(sys, "argv", [path, *arguments]),
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("default")
+        warnings.simplefilter("ignore")  # nobody reads what a script warns of
         try:
             runpy.run_path(path, run_name="__main__")
         except SystemExit as end:
