@@ -19,6 +19,8 @@ def cluster() -> Iterator[Any]:
     import dask
     from distributed import LocalCluster
 
+    from tests.forked import Forked
+
     # Tests kill workers, and Dask gives up one that is lost again while it is being replaced.
     patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
     with (
@@ -26,7 +28,7 @@ def cluster() -> Iterator[Any]:
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,
-            processes=True,
+            worker_class=Forked,
             dashboard_address=":0",  # a port that is free, whoever else runs tests
             memory_limit="2GiB",
             silence_logs=logging.CRITICAL,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import getpass
+import io
 import os
 import re
+import runpy
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 ROOT = Path(__file__).parents[1]
 SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -28,13 +32,21 @@ def find(*programs: str) -> str:
     return ""
 
 
+def set_environment(values: Mapping[str, str | None]) -> None:
+    """Set variables, on a worker; those that are None are removed."""
+    for name, value in values.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
 
 
-def wait_until(there: Callable[[], Any], what: str, seconds: float = 40) -> Any:
+def wait_until(there: Callable[[], Any], what: str, seconds: float = 300) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = there()
@@ -68,7 +80,7 @@ def running(*command: str, log: Path, **environment: str) -> Iterator[subprocess
         process.wait()
 
 
-def run(*command: str, seconds: float = 120, **environment: str) -> str:
+def run(*command: str, seconds: float = 600, **environment: str) -> str:
     """What a program prints; an AssertionError with its errors where it fails."""
     done = subprocess.run(
         command,
@@ -84,8 +96,29 @@ def run(*command: str, seconds: float = 120, **environment: str) -> str:
 
 
 def script(name: str, *arguments: str, **environment: str) -> str:
-    """What a script of workflows/ prints."""
+    """What a script of workflows/ prints, in a process of its own."""
     return run(sys.executable, str(ROOT / "workflows" / f"{name}.py"), *arguments, **environment)
+
+
+def script_here(name: str, *arguments: str) -> str:
+    """The same in this process, which has imported what scripts import; for those on threads."""
+    from matplotlib import pyplot as plt
+
+    path = str(ROOT / "workflows" / f"{name}.py")
+    with (
+        redirect_stdout(io.StringIO()) as said,
+        patch.object(sys, "argv", [path, *arguments]),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # nobody reads what a script warns of
+        try:
+            runpy.run_path(path, run_name="__main__")
+        except SystemExit as end:
+            if end.code:
+                raise AssertionError(f"{name}: {end.code}\n{said.getvalue()}") from end
+        finally:
+            plt.close("all")
+    return said.getvalue()
 
 
 @contextmanager

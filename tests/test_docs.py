@@ -22,6 +22,7 @@ import pytest
 import zarr
 
 from streamgmm import cli
+from tests.forked import forking
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -55,6 +56,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(DOCS)  # a page may import the file that it writes out
     shutil.copy(ROOT / "workflows" / "old_faithful.txt", tmp_path)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command line's own
+    with forking():
+        yield
 
 
 @pytest.fixture

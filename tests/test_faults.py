@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import dask
@@ -21,6 +20,7 @@ from streamgmm.errors import (
     StreamGMMWarning,
     WorkerLostError,
 )
+from streamgmm.passes import watch as watching
 from streamgmm.passes.memory import memory_of
 from streamgmm.passes.watch import Watch
 from streamgmm.places import retry
@@ -150,15 +150,35 @@ class FakeClient:
         self.restarted += workers
 
 
-def looks(client, n, n_blocks=1):
-    with dask.config.set({"streamgmm.stall-timeout": "10ms"}):
-        watch = Watch(client, "token", n_blocks)
-    for _ in range(n):
-        time.sleep(0.02)
-        watch.look()
+class Clock:
+    """The time as a watch sees it, which passes where a test says so."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
 
 
-def test_workers_that_hang_are_restarted_and_then_given_up():
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(watching, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def looks(clock):
+    def looks(client, n, n_blocks=1):
+        with dask.config.set({"streamgmm.stall-timeout": "10ms"}):
+            watch = Watch(client, "token", n_blocks)
+        for _ in range(n):
+            clock.now += 0.02
+            watch.look()
+
+    return looks
+
+
+def test_workers_that_hang_are_restarted_and_then_given_up(looks):
     client = FakeClient("tcp://a", "tcp://b")
     looks(client, 20)
     assert set(client.restarted) == {"tcp://a", "tcp://b"}
@@ -166,13 +186,13 @@ def test_workers_that_hang_are_restarted_and_then_given_up():
         looks(client, 150)
 
 
-def test_tasks_of_many_blocks_may_take_longer():
+def test_tasks_of_many_blocks_may_take_longer(looks):
     client = FakeClient("tcp://a")
     looks(client, 20, n_blocks=1000)
     assert not client.restarted
 
 
-def test_workers_that_nobody_replaces():
+def test_workers_that_nobody_replaces(looks, clock):
     client = FakeClient("tcp://a")
     client.restart_workers = lambda workers, timeout: client.working.clear()
     with pytest.raises(WorkerLostError, match="all workers were lost, and none has come"):
@@ -181,13 +201,13 @@ def test_workers_that_nobody_replaces():
     with dask.config.set({"streamgmm.stall-timeout": "10ms"}):
         watch = Watch(client, "token", n_blocks=1000)  # not longer, however long a task may be
     client.working.clear()
-    time.sleep(0.02)
+    clock.now += 0.02
     with pytest.raises(WorkerLostError, match="none has come"):
         watch.look()
     looks(FakeClient(), 5)  # it is to begin with that none may be there
 
 
-def test_a_scheduler_that_is_lost():
+def test_a_scheduler_that_is_lost(looks):
     client = FakeClient("tcp://a")
     client.status = "connecting"
     with pytest.raises(SchedulerError, match="with a checkpoint the fit goes on"):
@@ -195,7 +215,7 @@ def test_a_scheduler_that_is_lost():
 
 
 @pytest.mark.parametrize("said", [{}, OSError("no connection")])
-def test_a_scheduler_that_is_lost_while_workers_are_counted(said):
+def test_a_scheduler_that_is_lost_while_workers_are_counted(said, looks):
     class Gone(FakeClient):
         def scheduler_info(self, n_workers):
             if isinstance(said, Exception):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import boto3
 import numpy as np
@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import streamgmm
 from streamgmm.errors import CheckpointError
-from tests.daemons import wait_until
+from tests.daemons import set_environment, wait_until
 from tests.mixtures import draw, random_mixture
 
 X = draw(random_mixture("full", 4, 5, 1, spread=1.0), 60_000, 1)
@@ -45,15 +45,20 @@ def same(a: streamgmm.GaussianMixture, b: streamgmm.GaussianMixture) -> None:
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
-def test_fit_predict_and_save_on_a_cluster(bucket: str, tmp_path: Path) -> None:
-    from distributed import Client, LocalCluster
+@pytest.fixture
+def there(client: Any, s3_server: dict[str, str]) -> Iterator[None]:
+    """An active cluster of which each worker's environment says where the store is."""
+    client.run(set_environment, s3_server)
+    yield
+    client.run(set_environment, dict.fromkeys(s3_server))
 
-    settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
-    with LocalCluster(silence_logs=logging.CRITICAL, **settings) as cluster, Client(cluster):
-        model = fitted(f"{bucket}/x.zarr")
-        model.predict(f"{bucket}/x.zarr", out=f"{bucket}/labels.zarr")
+
+@pytest.mark.usefixtures("there")
+def test_fit_predict_and_save_on_a_cluster(bucket: str, tmp_path: Path) -> None:
+    model = fitted(f"{bucket}/x.zarr")
+    model.predict(f"{bucket}/x.zarr", out=f"{bucket}/labels.zarr")
     here = zarr.create_array(str(tmp_path / "x.zarr"), data=X, chunks=(5000, 5))
-    same(model, fitted(here))
+    same(model, fitted(here, n_jobs=1))
     labels = zarr.open_array(f"{bucket}/labels.zarr", mode="r")[:]
     np.testing.assert_array_equal(labels, model.predict(X))
     model.save(f"{bucket}/model.zarr")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,7 +29,7 @@ from streamgmm.errors import (
     StoreError,
 )
 from streamgmm.places import Place, retry
-from tests.daemons import free_port, running, wait_until
+from tests.daemons import wait_until
 from tests.mixtures import draw, random_mixture
 from tests.unreliable import Proxy, proxy
 
@@ -40,25 +39,22 @@ FAULTS = {"drop": 0.03, "cut": 0.03, "delay": 0.06, "500": 0.03, "503": 0.03}
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def port(s3_server: dict[str, str]) -> int:
     """Of a server that speaks S3, with a bucket."""
-    found = free_port()
-    log = tmp_path_factory.mktemp("s3") / "log"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(found)]
-    with running(*command, log=log):
-        client = boto3.client(
-            "s3", endpoint_url=f"http://127.0.0.1:{found}", region_name="us-east-1",
-            aws_access_key_id="testing", aws_secret_access_key="testing",
-        )  # fmt: skip
+    url = s3_server["AWS_ENDPOINT_URL"]
+    client = boto3.client(
+        "s3", endpoint_url=url, region_name="us-east-1",
+        aws_access_key_id="testing", aws_secret_access_key="testing",
+    )  # fmt: skip
 
-        def there() -> bool:
-            with suppress(BotoCoreError):
-                client.create_bucket(Bucket="jobs")
-                return True
-            return False
+    def there() -> bool:
+        with suppress(BotoCoreError):
+            client.create_bucket(Bucket="stores")
+            return True
+        return False
 
-        wait_until(there, "the store answers")
-        yield found
+    wait_until(there, "the store answers")
+    return int(url.rpartition(":")[2])
 
 
 @pytest.fixture
@@ -150,7 +146,7 @@ def test_s3_by_url_and_options(faults: Any, store: Proxy, tmp_path: Path) -> Non
     store.faults = faults
     name = "failing" if faults else "sound"
     where = {"storage_options": options(store)}
-    whole_job(lambda each: f"s3://jobs/{name}/{each}", tmp_path, **where)
+    whole_job(lambda each: f"s3://stores/{name}/{each}", tmp_path, **where)
     assert all(store.seen[kind] > 3 for kind in faults), store.seen
 
 
@@ -160,7 +156,7 @@ def test_s3_by_obstore(faults: Any, store: Proxy, tmp_path: Path) -> None:
     wait = {"init_backoff": timedelta(0, 0.001), "max_backoff": timedelta(0, 0.01), "base": 2}
     retries = {"max_retries": 1, "backoff": wait, "retry_timeout": timedelta(0, 1)}
     s3 = obstore.store.S3Store(
-        "jobs", prefix=f"obstore-{len(faults)}", endpoint=store.url, region="us-east-1",
+        "stores", prefix=f"obstore-{len(faults)}", endpoint=store.url, region="us-east-1",
         access_key_id="testing", secret_access_key="testing", client_options={"allow_http": True},
         virtual_hosted_style_request=False, retry_config=retries,
     )  # fmt: skip
@@ -215,7 +211,7 @@ def test_a_store_says_where_it_is_but_not_its_address() -> None:
 def test_credentials_that_fail_are_named(store: Proxy) -> None:
     where = {"storage_options": options(store)}
     model = fitted(X)
-    url = "s3://jobs/refused"
+    url = "s3://stores/refused"
     zarr.create_array(Place.parse(f"{url}/x.zarr", **where).store(), data=X, chunks=(2500, 4))
     rows = streamgmm.rows(f"{url}/x.zarr", **where)
     store.faults = {"403": 1.0}
@@ -245,7 +241,7 @@ def test_a_bucket_that_does_not_answer_is_tried_again_then_named(
 ) -> None:
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
     where = {"storage_options": options(store, read_timeout=0.2, connect_timeout=0.2)}
-    url = "s3://jobs/away"
+    url = "s3://stores/away"
     place = Place.parse(f"{url}/x.zarr", **where)
     zarr.create_array(place.store(), data=X, chunks=(20_000, 4), overwrite=True)
     rows = streamgmm.rows(f"{url}/x.zarr", **where)
@@ -263,8 +259,8 @@ def test_a_store_that_recovers_in_time(store: Proxy) -> None:
     where = {"storage_options": options(store)}
     model = fitted(X)
     store.faults = dict.fromkeys(("500", "drop"), 0.1)
-    model.save("s3://jobs/recovers.zarr", **where)
-    same(streamgmm.load("s3://jobs/recovers.zarr", **where), model)
+    model.save("s3://stores/recovers.zarr", **where)
+    same(streamgmm.load("s3://stores/recovers.zarr", **where), model)
     assert store.seen["500"] + store.seen["drop"] > 2
 
 
@@ -275,8 +271,8 @@ def test_two_followers_of_one_state_far_away(store: Proxy) -> None:
     def batches() -> Iterator[np.ndarray[Any, Any]]:
         yield X[:2000]
         with pytest.raises(BlockingIOError, match="is being followed by process"):
-            streamgmm.follow([X], "s3://jobs/state.zarr", learner(), once=True, **where)
+            streamgmm.follow([X], "s3://stores/state.zarr", learner(), once=True, **where)
         seen.append(True)
 
-    streamgmm.follow(batches(), "s3://jobs/state.zarr", learner(), once=True, **where)
+    streamgmm.follow(batches(), "s3://stores/state.zarr", learner(), once=True, **where)
     assert seen

@@ -141,15 +141,16 @@ def test_offsets_cost_no_digits(X):
     assert_allclose(ours.inertia_, near.inertia_, rtol=1e-9)
 
 
-def test_sources_workers_and_threads_give_the_same_bits(X, tmp_path, client):
+def test_sources_workers_and_threads_give_the_same_bits(tmp_path, client):
+    X = blobs(1200)  # takes 16 iterations, each of 12 blocks
     path = str(tmp_path / "x.zarr")
-    zarr.create_array(path, data=X, chunks=(500, 3))
-    settings = {"init": X[:K], "tol": 0, "block_size": 12_000}
+    zarr.create_array(path, data=X, chunks=(100, 3))
+    settings = {"init": X[:K], "tol": 0, "block_size": 2400}
     here = KMeans(K, n_jobs=1, **settings).fit(path)
     for kind, rows in (
         ("threads", path),
         ("cluster", path),
-        ("dask", da.from_array(X, chunks=(500, 3))),
+        ("dask", da.from_array(X, chunks=(100, 3))),
     ):
         n_jobs = 2 if kind == "threads" else None
         there = KMeans(K, n_jobs=n_jobs, **settings).fit(rows)

@@ -145,7 +145,7 @@ def test_the_command(stored: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", stored, "-k", "4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n_components"] == 4
     assert main(["plan", stored, "-k", "4", "--workers", "0"]) == 2
-    few = ["plan", stored, "-k", "9999", "--workers", "4", "--worker-memory", "300MiB"]
+    few = ["plan", stored, "-k", "99", "--workers", "4", "--worker-memory", "300MiB"]
     assert main(few) == 2
     assert "give each worker" in capsys.readouterr().err
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.daemons import script
+from tests.daemons import script_here
 
 
 def test_missing_levels_are_told(tmp_path: Path) -> None:
     picture = tmp_path / "glider.png"
     folder = str(tmp_path / "glider")
-    said = script("glider", "--rows", "6000", "--folder", folder, "--picture", str(picture))
+    said = script_here("glider", "--rows", "6000", "--folder", folder, "--picture", str(picture))
     shares = {
         line.split()[0]: [float(each) for each in re.findall(r"([\d.]+)%", line)]
         for line in said.splitlines()

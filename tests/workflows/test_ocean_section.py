@@ -9,13 +9,13 @@ import zarr
 from PIL import Image
 
 import streamgmm
-from tests.daemons import script
+from tests.daemons import script_here
 
 LATITUDE = np.arange(-60.0, 66.0, 0.5)
 
 
 def test_water_masses_are_told_apart(tmp_path: Path) -> None:
-    said = script("ocean_section", str(tmp_path), "--times", "40", "-k", "6")
+    said = script_here("ocean_section", str(tmp_path), "--times", "40", "-k", "6")
     assert "10,080 profiles of 140 values" in said
     assert "9,200 of them whole" in said
     labels = zarr.open_array(str(tmp_path / "labels.zarr"))[:]

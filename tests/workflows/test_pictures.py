@@ -10,7 +10,7 @@ import zarr
 from PIL import Image
 
 import streamgmm
-from tests.daemons import script
+from tests.daemons import script_here
 
 FLIGHTS = Path(__file__).parents[1] / "data" / "flights.parquet"
 
@@ -24,7 +24,7 @@ def picture(path: Path) -> np.ndarray:
 
 
 def test_flights_from_parquet_to_parquet(tmp_path: Path) -> None:
-    said = script("flights", str(tmp_path), "--data", str(FLIGHTS), "-k", "3")
+    said = script_here("flights", str(tmp_path), "--data", str(FLIGHTS), "-k", "3")
     assert "4,000 flights, 109 without times" in said
     picture(tmp_path / "flights.png")
     labels = pq.read_table(tmp_path / "labels.parquet")["labels"].to_numpy()
@@ -40,7 +40,7 @@ def test_flights_from_parquet_to_parquet(tmp_path: Path) -> None:
 
 
 def test_a_photograph_as_a_cube(tmp_path: Path) -> None:
-    said = script("photo_cube", str(tmp_path), "-k", "3", "--step", "4")
+    said = script_here("photo_cube", str(tmp_path), "-k", "3", "--step", "4")
     assert "(107, 160) labels" in said
     picture(tmp_path / "photo.png")
     labels = zarr.open_array(str(tmp_path / "labels.zarr"), mode="r")
@@ -54,7 +54,7 @@ def test_a_photograph_as_a_cube(tmp_path: Path) -> None:
 
 def test_cells_of_an_anndata_store(tmp_path: Path) -> None:
     small = ("--cells", "12000", "--most", "11", "--sample", "600")
-    said = script("cells", str(tmp_path), *small)
+    said = script_here("cells", str(tmp_path), *small)
     assert "9 kinds by BIC of 9" in said
     picture(tmp_path / "cells.png")
     there = zarr.open_group(str(tmp_path / "cells.zarr"), mode="r")

@@ -86,12 +86,14 @@ def bessel_ratio(d: int, kappa: Floats) -> Floats:
     """
     order = d / 2 - 1
     above, below = ive(order + 1, kappa), ive(order, kappa)
+    safe = (above > 1e-290) & (below > 1e-290)
+    if safe.all():
+        return np.asarray(above / below)
     # Where both underflow: downwards from a bound on the ratio at a high order (Amos 1974).
     high = order + _TERMS
     ratio = kappa / (high + 0.5 + np.sqrt((high + 1.5) ** 2 + kappa**2))
     for n in range(_TERMS - 1, -1, -1):
         ratio = kappa / (2 * (order + n + 1) + kappa * ratio)
-    safe = (above > 1e-290) & (below > 1e-290)
     return np.asarray(np.divide(above, below, out=ratio, where=safe))
 
 
@@ -144,8 +146,10 @@ def concentrations(mean: Floats, d: int, most: float) -> Floats:
     high = np.clip(mean * d / gap, LEAST, most)
     kappa = np.clip(mean * (d - mean**2) / gap, low, high)
     for _ in range(25):
-        ratio = bessel_ratio(d, kappa)
+        ratio, before = bessel_ratio(d, kappa), kappa
         kappa = np.clip(kappa - (ratio - mean) / _slope(d, kappa, ratio), low, high)
+        if np.array_equal(kappa, before):
+            break
     return kappa
 
 
