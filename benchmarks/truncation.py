@@ -3,7 +3,8 @@
 Rows lie about a curved surface of six dimensions in sixteen features, as embeddings do; there are
 no true components to be found. Run ``python -m benchmarks.truncation pass`` (seconds a row
 beside the exact pass), ``fit`` (likelihoods from the same start), ``growth`` (over K, with
-``--plot FILE``) or ``large`` (10,000 components, ten million rows out of core).
+``--plot FILE``), ``large`` (10,000 components, ten million rows out of core), or ``peer`` (beside
+vamm, which is built from its repository).
 """
 
 from __future__ import annotations
@@ -159,6 +160,38 @@ def draw(ks, found: np.ndarray, path: str) -> None:
     figure.savefig(path, dpi=144)
 
 
+def compare_peer(given: argparse.Namespace) -> None:
+    """Whole fits beside vamm's, both by their defaults, on as many threads as there are."""
+    from vamm import Gaussian as Theirs
+
+    rows, held = surface(given.rows), surface(100_000, 2)
+    for kind, name in (("diag", "diagonal"), ("full", "full")):
+        model = GaussianMixture(
+            given.k, covariance_type=kind, truncation="auto", random_state=0, reg_covar=1e-3
+        )
+        began = time.perf_counter()
+        model.fit(rows)
+        seconds = time.perf_counter() - began
+        model.truncation = None
+        print(
+            f"{kind:5s} K={given.k} here {seconds:7.1f} s, {model.n_iter_} iterations, held out "
+            f"{model.score(held):9.4f}",
+            flush=True,
+        )
+        theirs = Theirs(C=given.k, D=D, covariance_type=name)
+        began = time.perf_counter()
+        _, log = theirs.fit(X=rows.astype(np.float64), rng=0)
+        seconds = time.perf_counter() - began
+        weights, means = np.array(theirs.prior).ravel(), np.array(theirs.means)
+        found = Mixture.of(kind, weights / weights.sum(), means, np.array(theirs.variance))
+        score = found.posterior(held).log_density.mean()
+        print(
+            f"{kind:5s} K={given.k} vamm {seconds:7.1f} s, {len(log)} iterations, held out "
+            f"{score:9.4f}",
+            flush=True,
+        )
+
+
 class Peak(threading.Thread):
     """The largest resident memory of this process, of anonymous pages, every 50 ms."""
 
@@ -204,7 +237,7 @@ def fit_large(given: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("pass", "fit", "growth", "large"))
+    parser.add_argument("what", choices=("pass", "fit", "growth", "large", "peer"))
     parser.add_argument("-k", type=int)
     parser.add_argument("--rows", type=int)
     parser.add_argument("--exact-rows", type=int, default=30_000)
@@ -213,11 +246,17 @@ def main() -> None:
     parser.add_argument("--plot")
     parser.add_argument("--folder")
     given = parser.parse_args()
-    defaults = {"pass": (2000, 1_000_000), "fit": (2000, 1_000_000), "growth": (0, 300_000)}
+    defaults = {
+        "pass": (2000, 1_000_000),
+        "fit": (2000, 1_000_000),
+        "growth": (0, 300_000),
+        "peer": (2000, 300_000),
+    }
     k, rows = defaults.get(given.what, (10_000, 10_000_000))
     given.k, given.rows = given.k or k, given.rows or rows
     warnings.simplefilter("ignore")
     run = {"pass": compare_passes, "fit": compare_fits, "growth": compare_growth}
+    run["peer"] = compare_peer
     with one_blas_thread():
         run.get(given.what, fit_large)(given)
 
