@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.errors import MissingExtraError
+from streamgmm.errors import DataError, MissingExtraError
 from streamgmm.fitting.quantiles import new_digest
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
@@ -106,6 +106,10 @@ def portray(
         source, mixture, wanted, omit=True, block_size=block_size, n_threads=n_threads,
         on_block=on_block,
     )  # fmt: skip
+    if audit.n_rows and audit.with_gaps == audit.n_rows:
+        raise DataError(
+            f"{source.name}: every row has a gap or an infinite value, so there is nothing to show"
+        )
     check_weight(findings.weight, source.name)
     seen = {"histograms": histograms, "cells": counts.whole(), "findings": findings}
     seen |= {"audit": audit, "profiles": profiles[0] if profiles else None}

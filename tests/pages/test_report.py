@@ -246,8 +246,10 @@ def test_outputs_that_cannot_be(tmp_path):
     model.report(path, X, overwrite=True)
     with pytest.raises(OutputExistsError, match="folder"):
         model.report(tmp_path, X, overwrite=True)
-    with pytest.raises(OutputError, match="cannot be written"):
-        model.report(tmp_path / "none" / "report.html", X)
+    with pytest.raises(OutputError, match="there is no folder"):
+        model.report(tmp_path / "none" / "report.html", "no data are looked for")
+    with pytest.raises(DataError, match="every row has a gap"):
+        model.report(tmp_path / "other.html", np.full((3, 2), np.nan))
     with pytest.raises(DataError, match="3 features"):
         model.report(tmp_path / "other.html", blobs(50, 1, 3))
     with pytest.raises(NotFittedError):
