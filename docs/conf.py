@@ -24,6 +24,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "numpydoc",
+    "accessible",
     "commands",
     "mathml",
 ]
@@ -65,9 +66,9 @@ def keep_underscores(app, what, name, obj, options, lines):
     for number, line in enumerate(lines):
         example = line.strip() != "" and (example or line.lstrip().startswith(">>>"))
         if not example:
-            parts = line.split("`")  # every second one is quoted
+            parts = re.split("(`+[^`]+`+)", line)  # every second one is quoted
             parts[::2] = [re.sub(r"(?<=[^\W_])_(?!\w)", r"\\_", part) for part in parts[::2]]
-            lines[number] = "`".join(parts)
+            lines[number] = "".join(parts)
 
 
 def list_guides(app, docname, source):

@@ -55,7 +55,8 @@ def info_command(path: str, as_json: bool) -> None:
             f"{described['bytes']:,} bytes\nchunks of {tuple(described['chunks'])}"
         )
         if described["blocks"] is not None:
-            said += f", read as {described['blocks']} blocks"
+            n = described["blocks"]
+            said += f", read as {n:,} block{'s' * (n != 1)}"
     if as_json:
         print_json(described)
     else:

@@ -24,19 +24,27 @@ COLOURS = 6
 
 @dataclass
 class Chart:
-    """Axes of two ranges, on which lines, bars and shades are drawn."""
+    """Axes of two ranges, on which lines, bars and shades are drawn.
+
+    With `names` there are lanes one below another, at 0, 1, ... from the top, and no numbers.
+    """
 
     x: tuple[float, float]
     y: tuple[float, float]
     across: str
     up: str
     height: int = HEIGHT
+    names: Sequence[str] = ()
     marks: list[Markup] = field(default_factory=list)
     written: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Give ranges without an extent one."""
-        self.x, self.y = _opened(self.x), _opened(self.y)
+        if self.names:
+            self.y = (len(self.names) - 0.5, -0.5)
+            self.x = _opened(self.x)
+        else:
+            self.x, self.y = _opened(self.x), _opened(self.y)
 
     def px(self, x: Any) -> Any:
         """Where a value lies across."""
@@ -102,8 +110,14 @@ class Chart:
         self.marks.append(tag("polygon", points=points, class_=f"line {class_}"))
 
     def write(self, x: float, y: float, text: str, class_: str = "") -> None:
-        """A few letters, centred at a point inside the axes; none where there are others."""
+        """A few letters, centred at a point inside the axes; none where there are others.
+
+        Those near an edge are moved inside, so that none is cut off.
+        """
         a, b = float(self.px(x)), float(self.py(y))
+        if LEFT <= a <= WIDTH - RIGHT:
+            half = 4.5 * len(text)
+            a = min(max(a, LEFT + half), WIDTH - RIGHT - half)
         clear = all(abs(a - c) > 13 or abs(b - d) > 12 for c, d in self.written)
         if clear and LEFT <= a <= WIDTH - RIGHT and TOP <= b <= self.height - BOTTOM:
             self.written.append((a, b))
@@ -133,15 +147,13 @@ class Chart:
             frame.append(
                 tag("text", tick(value, self.x), x=f"{at:.1f}", y=bottom + 16, class_="mid")
             )
-        for value in ticks(*self.y, 5):
+        for value, said in self._upwards():
             at = float(self.py(value))
             frame.append(tag("line", x1=LEFT - 4, x2=LEFT, y1=at, y2=at, class_="axis"))
-            frame.append(
-                tag("text", tick(value, self.y), x=LEFT - 6, y=f"{at + 4:.1f}", class_="end")
-            )
+            frame.append(tag("text", said, x=LEFT - 6, y=f"{at + 4:.1f}", class_="end"))
         middle = (TOP + bottom) / 2
         frame.append(
-            tag("text", short(self.across, 40), x=(LEFT + WIDTH - RIGHT) / 2,
+            tag("text", short(self.across, 34), x=(LEFT + WIDTH - RIGHT) / 2,
                 y=self.height - 6, class_="mid name")
         )  # fmt: skip
         frame.append(
@@ -161,6 +173,12 @@ class Chart:
             width=WIDTH,
             height=self.height,
         )
+
+    def _upwards(self) -> list[tuple[float, str]]:
+        """What stands along the axis at the left, and where."""
+        if self.names:
+            return [(float(i), short(name, 8)) for i, name in enumerate(self.names)]
+        return [(value, tick(value, self.y)) for value in ticks(*self.y, 5)]
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:

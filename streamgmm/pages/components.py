@@ -8,6 +8,7 @@ import numpy as np
 
 from streamgmm.pages.charts import COLOURS, Chart
 from streamgmm.pages.markup import Markup, number, percent, tag
+from streamgmm.pages.profiles import profiles
 from streamgmm.pages.subject import Subject
 from streamgmm.pages.tables import Cell, num, table
 from streamgmm.summaries.marginals import marginal
@@ -166,7 +167,8 @@ def separation_section(subject: Subject) -> list[Markup]:
     """Which features separate the components, and how far each lies from the rest."""
     portrait = subject.portrait
     if subject.k == 1:
-        return [tag("p", "There is one component, and nothing to separate.")]
+        one = tag("p", "There is one component, and nothing to separate.")
+        return [one, *profiles(subject)]
     order = np.argsort(-portrait.separation, kind="stable")[:MATRIX].tolist()
     shown = subject.heaviest(MATRIX)
     heads = ["feature", "variance between", *(f"component {k}" for k in shown)]
@@ -188,7 +190,7 @@ def separation_section(subject: Subject) -> list[Markup]:
     if left:
         said += f" Shown are {' and '.join(left)}."
     caption = "What separates each component from the rest"
-    return [tag("p", said), table(caption, heads, rows, sortable=True)]
+    return [tag("p", said), table(caption, heads, rows, sortable=True), *profiles(subject)]
 
 
 def overlap_section(subject: Subject) -> list[Markup]:

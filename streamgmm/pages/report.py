@@ -213,7 +213,10 @@ def write_report(path: str | os.PathLike[str], page: str, overwrite: bool = Fals
 
 
 def check_page(path: str | os.PathLike[str], overwrite: bool) -> None:
-    """Check that a page may be written at a path; raises OutputExistsError."""
+    """Check that a page may be written at a path, before any row is read.
+
+    Raises OutputExistsError, and OutputError where there is no folder to write it into.
+    """
     name = os.fsdecode(path)
     if os.path.isdir(name):
         raise OutputExistsError(
@@ -223,4 +226,10 @@ def check_page(path: str | os.PathLike[str], overwrite: bool) -> None:
         raise OutputExistsError(
             f"there is something at '{name}' already; pass overwrite=True to replace it, or "
             "another path"
+        )
+    folder = os.path.dirname(name) or "."
+    if not os.path.isdir(folder):
+        raise OutputError(
+            f"the report '{name}' cannot be written: there is no folder '{folder}'; make it, or "
+            "give another path"
         )

@@ -65,6 +65,7 @@ svg .axis{stroke:var(--dim);stroke-width:1}
 .label{text-anchor:middle;font-weight:700;paint-order:stroke;stroke:var(--rim);stroke-width:3px}
 svg text.label{font-size:13px;fill:var(--fg)}
 .grey{fill:var(--d2)}.total{stroke:var(--fg);stroke-width:1.6}.thin{stroke-width:1}
+.thick{stroke-width:7}.dot{stroke:var(--rim);stroke-width:2}
 .dash1{stroke-dasharray:6 3}.dash2{stroke-dasharray:2 2.5}.dash3{stroke-dasharray:7 2.5 2 2.5}
 .ring{fill:var(--bg);stroke:var(--fg);stroke-width:1}
 .best{fill:none;stroke:var(--fg);stroke-width:2}
@@ -72,7 +73,9 @@ footer{color:var(--dim);font-size:.85rem;padding-bottom:2rem;margin-top:2rem}
 @media print{:root{--bg:#fff;--fg:#000;--soft:#fff;--line:#bbb;--dim:#444;--link:#000;--warn:#000;
 --c0:#0072b2;--c1:#c04e00;--c2:#00795a;--c3:#a8487f;--c4:#9a6a00;--c5:#23749f;--d1:#eee;--d2:#ddd;
 --d3:#c8c8c8;--d4:#b0b0b0;--d5:#959595;--d6:#787878;--d7:#585858;--rim:#fff}
-body{font-size:10pt}nav,.skip{display:none}.wide{overflow:visible}
+body{font-size:10pt}table{font-size:7.5pt}th,td{padding:.2rem .25rem}
+td.n{white-space:normal}thead th{hyphens:auto;overflow-wrap:anywhere}
+nav,.skip{display:none}.wide{overflow:visible}
 thead button::after{content:""}h2,h3,caption{break-after:avoid}figure,tr,dl div{break-inside:avoid}
 dl div{border:1px solid var(--line)}.charts{grid-template-columns:repeat(2,1fr)}
 svg{width:100%}pre{border:1px solid var(--line)}}

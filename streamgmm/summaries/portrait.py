@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamgmm.errors import DataError, MissingExtraError
+from streamgmm.fitting.quantiles import new_digest
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 from streamgmm.passes.base import OnBlock
@@ -24,9 +26,11 @@ from streamgmm.summaries.findings import (
 from streamgmm.summaries.histograms import Grid, Histograms, lay_grid
 from streamgmm.summaries.look import check_weight, look
 from streamgmm.summaries.moments import ComponentMoments, contrasts, moments_of, separation
+from streamgmm.summaries.quantiles import QuantileRequest, Quantiles
 
 FEATURES = 4  # in pictures: those that separate the components most
 TOLD = 6  # components that are told apart along the data
+PROFILED = 8  # features, and components, whose quantiles are taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +39,8 @@ class Portrait:
 
     `separation` (D,) and `contrasts` (K, D) are of the model alone; `columns` are the features of
     the pictures, in the bins of `grid`. `own` are the findings of rows that were drawn of the
-    model.
+    model. `profiles` are quantiles of the features that separate most, in that order, in the
+    heaviest components; None without crick, too.
     """
 
     mixture: Mixture
@@ -52,6 +57,7 @@ class Portrait:
     cells: CellCounts | None = None
     findings: Findings | None = None
     audit: Audit | None = None
+    profiles: Quantiles | None = None
 
 
 def portray(
@@ -94,11 +100,28 @@ def portray(
         CellRequest(cells, told, k, known["expected"].limit),
         FindingsRequest(k, known["expected"]),
         AuditRequest(mixture.n_features),
+        *_profiled(mixture, apart),
     ]
-    histograms, counts, findings, audit = look(
+    histograms, counts, findings, audit, *profiles = look(
         source, mixture, wanted, omit=True, block_size=block_size, n_threads=n_threads,
         on_block=on_block,
     )  # fmt: skip
+    if audit.n_rows and audit.with_gaps == audit.n_rows:
+        raise DataError(
+            f"{source.name}: every row has a gap or an infinite value, so there is nothing to show"
+        )
     check_weight(findings.weight, source.name)
     seen = {"histograms": histograms, "cells": counts.whole(), "findings": findings}
-    return Portrait(**known, **seen, audit=audit, name=source.name, n_samples=source.n_samples)
+    seen |= {"audit": audit, "profiles": profiles[0] if profiles else None}
+    return Portrait(**known, **seen, name=source.name, n_samples=source.n_samples)
+
+
+def _profiled(mixture: Mixture, apart: Floats) -> list[QuantileRequest]:
+    """The quantiles that are asked for: none where crick is not installed."""
+    try:
+        new_digest()
+    except MissingExtraError:
+        return []
+    columns = np.argsort(-apart, kind="stable")[:PROFILED]
+    order = np.argsort(-mixture.weights, kind="stable")[:PROFILED]
+    return [QuantileRequest(columns, np.sort(order[mixture.weights[order] > 0]))]

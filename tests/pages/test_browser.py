@@ -102,6 +102,45 @@ def test_it_can_be_printed(browser, page):
         browser.command("Emulation.setEmulatedMedia", media="")
 
 
+def test_nothing_is_cut_off_on_paper(browser, page):
+    browser.look(page, width=718)  # A4 between its margins
+    browser.command("Emulation.setEmulatedMedia", media="print")
+    try:
+        over = browser.run(
+            "return [...document.querySelectorAll('table, svg')].filter(t => "
+            "t.getBoundingClientRect().right > innerWidth).map(t => t.outerHTML.slice(0, 200))"
+        )
+        assert over == []
+    finally:
+        browser.command("Emulation.setEmulatedMedia", media="")
+
+
+def test_letters_of_pictures_are_whole(browser, page):
+    browser.look(page)
+    cut = browser.run(
+        "return [...document.querySelectorAll('svg text')].filter(t => {"
+        "const a = t.getBoundingClientRect(), b = t.ownerSVGElement.getBoundingClientRect();"
+        "return a.left < b.left - 1 || a.right > b.right + 1 || a.top < b.top - 2 ||"
+        " a.bottom > b.bottom + 2 }).map(t => t.textContent)"
+    )
+    assert cut == []
+
+
+def test_quantiles_lie_in_the_lanes_of_their_components(browser, page):
+    browser.look(page)
+    charts = browser.driver.find_elements("css selector", "#separation figure svg")
+    assert bool(charts) == (page.stem != "alone")
+    for chart in charts:
+        lanes = [
+            float(t.get_attribute("y")) - 4 for t in chart.find_elements("css selector", ".end")
+        ]
+        dots = [
+            float(c.get_attribute("cy")) for c in chart.find_elements("css selector", "circle")
+        ]
+        assert set(dots) <= {round(lane, 1) for lane in lanes}
+        assert len(set(dots)) == len(dots)
+
+
 def test_links_of_the_page_lead_to_its_sections(browser, page):
     browser.look(page)
     links = browser.driver.find_elements("css selector", "nav a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -145,6 +146,60 @@ def test_components_are_in_the_order_of_weight(case):
     assert shown[: len(order)] == order.tolist()
 
 
+def test_quantiles_are_those_of_the_rows(case):
+    name, model, X, text, page = case
+    drawn = [each for each in page.all("svg") if each["aria-labelledby"].startswith("profile")]
+    if X is None:
+        assert not drawn
+        assert "How the rows are spread" not in text
+        return
+    mixture = model._mixture()
+    k, d = mixture.n_components, mixture.n_features
+    assert len(drawn) == min(d, 8)
+    said = " ".join(page.text)
+    assert ("the 8 of 500 features that separate most" in said) == (name == "wide")
+    assert ("the 8 heaviest of 500 components" in said) == (name == "many")
+    table = text[text.index("<span>Median (5 % to 95 %) of the rows") :]
+    rows = re.findall(r"<tr><th[^>]*>([^<]*)</th>(.*?)</tr>", table[: table.index("</table>")])
+    rows = rows[1:] if rows[0][0] == "feature" else rows
+    assert [len(re.findall("<td", cells)) for _, cells in rows] == [min(k, 8)] * min(d, 8)
+    if name in ("single", "counts", "centres", "streamed"):
+        Y = np.asarray(X, float)
+        labels = model.predict(Y)
+        for feature, cells in rows:
+            column = int(feature[1:])
+            medians = [float(v) for v in re.findall(r'data-v="([^"]*)"', cells)]
+            for c, median in enumerate(medians):
+                own = Y[labels == c, column]
+                assert np.mean(own < median) <= 0.51
+                assert np.mean(own <= median) >= 0.49
+
+
+def test_without_crick_a_line_says_what_is_missing(tmp_path, monkeypatch):
+    model, X = CASES["counts"]()
+    monkeypatch.setitem(sys.modules, "crick", None)
+    model.report(tmp_path / "report.html", X)
+    page = Page((tmp_path / "report.html").read_text())
+    assert "Quantiles need crick: pip install 'streamgmm[quantiles]'" in page.text
+    assert not any("profile" in each["aria-labelledby"] for each in page.all("svg"))
+
+
+def test_all_of_it_is_of_one_read(tmp_path):
+    model, X = CASES["centres"]()
+    zarr.create_array(tmp_path / "x.zarr", data=X, chunks=(300, X.shape[1]))
+    read = []
+
+    class Counting(zarr.storage.WrapperStore):
+        async def get(self, key, *args, **kwargs):
+            read.append(key)
+            return await super().get(key, *args, **kwargs)
+
+    store = Counting(zarr.storage.LocalStore(tmp_path / "x.zarr", read_only=True))
+    model.report(tmp_path / "report.html", zarr.open_array(store, mode="r"))
+    chunks = [key for key in read if key.startswith("c/")]
+    assert len(chunks) == len(set(chunks)) == -(-len(X) // 300)
+
+
 def test_colours_have_contrast_in_both_themes():
     light, dark = (
         dict(re.findall(r"--(\w+):(#\w+)", each))
@@ -191,8 +246,10 @@ def test_outputs_that_cannot_be(tmp_path):
     model.report(path, X, overwrite=True)
     with pytest.raises(OutputExistsError, match="folder"):
         model.report(tmp_path, X, overwrite=True)
-    with pytest.raises(OutputError, match="cannot be written"):
-        model.report(tmp_path / "none" / "report.html", X)
+    with pytest.raises(OutputError, match="there is no folder"):
+        model.report(tmp_path / "none" / "report.html", "no data are looked for")
+    with pytest.raises(DataError, match="every row has a gap"):
+        model.report(tmp_path / "other.html", np.full((3, 2), np.nan))
     with pytest.raises(DataError, match="3 features"):
         model.report(tmp_path / "other.html", blobs(50, 1, 3))
     with pytest.raises(NotFittedError):

@@ -8,8 +8,9 @@ from scipy.stats import norm
 
 from streamgmm import GaussianMixture, KMeans, MixtureModel, rows
 from streamgmm.errors import DataError, NonFiniteError
+from streamgmm.model.components import Posterior
 from streamgmm.model.mixture import Mixture
-from streamgmm.sources import open_source
+from streamgmm.sources import Piece, open_source
 from streamgmm.summaries.audit import AuditRequest
 from streamgmm.summaries.cells import CellRequest, Cells, map_of, rows_in_cells
 from streamgmm.summaries.findings import FindingsRequest, expect
@@ -129,6 +130,35 @@ def test_quantiles_of_classes(data):
             own = X[labels == s, column]
             ranks = np.array([np.mean(own <= q) for q in found.at(shares)[s, j]])
             np.testing.assert_allclose(ranks, shares, atol=0.01)
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+def test_quantiles_of_many_rows_are_of_groups_of_them(weighed):
+    rng = np.random.default_rng(3)
+    X = np.sort(rng.normal(size=(150_000, 2)) * [1, 1e-3] + [0, 1e6])
+    labels = rng.integers(0, 3, len(X)).astype(np.int32)
+    w = rng.integers(0, 4, len(X)).astype(float) if weighed else None
+    request = QuantileRequest(np.array([1, 0]), np.array([0, 2]))
+    digests = []
+    for size in (7_001, 150_000):  # whatever the pieces
+        counter = request.open()
+        counter._most = 60_000
+        for a in range(0, len(X), size):
+            part = slice(a, a + size)
+            weight = None if w is None else w[part]
+            counter.add(Piece(a, X[part], weight), Posterior(w, labels[part], w))
+        digests.append(counter.result())
+    shares = np.array([0.0, 0.001, 0.05, 0.5, 0.95, 1.0])
+    one, two = (each.at(shares) for each in digests)
+    assert one.tobytes() == two.tobytes()
+    for s, k in enumerate((0, 2)):
+        mine = labels == k
+        weight = np.ones(mine.sum()) if w is None else w[mine]
+        assert digests[0].rows[s] == np.count_nonzero(weight)
+        for j, column in enumerate((1, 0)):
+            own = X[mine, column]
+            ranks = [weight[own <= q].sum() / weight.sum() for q in one[s, j]]
+            np.testing.assert_allclose(ranks, shares, atol=2e-3)
 
 
 def test_rows_that_cannot_be_used(data):
