@@ -134,6 +134,11 @@ def prepare(model: tuple[NDArray[Any], ...]) -> None:
     moving.move(model, still, 0.0, True)
 
 
+def rehearse_moves() -> None:
+    """Compile what moves centres."""
+    prepare(Model.of(np.zeros((1, 1))).arrays)
+
+
 def multiple(n: int, of: int) -> int:
     """The smallest multiple that is at least n."""
     return -(-n // of) * of

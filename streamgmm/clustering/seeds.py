@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_random_state
 
 from streamgmm.clustering.rows import Floats, Rows, Team, multiple, parse_rows
 from streamgmm.errors import ParameterError
@@ -53,6 +52,8 @@ def kmeans_plusplus(
     >>> sorted(centres.ravel().tolist())
     [0.0, 5.0]
     """
+    from sklearn.utils import check_random_state  # a second to import, and only for starts
+
     rows = parse_rows(X, sample_weight)
     n, d = rows.X.shape
     if not 1 <= k <= n:

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from streamgmm.clustering.rows import rehearse_moves
 from streamgmm.fitting.effort import Effort
 from streamgmm.fitting.rules import Rules
 from streamgmm.fitting.run import Seen
 from streamgmm.fitting.sample import Holdout, SamplePlan
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.fitting.starts import own_starts
+from streamgmm.kernels.ahead import Work
 from streamgmm.model.mixture import Mixture
+from streamgmm.model.rehearsal import rehearse
+from streamgmm.passes import default_threads
 from streamgmm.sources import Block, Source
 
 Draw = Callable[[Any, Any, FitSettings, np.random.RandomState], list[Mixture]]
@@ -74,3 +78,14 @@ class Job:
     def partial(self) -> bool:
         """Whether pass 0 keeps a part of the rows."""
         return self.plan.size < self.source.n_samples
+
+    def compiled_later(self, n_threads: int | None) -> list[Work]:
+        """Give what another process can compile while this one finds starts, if it may.
+
+        It is EM, and of k-means what is needed last.
+        """
+        if self.given is not None or (n_threads or default_threads()) == 1:
+            return []
+        dtype = np.dtype(np.float32 if self.source.dtype == np.float32 else np.float64)
+        em = self.candidates[0].family, dtype, self.source.n_features
+        return [(rehearse, em), (rehearse_moves, ())]

@@ -29,6 +29,7 @@ from streamgmm.fitting.sample import Summary, summarize
 from streamgmm.fitting.sets import open_sets
 from streamgmm.fitting.settings import truncated
 from streamgmm.fitting.stability import Pairs
+from streamgmm.kernels.ahead import compiling_ahead
 from streamgmm.model.families import settings_of, with_settings
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Moments
@@ -69,6 +70,7 @@ def open_session(
         open_executor(job.blocks, n_threads=n_threads, client=client, keep=keep) as executor,
         nullcontext() if checkpoint is None else Checkpoint(checkpoint) as opened,
         ExitStack() as cleanup,
+        compiling_ahead([] if hasattr(executor, "client") else job.compiled_later(n_threads)),
     ):
         cluster = getattr(executor, "client", None)
         n_starts = first.n_init if None in job.efforts and job.given is None else 1

@@ -10,9 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
-
-from streamgmm.kernels.compiled import compiled
+from streamgmm.kernels.compiled import compiled, inner
 from streamgmm.kernels.linear import hand_out
 from streamgmm.kernels.normalisation import normalize
 from streamgmm.kernels.sums import dot, row_sum
@@ -21,7 +19,7 @@ from streamgmm.kernels.vectors import add, load, splat, store
 UNKNOWN = -1  # the code of a value that is no level
 
 
-@njit(nogil=True)
+@inner
 def find_level(value: float, levels: Any, begin: int, end: int) -> int:
     """Where a value is among sorted ``levels[begin:end]``, counted from `begin`; or UNKNOWN."""
     guess = value - levels[begin]
@@ -41,7 +39,7 @@ def find_level(value: float, levels: Any, begin: int, end: int) -> int:
     return UNKNOWN
 
 
-@njit(nogil=True)
+@inner
 def _find_places(
     X: Any, row: int, levels: Any, starts: Any, regular: bool, width: int, places: Any, at: int
 ) -> bool:
@@ -69,7 +67,7 @@ def _find_places(
     return unknown == 0
 
 
-@njit(nogil=True)
+@inner
 def _look_up(
     X: Any, first: int, m: int, T: int, levels: Any, starts: Any, regular: bool, table: Any,
     width: int, places: Any, acc: Any, q: Any, K: int, strict: bool, known: Any,
@@ -131,7 +129,7 @@ def category_sums(
         for i in range(m):
             if known[i] == 0.0:
                 log_density[i] = math.nan
-        totals[0] += dot(log_density, 0, wt, T)
+        totals[0] += dot(rows, T, wt, T)
         totals[1] += dot(rows, 2 * T, wt, T)
         for k in range(K):
             n[k] += row_sum(resp, k * T, T)

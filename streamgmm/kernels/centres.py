@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from streamgmm.kernels.compiled import compiled
-from streamgmm.kernels.kmeans import RUN, inner
+from streamgmm.kernels.compiled import compiled, inner
+from streamgmm.kernels.kmeans import RUN
 
 GOES_ON, SETTLED, STANDS = 0, 1, 2
 SAME = 1e-24  # squared shifts that rounding brings about, in parts of squared distances

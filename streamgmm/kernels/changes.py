@@ -15,9 +15,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from streamgmm.kernels.compiled import compiled
+from streamgmm.kernels.compiled import compiled, inner
 from streamgmm.kernels.distances import diag_distances, full_distances
 from streamgmm.kernels.normalisation import normalize
 from streamgmm.kernels.shuffles import add_totals
@@ -74,7 +73,7 @@ def features(
                 for k in range(K):
                     resp[k * T + i] = 0.0
             density[i] -= origin
-        sums[0] += dot(density, 0, wt, T)
+        sums[0] += dot(rows, T, wt, T)
         for i in range(T):
             squares[0] += wt[i] * density[i] * density[i]
         for k in range(K):
@@ -96,7 +95,7 @@ def features(
         squares[1 + K + n + i] += four[4 * i + 3]
 
 
-@njit(nogil=True)
+@inner
 def add_fours(
     xt: Any, P: int, T: int, means: Any, bound: Any, k: int, resp: Any, four: Any, W: int
 ) -> None:

@@ -10,8 +10,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from streamgmm.kernels.compiled import inner
 from streamgmm.kernels.elementary import log
 from streamgmm.kernels.vectors import (
     add,
@@ -38,7 +38,7 @@ KEPT = 1 << 17
 LOG_2PI = math.log(2 * math.pi)
 
 
-@njit(nogil=True)
+@inner
 def load_strip(X: Any, first: int, n: int, D: int, wide: bool, xs: Any, ss: Any, gs: Any) -> float:
     """Eight rows: values, noise, and which are known (1 or 0); rows beyond are zeros."""
     for r in range(W):
@@ -64,7 +64,7 @@ def load_strip(X: Any, first: int, n: int, D: int, wide: bool, xs: Any, ss: Any,
     return 0.0
 
 
-@njit(nogil=True)
+@inner
 def factor(
     xs: Any, ss: Any, gs: Any, D: int, wide: bool, means: Any, cov: Any, k: int, L: Any, inv: Any
 ) -> Any:
@@ -120,7 +120,7 @@ def factor(
     return q
 
 
-@njit(nogil=True)
+@inner
 def shrink(L: Any, inv: Any, D: int, D4: int, chol: Any, k: int, M: Any, y: Any) -> None:
     """M = L⁻¹ C and y = Mᵀ z; `chol` (K·D·D4,) holds C row by row, padded."""
     zero = splat(0.0)
@@ -153,7 +153,7 @@ def shrink(L: Any, inv: Any, D: int, D4: int, chol: Any, k: int, M: Any, y: Any)
         store_four(y, j * W, W, (a0, a1, a2, a3))
 
 
-@njit(nogil=True)
+@inner
 def add_four(sums: Any, at: int, r: Any, values: Any) -> None:
     """Add r times four vectors to four neighbouring ones."""
     s0, s1, s2, s3 = load_four(sums, at, W)
@@ -161,7 +161,7 @@ def add_four(sums: Any, at: int, r: Any, values: Any) -> None:
     store_four(sums, at, W, (fma(r, v0, s0), fma(r, v1, s1), fma(r, v2, s2), fma(r, v3, s3)))
 
 
-@njit(nogil=True)
+@inner
 def add_moments(
     M: Any, y: Any, D: int, D4: int, r: Any, first: Any, at1: int, second: Any, at2: int
 ) -> None:
@@ -184,7 +184,7 @@ def add_moments(
             at2 += BLOCK
 
 
-@njit(nogil=True)
+@inner
 def open_rows(gs: Any, D: int) -> Any:
     """log 2π of every value of a strip that is not known."""
     free = splat(0.0)
@@ -195,7 +195,7 @@ def open_rows(gs: Any, D: int) -> Any:
     return free
 
 
-@njit(nogil=True)
+@inner
 def factor_diag(
     xs: Any, ss: Any, gs: Any, D: int, means: Any, cov: Any, k: int, inv: Any, zs: Any
 ) -> Any:
@@ -223,7 +223,7 @@ def factor_diag(
     return q
 
 
-@njit(nogil=True)
+@inner
 def left_of_noise(L: Any, inv: Any, D: int, d: int, i: int, noise: float) -> float:
     """s - s² (T⁻¹)_dd of one row: the variance of its true value, exact where s is small."""
     step = D * W

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from streamgmm.kernels.compiled import inner
 from streamgmm.kernels.vectors import (
     add_outer,
     add_outer_1,
@@ -35,7 +34,7 @@ from streamgmm.kernels.vectors import (
 )
 
 
-@njit(nogil=True)
+@inner
 def differences(xt: Any, at: int, means: Any, feature: int, strip: Any, to: int, W: int) -> Any:
     """One feature of a strip of rows less its mean, which `strip` keeps."""
     m = splat(means[feature])
@@ -45,7 +44,7 @@ def differences(xt: Any, at: int, means: Any, feature: int, strip: Any, to: int,
     return x
 
 
-@njit(nogil=True)
+@inner
 def add_corner(z: Any, strip: Any, j: int, S: int, chol: Any, corner: int, D: int, W: int) -> Any:
     """What features ``j:j + 4`` add to columns ``j:j + 4``: the factor is triangular there."""
     z = add_outer(z, splat_four(chol, corner, 1), load_four(strip, j * S, W))
@@ -57,7 +56,7 @@ def add_corner(z: Any, strip: Any, j: int, S: int, chol: Any, corner: int, D: in
     return add_outer_3(z, splat_four(chol, corner, 1), load_four(strip, j * S + 3 * S, W))
 
 
-@njit(nogil=True)
+@inner
 def add_squares(q: Any, z: Any) -> Any:
     """``q[j] + Σ_i z[4*i + j]²``."""
     return (
@@ -68,13 +67,13 @@ def add_squares(q: Any, z: Any) -> Any:
     )
 
 
-@njit(nogil=True)
+@inner
 def cap_four(q: Any, most: Any) -> Any:
     """Four vectors of at most `most`."""
     return at_most(q[0], most), at_most(q[1], most), at_most(q[2], most), at_most(q[3], most)
 
 
-@njit(nogil=True)
+@inner
 def full_distances(
     xt: Any, D: int, T: int, means: Any, chol: Any, k: int, strip: Any, out: Any, far: Any, W: int
 ) -> None:
@@ -106,7 +105,7 @@ def full_distances(
         store_four(out, k * T + i, W, cap_four(q, ceiling))
 
 
-@njit(nogil=True)
+@inner
 def diag_distances(
     xt: Any, D: int, T: int, means: Any, chol: Any, k: int, q: Any, far: Any, W: int
 ) -> None:
@@ -131,7 +130,7 @@ def diag_distances(
         store(q, at + 3 * W, at_most(q3, ceiling))
 
 
-@njit(nogil=True)
+@inner
 def round_distances(
     xt: Any, D: int, T: int, means: Any, scale: Any, k: int, q: Any, far: Any, W: int
 ) -> None:
@@ -156,7 +155,7 @@ def round_distances(
         store(q, at + 3 * W, at_most(mul(q3, a), ceiling))
 
 
-@njit(nogil=True)
+@inner
 def shared_products(z: Any, D: int, T: int, nu: Any, K: int, q: Any, W: int) -> None:
     """``z·ν_k`` into ``q[k*T:(k+1)*T]`` for every component; K is a multiple of 4.
 
@@ -176,7 +175,7 @@ def shared_products(z: Any, D: int, T: int, nu: Any, K: int, q: Any, W: int) -> 
             store_four(q, at + 3 * T, W, (s[12], s[13], s[14], s[15]))
 
 
-@njit(nogil=True)
+@inner
 def take_half_squares(z: Any, D: int, T: int, log_density: Any) -> None:
     """Subtract ½|z|² from the log-density of every row, in float64."""
     half = splat(-0.5)
@@ -188,7 +187,7 @@ def take_half_squares(z: Any, D: int, T: int, log_density: Any) -> None:
         store(log_density, i, fma(q, half, load64(log_density, i)))
 
 
-@njit(nogil=True)
+@inner
 def whiten(xt: Any, D: int, T: int, chol: Any, out: Any, far: Any, W: int) -> None:
     """Multiply every row of a tile by the upper triangular `chol` (D, D), up to ±√far."""
     zero = zeros(xt)

@@ -4,6 +4,9 @@
 needs no merge of its own. Rows of any piece are cut into tiles of T rows, the last one of no
 more than it needs; W and the padded D come with the parameters. Sums leave in float64 whatever
 the dtype of the tiles.
+
+An argument that is a literal, as 0, would compile the function that is called once more, for that
+literal: numbers of the same meaning that are no literals are handed on instead.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ def full_sums(
     components have in common, and what is about it is formed once for them.
     """
     K = const.shape[0]
-    common = -1
+    common = K
     for k in range(K):
         if near[k]:
             common = k
@@ -70,9 +73,9 @@ def full_sums(
         for k in range(K):
             full_distances(xt, D, T, means, chol, k, t, q, far, W)
         normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
-        totals[0] += dot(log_density, 0, wt, T)
+        totals[0] += dot(rows, T, wt, T)
         totals[1] += dot(rows, 2 * T, wt, T)
-        if common >= 0:
+        if common < K:
             subtract(xt, D, T, centres, common, shared, W)
         for k in range(K):
             mass = row_sum(resp, k * T, T)
@@ -113,7 +116,7 @@ def tied_sums(
         shared_products(t, D, T, nu, K4, q, W)
         normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
         take_half_squares(t, D, T, log_density)
-        totals[0] += dot(log_density, 0, wt, T)
+        totals[0] += dot(rows, T, wt, T)
         totals[1] += dot(rows, 2 * T, wt, T)
         for k in range(K):
             n[k] += row_sum(resp, k * T, T)
@@ -144,7 +147,7 @@ def diag_sums(
         for k in range(K):
             diag_distances(xt, D, T, means, chol, k, q, far, W)
         normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
-        totals[0] += dot(log_density, 0, wt, T)
+        totals[0] += dot(rows, T, wt, T)
         totals[1] += dot(rows, 2 * T, wt, T)
         for k in range(K):
             mass = row_sum(resp, k * T, T)
@@ -174,7 +177,7 @@ def spherical_sums(
         for k in range(K):
             round_distances(xt, D, T, means, scale, k, q, far, W)
         normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
-        totals[0] += dot(log_density, 0, wt, T)
+        totals[0] += dot(rows, T, wt, T)
         totals[1] += dot(rows, 2 * T, wt, T)
         for k in range(K):
             n[k] += row_sum(resp, k * T, T)

@@ -23,9 +23,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from streamgmm.kernels.compiled import compiled
+from streamgmm.kernels.compiled import compiled, inner
 from streamgmm.kernels.distances import full_distances
 from streamgmm.kernels.elementary import log
 from streamgmm.kernels.normalisation import normalize
@@ -49,7 +48,7 @@ def spread_size(K: int, D: int) -> int:
     return D * (D + 1) // 2 * LANES * -(-K // LANES)
 
 
-@njit(nogil=True)
+@inner
 def factor(
     prec: Any, b: int, D: int, gone: Any, M: int, L: Any, C: Any, spread: Any, at: int
 ) -> Any:
@@ -91,7 +90,7 @@ def factor(
     return logs
 
 
-@njit(nogil=True)
+@inner
 def fill(
     X: Any, row: int, means: Any, prec: Any, b: int, D: int, gone: Any, M: int, kept: Any, O: int,
     L: Any, off: Any, g: Any,
@@ -122,7 +121,7 @@ def fill(
         store(g, i * LANES, mul(s, load(L, (i * D + i) * LANES)))
 
 
-@njit(nogil=True)
+@inner
 def split(seen: Any, run: int, gone: Any, kept: Any) -> int:
     """Features that a run lacks, and those that it has; gives how many it lacks."""
     M = 0
@@ -137,7 +136,7 @@ def split(seen: Any, run: int, gone: Any, kept: Any) -> int:
     return M
 
 
-@njit(nogil=True)
+@inner
 def harden(q: Any, K: int, T: int, const: Any, wt: Any, resp: Any, entropy: Any) -> None:
     """Give each row of a tile to its likeliest component alone."""
     for i in range(T):
@@ -154,7 +153,7 @@ def harden(q: Any, K: int, T: int, const: Any, wt: Any, resp: Any, entropy: Any)
         entropy[i] = 0.0
 
 
-@njit(nogil=True)
+@inner
 def tell(
     q: Any, K: int, T: int, const: Any, density: Any, resp: Any, first: int, m: int,
     log_density: Any, labels: Any, resp_out: Any,
@@ -176,7 +175,7 @@ def tell(
                 resp_out[first + i, k] = resp[k * T + i]
 
 
-@njit(nogil=True)
+@inner
 def chosen(resp: Any, K: int, T: int, i: int, choice: float) -> int:
     """The component in which a uniform number falls."""
     below = 0.0
@@ -187,7 +186,7 @@ def chosen(resp: Any, K: int, T: int, i: int, choice: float) -> int:
     return K - 1
 
 
-@njit(nogil=True)
+@inner
 def fill_row(
     i: int, first: int, at: int, part: int, gone: Any, M: int, means: Any, tiles: Any, step: int,
     spread: Any, resp: Any, K: int, D: int, T: int,

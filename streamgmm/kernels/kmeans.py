@@ -32,9 +32,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from streamgmm.kernels.compiled import compiled
+from streamgmm.kernels.compiled import compiled, inner
 from streamgmm.kernels.kmeans_simd import (
     add_each,
     four_times_each,
@@ -65,8 +64,6 @@ from streamgmm.kernels.vectors import (
 STRIP = 64
 RUN = 64  # features that are summed by themselves, or the bound would grow with all of them
 FEATURES = 3 * STRIP
-
-inner = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 
 
 @inner

@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
-
-from streamgmm.kernels.compiled import compiled
+from streamgmm.kernels.compiled import compiled, inner
 from streamgmm.kernels.distances import shared_products
 from streamgmm.kernels.normalisation import normalize
 from streamgmm.kernels.sums import dot, row_sum, shared_sums
@@ -48,7 +46,7 @@ def linear_sums(
         shared_products(xt, D, T, nu, K4, q, 8)
         normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
         refuse(xt, D, T, m, support, tolerance, rows[3 * T :], log_density)
-        totals[0] += dot(log_density, 0, wt, T)
+        totals[0] += dot(rows, T, wt, T)
         totals[1] += dot(rows, 2 * T, wt, T)
         for k in range(K):
             n[k] += row_sum(resp, k * T, T)
@@ -82,7 +80,7 @@ def linear_posterior(
         hand_out(q, const, resp, density, first, m, T, log_density, labels, resp_out)
 
 
-@njit(nogil=True)
+@inner
 def refuse(
     xt: Any, D: int, T: int, n: int, support: int, tolerance: float, found: Any, log_density: Any
 ) -> None:
@@ -110,7 +108,7 @@ def refuse(
             log_density[i] = math.nan
 
 
-@njit(nogil=True)
+@inner
 def hand_out(
     q: Any, const: Any, resp: Any, density: Any, first: int, m: int, T: int,
     log_density: Any, labels: Any, resp_out: Any,

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
-from streamgmm.kernels.compiled import compiled
+from streamgmm.kernels.compiled import compiled, inner
 from streamgmm.kernels.gaps import chosen, harden, tell
 from streamgmm.kernels.normalisation import normalize
 from streamgmm.kernels.shuffles import total
@@ -18,7 +16,7 @@ from streamgmm.kernels.tiles import load_tile
 from streamgmm.kernels.vectors import add, at_most, fma, load, mul, splat, store, sub
 
 
-@njit(nogil=True)
+@inner
 def masked_distances(
     xt: Any, mask: Any, D: int, T: int, means: Any, chol: Any, drop: Any, k: int, q: Any, far: Any,
     W: int,
@@ -44,7 +42,7 @@ def masked_distances(
         store(q, k * T + i + W, add(at_most(q1, ceiling), c1))
 
 
-@njit(nogil=True)
+@inner
 def masked_moments(
     xt: Any, mask: Any, D: int, T: int, centres: Any, k: int, resp: Any,
     s1: Any, s2: Any, s0: Any, W: int,

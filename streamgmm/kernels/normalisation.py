@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
+from streamgmm.kernels.compiled import inner
 from streamgmm.kernels.elementary import exp, log
 from streamgmm.kernels.shuffles import high_half, low_half, narrow
 from streamgmm.kernels.vectors import (
@@ -29,7 +30,7 @@ from streamgmm.kernels.vectors import (
 RESP_FLOOR = 1e-20  # smaller responsibilities are zero: denormals would slow every product
 
 
-@njit(nogil=True)
+@inner
 def normalize(
     q: Any, K: int, T: int, const: Any, wt: Any, resp: Any, log_density: Any, entropy: Any
 ) -> None:

@@ -21,8 +21,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from streamgmm.kernels.compiled import compiled
-from streamgmm.kernels.kmeans import STRIP, gather, inner
+from streamgmm.kernels.compiled import compiled, inner
+from streamgmm.kernels.kmeans import STRIP, gather
 from streamgmm.kernels.kmeans_simd import (
     add_products,
     add_squared_differences,

@@ -210,7 +210,7 @@ def maximize_diag(
 
 @compiled
 def steps(
-    X: Any, weight: Any, edges: Any, gains: Any, shares: Any, wide: bool, pooled: bool, reg: float,
+    X: Any, weight: Any, edges: Any, gains: Any, shares: Any, pooled: bool, reg: float,
     n: Any, m: Any, s: Any, an: Any, am: Any, asc: Any,
     covariances: Any, means: Any, chol: Any, const: Any,
     far: Any, P: int, T: int, W: int, work: Any, rows: Any, scores: Any,
@@ -220,8 +220,12 @@ def steps(
     `gains` γ of each step; `shares` how much of the average (an, am, asc) each step's statistics
     become, 0 for no average. `scores` gets the weighted log-likelihood of each step's rows
     before they were learned, in nats.
+
+    Covariances (K, D, D) are full, (K, D) those of independent features. The number of dimensions
+    is known to the compiler, so only the kernels of one of the two are compiled.
     """
     K, D = m.shape
+    wide = covariances.ndim == 3
     size = P * P if wide else P
     ref = np.zeros(D)
     near = np.zeros(K, np.bool_)
@@ -238,7 +242,7 @@ def steps(
         bn[:] = 0.0
         first[:] = 0.0
         second[:] = 0.0
-        if wide:
+        if covariances.ndim == 3:
             full_sums(
                 X[a:b], part, ref, means, chol, const, means, near,
                 far, P, T, W, work, rows, totals, bn, first, second,
@@ -256,7 +260,7 @@ def steps(
         blend(1.0 - gains[i], n, m, s, gains[i] / mass, bn, bm, bs, wide)
         if shares[i] > 0.0:
             blend(1.0 - shares[i], an, am, asc, shares[i], n, m, s, wide)
-        if wide:
+        if covariances.ndim == 3:
             bad = maximize_full(n, m, s, reg, pooled, covariances, means, chol, const, P)
         else:
             bad = maximize_diag(n, m, s, reg, pooled, covariances, means, chol, const, P)

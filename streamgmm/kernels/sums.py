@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from streamgmm.kernels.compiled import inner
 from streamgmm.kernels.shuffles import add_totals, total
 from streamgmm.kernels.vectors import (
     add,
@@ -28,7 +27,7 @@ from streamgmm.kernels.vectors import (
 )
 
 
-@njit(nogil=True)
+@inner
 def row_sum(values: Any, base: int, T: int) -> float:
     """Sum of ``values[base:base + T]`` in float64."""
     zero = splat(0.0)
@@ -41,7 +40,7 @@ def row_sum(values: Any, base: int, T: int) -> float:
     return float(total(add(add(s0, s1), add(s2, s3))))
 
 
-@njit(nogil=True)
+@inner
 def dot(a: Any, base: int, b: Any, T: int) -> float:
     """Σ ``a[base + i] * b[i]`` over a tile, in float64."""
     s = splat(0.0)
@@ -50,7 +49,7 @@ def dot(a: Any, base: int, b: Any, T: int) -> float:
     return float(total(s))
 
 
-@njit(nogil=True)
+@inner
 def add_sixteen(array: Any, at: int, step: int, s: Any) -> None:
     """Add the lane sums of sixteen vectors to a 4×4 block whose rows lie `step` apart."""
     add_totals(array, at, s[0], s[1], s[2], s[3])
@@ -59,7 +58,7 @@ def add_sixteen(array: Any, at: int, step: int, s: Any) -> None:
     add_totals(array, at + 3 * step, s[12], s[13], s[14], s[15])
 
 
-@njit(nogil=True)
+@inner
 def full_moments(
     xt: Any, D: int, T: int, k: int, resp: Any, base: int, y: Any, s1: Any, s2: Any, W: int
 ) -> None:
@@ -87,7 +86,7 @@ def full_moments(
             add_sixteen(s2, (k * D + a) * D + b, D, s)
 
 
-@njit(nogil=True)
+@inner
 def diag_moments(
     xt: Any, D: int, T: int, centres: Any, k: int, resp: Any, s1: Any, s2: Any, W: int
 ) -> None:
@@ -115,7 +114,7 @@ def diag_moments(
         add_totals(s2, c, b0, b1, b2, b3)
 
 
-@njit(nogil=True)
+@inner
 def weighted_sums(
     xt: Any, D: int, T: int, centres: Any, k: int, resp: Any, s1: Any, W: int
 ) -> None:
@@ -138,7 +137,7 @@ def weighted_sums(
         add_totals(s1, c, a0, a1, a2, a3)
 
 
-@njit(nogil=True)
+@inner
 def shared_sums(xt: Any, D: int, T: int, K: int, resp: Any, s1: Any, W: int) -> None:
     """Add Σ r x to ``s1[k]`` of every component; K is a multiple of 4."""
     zero = zeros(xt)

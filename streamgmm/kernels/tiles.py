@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from streamgmm.kernels.compiled import inner
 from streamgmm.kernels.shuffles import load_turned
 from streamgmm.kernels.vectors import load, splat, store, sub
 
 
-@njit(nogil=True)
+@inner
 def load_tile(
     X: Any, sample_weight: Any, first: int, n: int, ref: Any, xt: Any, wt: Any, T: int
 ) -> None:
@@ -46,7 +45,7 @@ def load_tile(
         wt[i] = 0.0
 
 
-@njit(nogil=True)
+@inner
 def subtract(xt: Any, D: int, T: int, centres: Any, k: int, out: Any, W: int) -> None:
     """``x - centre_k`` of every row of a tile."""
     for d in range(D):

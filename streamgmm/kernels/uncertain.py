@@ -15,9 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
-from streamgmm.kernels.compiled import compiled
+from streamgmm.kernels.compiled import compiled, inner
 from streamgmm.kernels.deconvolution import (
     BLOCK,
     KEPT,
@@ -56,7 +54,7 @@ def sums_size(D: int) -> int:
     return n * (n + 1) // 2 * BLOCK
 
 
-@njit(nogil=True)
+@inner
 def harden(q: Any, K: int, const: Any, wt: Any, resp: Any, entropy: Any) -> None:
     """Give each row to its likeliest component alone."""
     for i in range(W):
@@ -72,7 +70,7 @@ def harden(q: Any, K: int, const: Any, wt: Any, resp: Any, entropy: Any) -> None
         entropy[i] = 0.0
 
 
-@njit(nogil=True)
+@inner
 def add_totals_of(
     density: Any, entropy: Any, wt: Any, n: int, q: Any, resp: Any, K: int,
     totals: Any, mass: Any, squares: Any,

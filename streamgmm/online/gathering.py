@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from streamgmm.errors import DataError, StreamGMMWarning
 from streamgmm.model.mixture import Mixture, Statistics
 from streamgmm.model.moments import Floats
+from streamgmm.model.rehearsal import rehearse, some_rows
 from streamgmm.online import blending
 from streamgmm.online.settings import OnlineSettings
 from streamgmm.online.starting import apart_of, fit_settings
 from streamgmm.online.state import OnlineState, check_size
-from streamgmm.online.stepwise import from_moments
+from streamgmm.online.stepwise import from_moments, step
 from streamgmm.online.warmup import WarmUp
 
 Pieces = tuple[tuple[NDArray[Any], Floats], ...]
@@ -113,6 +114,14 @@ def advance(
         return replace(gathered, fit=fit), fit.spent
     assert fit.chosen is not None
     return _model(settings, gathered, fit.chosen, statistics), fit.spent
+
+
+def rehearse_steps(settings: OnlineSettings, n_features: int) -> None:
+    """Compile what the fit of a warm-up needs, and the steps that follow it."""
+    X = some_rows(np.dtype(np.float64), n_features)
+    mixture, statistics = rehearse(settings.family, X.dtype, n_features)
+    state = _model(settings, Gathered(X.shape[1], len(X), len(X)), mixture, statistics)
+    step(settings, state, X, np.empty(0))
 
 
 def mixture_so_far(settings: OnlineSettings, gathered: Gathered) -> Mixture:

@@ -21,12 +21,19 @@ from numpy.typing import NDArray
 
 from streamgmm.errors import DegenerateComponentError, ParameterError, StreamGMMWarning
 from streamgmm.fitting.sample import check_suitable
+from streamgmm.kernels.ahead import compiling_ahead
 from streamgmm.model.components import Family
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 from streamgmm.online.adapt import Adapter, Change, adapt, hold, open_adapter
 from streamgmm.online.drift import KINDS, Alarm
-from streamgmm.online.gathering import Gathered, advance, gather, mixture_so_far
+from streamgmm.online.gathering import (
+    Gathered,
+    advance,
+    gather,
+    mixture_so_far,
+    rehearse_steps,
+)
 from streamgmm.online.settings import OnlineSettings
 from streamgmm.online.state import Learned, OnlineState, check_size
 from streamgmm.online.stepwise import mixture_of, step
@@ -150,11 +157,13 @@ class Learner:
         """
         turn = _Turn(self)
         row = 0
-        for X, weight in batches:
-            if len(X):
-                check_suitable(self.family, Piece(row, X, None), "the rows to learn")
-                row += len(X)
-                turn.take(X, weight, QUOTA if quota is None else quota)
+        needed = (rehearse_steps, (self.settings, self.n_features))
+        with compiling_ahead([needed] if self.state is None else []):
+            for X, weight in batches:
+                if len(X):
+                    check_suitable(self.family, Piece(row, X, None), "the rows to learn")
+                    row += len(X)
+                    turn.take(X, weight, QUOTA if quota is None else quota)
         turn.commit(self)
         return turn.alarms
 

@@ -161,7 +161,7 @@ def step(
     else:
         bad = stepwise.steps(
             X, weight, steps.edges, steps.gains, steps.shares,
-            settings.wide, settings.pooled, settings.reg_covar,
+            settings.pooled, settings.reg_covar,
             running.weight, running.mean, running.scatter.ravel(),
             average[0], average[1], average[2].ravel(),
             running.covariances, running.means, running.chol, running.const,

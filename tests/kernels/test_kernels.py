@@ -29,6 +29,16 @@ def apply_log(x, out):
         vectors.store(out, i, elementary.log(vectors.load(x, i)))
 
 
+@njit
+def load_tile(X, weight, first, n, ref, xt, wt, T):
+    tiles.load_tile(X, weight, first, n, ref, xt, wt, T)
+
+
+@njit
+def normalize(q, K, T, const, wt, resp, log_density, entropy):
+    normalisation.normalize(q, K, T, const, wt, resp, log_density, entropy)
+
+
 @pytest.mark.parametrize(
     ("function", "oracle", "low", "high"),
     [(apply_exp, mpmath.exp, -708.0, 0.0), (apply_log, mpmath.log, 1.0, 1e6)],
@@ -55,7 +65,7 @@ def test_a_tile_is_the_rows_turned(rows, tile, d, n):
     X = rng.normal(size=(n + 5, d)).astype(rows)
     ref, weight = rng.normal(size=d), rng.random(n + 5)
     xt, wt = np.full(d * T, 9, tile), np.full(T, 9.0)
-    tiles.load_tile(X, weight, first, n, ref, xt, wt, T)
+    load_tile(X, weight, first, n, ref, xt, wt, T)
     exact = (X[first : first + n].astype(float) - ref).astype(tile)
     assert_array_equal(xt.reshape(d, T)[:, :n], exact.T)
     assert_array_equal(xt.reshape(d, T)[:, n:], 0)
@@ -70,7 +80,7 @@ def test_normalized_weights_and_entropy(dtype, rtol):
     q, const, wt = 40 * rng.random(K * T).astype(dtype), rng.normal(size=K), rng.random(T)
     q[3] = np.nan
     resp, log_density, entropy = np.empty(K * T, dtype), np.empty(T), np.empty(T)
-    normalisation.normalize(q, K, T, const, wt, resp, log_density, entropy)
+    normalize(q, K, T, const, wt, resp, log_density, entropy)
     log_prob = const[:, None] - 0.5 * q.astype(float).reshape(K, T)
     assert np.isnan(log_density[3])
     with np.errstate(invalid="ignore"):
