@@ -27,7 +27,12 @@ from streamgmm.kernels.vectors import (
     zero_below,
 )
 
-RESP_FLOOR = 1e-20  # smaller responsibilities are zero: denormals would slow every product
+RESP_FLOOR = 1e-20
+"""Likelihood, in parts of that of the likeliest component, below which one has no part in a row.
+
+Its responsibility is zero, since denormals would slow every product, and so is its term in the
+sum: what is left out (`pruning`) then has the bits of what is not.
+"""
 
 
 @inner
@@ -59,6 +64,7 @@ def _normalize_wide(
 ) -> None:
     half = splat(-0.5)
     floor = splat(-708.0)
+    tiny = splat(RESP_FLOOR)
     for i in range(0, T, 8):
         top = splat(-math.inf)
         for k in range(K):
@@ -68,7 +74,7 @@ def _normalize_wide(
         for k in range(K):
             below = sub(fma(load64(q, k * T + i), half, splat(const[k])), top)
             below = at_least(below, floor)
-            e = exp(below)
+            e = zero_below(exp(below), tiny)
             store64(resp, k * T + i, e)
             s = add(s, e)
             h = fma(e, below, h)
@@ -76,11 +82,9 @@ def _normalize_wide(
         inverse = div(splat(1.0), s)
         store(log_density, i, add(top, log_s))
         store(entropy, i, sub(log_s, mul(h, inverse)))
-        tiny = mul(s, splat(RESP_FLOOR))
         share = mul(load(wt, i), inverse)
         for k in range(K):
-            e = zero_below(load64(resp, k * T + i), tiny)
-            store64(resp, k * T + i, mul(e, share))
+            store64(resp, k * T + i, mul(load64(resp, k * T + i), share))
 
 
 def _normalize_narrow(
@@ -88,6 +92,7 @@ def _normalize_narrow(
 ) -> None:
     half = splat(-0.5)
     floor = splat(np.float32(-87.0))
+    tiny = splat(np.float32(RESP_FLOOR))
     zero = splat(np.float32(0.0))
     one = splat(1.0)
     for i in range(0, T, 16):
@@ -106,7 +111,7 @@ def _normalize_narrow(
                 sub(fma(load64(q, k * T + i + 8), half, c), top1),
             )
             below = at_least(below, floor)
-            e = exp(below)
+            e = zero_below(exp(below), tiny)
             store(resp, k * T + i, e)
             s = add(s, e)
             h = fma(e, below, h)
@@ -120,8 +125,88 @@ def _normalize_narrow(
         store(log_density, i + 8, add(top1, log1))
         store(entropy, i, sub(log0, mul(low_half(h), inverse0)))
         store(entropy, i + 8, sub(log1, mul(high_half(h), inverse1)))
-        tiny = mul(s, splat(np.float32(RESP_FLOOR)))
         share = narrow(mul(load(wt, i), inverse0), mul(load(wt, i + 8), inverse1))
         for k in range(K):
             at = k * T + i
-            store(resp, at, mul(zero_below(load(resp, at), tiny), share))
+            store(resp, at, mul(load(resp, at), share))
+
+
+@njit(nogil=True)
+def exponentials(
+    q: Any, T: int, pairs: Any, n: int, const: Any, top: Any, resp: Any, sums: Any
+) -> None:
+    """Terms of `n` pairs of components and vectors of rows, as `normalize` takes them.
+
+    Pairs have component, first row and the number of their vector in `q`; those of the same rows
+    come in the order of the components. `top` (T,) is the largest ℓ of each row. Terms go to
+    `resp`, pair by pair, and are added to ``sums[:T]`` and times their exponents to
+    ``sums[T:2*T]``.
+    """
+    _exponentials(q, T, pairs, n, const, top, resp, sums)
+
+
+def _exponentials(*arrays: Any) -> None:
+    """Stand for one of the two that follow."""
+
+
+@overload(_exponentials)
+def _choose_exponentials(
+    q: Any, T: int, pairs: Any, n: int, const: Any, top: Any, resp: Any, sums: Any
+) -> Any:
+    return _exponentials_wide if q.dtype == types.float64 else _exponentials_narrow
+
+
+def _exponentials_wide(
+    q: Any, T: int, pairs: Any, n: int, const: Any, top: Any, resp: Any, sums: Any
+) -> None:
+    owner, row, place, _, _ = pairs
+    half = splat(-0.5)
+    floor = splat(-708.0)
+    tiny = splat(RESP_FLOOR)
+    for p in range(n):
+        i = row[p]
+        c = splat(const[owner[p]])
+        at = place[p] * 8
+        below = at_least(sub(fma(load64(q, at), half, c), load(top, i)), floor)
+        e = zero_below(exp(below), tiny)
+        store(resp, p * 8, e)
+        store(sums, i, add(load(sums, i), e))
+        store(sums, T + i, fma(e, below, load(sums, T + i)))
+
+
+def _exponentials_narrow(
+    q: Any, T: int, pairs: Any, n: int, const: Any, top: Any, resp: Any, sums: Any
+) -> None:
+    owner, row, place, _, _ = pairs
+    half = splat(-0.5)
+    floor = splat(np.float32(-87.0))
+    tiny = splat(np.float32(RESP_FLOOR))
+    for p in range(n):
+        i = row[p]
+        c = splat(const[owner[p]])
+        at = place[p] * 16
+        below = narrow(
+            sub(fma(load64(q, at), half, c), load(top, i)),
+            sub(fma(load64(q, at + 8), half, c), load(top, i + 8)),
+        )
+        below = at_least(below, floor)
+        e = zero_below(exp(below), tiny)
+        store(resp, p * 16, e)
+        store(sums, i, add(load(sums, i), e))
+        store(sums, T + i, fma(e, below, load(sums, T + i)))
+
+
+@njit(nogil=True)
+def share_out(sums: Any, T: int, top: Any, wt: Any, log_density: Any, entropy: Any) -> None:
+    """From the sums of `exponentials` to what `normalize` gives.
+
+    ``sums[2*T:]`` gets what each term has to be multiplied by.
+    """
+    one = splat(1.0)
+    for i in range(0, T, 8):
+        s = load64(sums, i)
+        inverse = div(one, s)
+        log_s = log(s)
+        store(log_density, i, add(load(top, i), log_s))
+        store(entropy, i, sub(log_s, mul(load64(sums, T + i), inverse)))
+        store64(sums, 2 * T + i, mul(load(wt, i), inverse))

@@ -9,6 +9,7 @@ import numpy as np
 
 from streamgmm.kernels import drivers
 from streamgmm.model.covariances.base import Layout, Parameters, Recipe, inverse_roots
+from streamgmm.model.covariances.pruning import pruned
 from streamgmm.model.moments import Floats, Moments
 
 
@@ -56,7 +57,7 @@ class Diag:
         return model.means
 
     def recipe(self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None) -> Recipe:
-        return diag_recipe(model, model.precisions_cholesky, dtype, centres)
+        return pruned(diag_recipe(model, model.precisions_cholesky, dtype, centres), model)
 
     def posterior_args(self, model: Parameters, layout: Layout) -> tuple[Any, ...]:
         ref, means = layout.shifted(model, model.means)

@@ -17,6 +17,7 @@ from streamgmm.model.covariances.base import (
     reach,
     triangular_inverses,
 )
+from streamgmm.model.covariances.pruning import pruned
 from streamgmm.model.moments import Floats, Moments
 
 
@@ -69,7 +70,7 @@ class Full:
         return np.where(near[:, None], model.centre, model.means)
 
     def recipe(self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None) -> Recipe:
-        return full_recipe(model, model.precisions_cholesky, dtype, centres)
+        return pruned(full_recipe(model, model.precisions_cholesky, dtype, centres), model)
 
     def posterior_args(self, model: Parameters, layout: Layout) -> tuple[Any, ...]:
         ref, means = layout.shifted(model, model.means)
