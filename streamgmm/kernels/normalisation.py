@@ -131,7 +131,7 @@ def _normalize_narrow(
             store(resp, at, mul(load(resp, at), share))
 
 
-@njit(nogil=True)
+@inner
 def exponentials(
     q: Any, T: int, pairs: Any, n: int, const: Any, top: Any, resp: Any, sums: Any
 ) -> None:
@@ -196,7 +196,7 @@ def _exponentials_narrow(
         store(sums, T + i, fma(e, below, load(sums, T + i)))
 
 
-@njit(nogil=True)
+@inner
 def share_out(sums: Any, T: int, top: Any, wt: Any, log_density: Any, entropy: Any) -> None:
     """From the sums of `exponentials` to what `normalize` gives.
 

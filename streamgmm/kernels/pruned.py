@@ -10,9 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
-
-from streamgmm.kernels.compiled import compiled
+from streamgmm.kernels.compiled import compiled, inner
 from streamgmm.kernels.flags import differ
 from streamgmm.kernels.normalisation import exponentials, share_out
 from streamgmm.kernels.screens import add_column, choose, compare, group, limits, project
@@ -40,7 +38,7 @@ from streamgmm.kernels.vectors import (
 )
 
 
-@njit(nogil=True)
+@inner
 def columns(strip: Any, D: int, j: int, chol: Any, k: int, q: Any, zero: Any, W: int) -> Any:
     """`q` and the squares of four columns of one vector of rows, as `full_distances` has them."""
     z = (zero, zero, zero, zero)
@@ -60,7 +58,7 @@ def columns(strip: Any, D: int, j: int, chol: Any, k: int, q: Any, zero: Any, W:
     return fma(z3, z3, fma(z2, z2, fma(z1, z1, fma(z[0], z[0], q))))
 
 
-@njit(nogil=True)
+@inner
 def one_full(
     xt: Any, D: int, T: int, at: int, means: Any, chol: Any, k: int, strip: Any, W: int
 ) -> Any:
@@ -74,7 +72,7 @@ def one_full(
     return q
 
 
-@njit(nogil=True)
+@inner
 def add_diag(q: Any, x: Any, m: Any, a: Any) -> Any:
     """Squares of four features."""
     z0, z1 = mul(sub(x[0], m[0]), a[0]), mul(sub(x[1], m[1]), a[1])
@@ -82,7 +80,7 @@ def add_diag(q: Any, x: Any, m: Any, a: Any) -> Any:
     return fma(z3, z3, fma(z2, z2, fma(z1, z1, fma(z0, z0, q))))
 
 
-@njit(nogil=True)
+@inner
 def two_diag(
     xt: Any, D: int, T: int, i: int, k: int, j: int, l: int, means: Any, chol: Any
 ) -> Any:
@@ -102,7 +100,7 @@ def two_diag(
     return y, z
 
 
-@njit(nogil=True)
+@inner
 def keep(z: Any, p: int, k: int, i: int, const: Any, q: Any, top: Any, far: Any, W: int) -> None:
     """Distances of pair p to where they belong, and what `top` is with them."""
     half = splat(-0.5)
@@ -112,7 +110,7 @@ def keep(z: Any, p: int, k: int, i: int, const: Any, q: Any, top: Any, far: Any,
         store(top, i + j, at_least(load(top, i + j), fma(load64(q, p * W + j), half, c)))
 
 
-@njit(nogil=True)
+@inner
 def measure(
     xt: Any, D: int, T: int, means: Any, chol: Any, const: Any, wide: bool, pairs: Any,
     start: int, stop: int, strip: Any, q: Any, top: Any, far: Any, W: int,
@@ -133,7 +131,7 @@ def measure(
         keep(z, o, l, j, const, q, top, far, W)
 
 
-@njit(nogil=True)
+@inner
 def weigh(n: int, row: Any, used: Any, factor: Any, resp: Any, W: int) -> None:
     """From the terms of `n` pairs in `resp` to responsibilities, and which pairs have any."""
     zero = zeros(resp)
@@ -143,7 +141,7 @@ def weigh(n: int, row: Any, used: Any, factor: Any, resp: Any, W: int) -> None:
         used[p] = 1 if differ(r, zero) != 0 else 0
 
 
-@njit(nogil=True)
+@inner
 def add_mass(
     K: int, row: Any, place: Any, begin: Any, resp: Any, four: Any, n: Any, W: int
 ) -> None:
@@ -162,7 +160,7 @@ def add_mass(
         n[k] += total(s)
 
 
-@njit(nogil=True)
+@inner
 def squares(
     xt: Any, D: int, T: int, centres: Any, near: Any, row: Any, place: Any, begin: Any,
     resp: Any, shared: Any, t: Any, y: Any, s1: Any, s2: Any, W: int,
@@ -204,7 +202,7 @@ def squares(
                 add_sixteen(s2, (k * D + a) * D + b, D, s)
 
 
-@njit(nogil=True)
+@inner
 def variances(
     xt: Any, D: int, T: int, centres: Any, K: int, row: Any, place: Any, begin: Any,
     resp: Any, s1: Any, s2: Any, W: int,

@@ -19,8 +19,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from streamgmm.kernels.compiled import inner
 from streamgmm.kernels.flags import keep_least, lowest, not_above
 from streamgmm.kernels.normalisation import RESP_FLOOR
 from streamgmm.kernels.shuffles import narrow
@@ -54,7 +54,7 @@ def pairs_size(K: int, T: int, W: int) -> int:
     return K + 2 + 5 * (K * (T // W) + 1)
 
 
-@njit(nogil=True)
+@inner
 def project(xt: Any, D: int, T: int, shift: Any, turn: Any, wide: bool, y: Any) -> None:
     """``(x - shift) M`` of every row to `y`, and the square of its norm as one more feature.
 
@@ -80,7 +80,7 @@ def project(xt: Any, D: int, T: int, shift: Any, turn: Any, wide: bool, y: Any) 
         store64(y, at, square)
 
 
-@njit(nogil=True)
+@inner
 def compare(y: Any, D: int, T: int, packed: Any, norms: Any, u: Any, best: Any) -> None:
     """The bounds of all rows, and the component whose bound is the least of each row.
 
@@ -106,14 +106,14 @@ def compare(y: Any, D: int, T: int, packed: Any, norms: Any, u: Any, best: Any) 
         at += (D + 1) * STRIP
 
 
-@njit(nogil=True)
+@inner
 def add_column(z: Any, table: Any, at: int, x: Any) -> Any:
     """``z[j] + table[at + j] * x`` of four columns."""
     a = splat_four(table, at, 1)
     return fma(a[0], x, z[0]), fma(a[1], x, z[1]), fma(a[2], x, z[2]), fma(a[3], x, z[3])
 
 
-@njit(nogil=True)
+@inner
 def limits(top: Any, D: int, T: int, y: Any, limit: Any) -> None:
     """The bound from which on a component has no part in a row whose likeliest has log `top`.
 
@@ -135,7 +135,7 @@ def limits(top: Any, D: int, T: int, y: Any, limit: Any) -> None:
         at += (D + 1) * STRIP
 
 
-@njit(nogil=True)
+@inner
 def choose(
     u: Any, K: int, K4: int, T: int, W: int, limit: Any, best: Any, n: int, pairs: Any
 ) -> Any:
@@ -178,7 +178,7 @@ def choose(
     return found, new
 
 
-@njit(nogil=True)
+@inner
 def masks(u: Any, at: int, K: int, limit: Any, W: int) -> Any:
     """The components of which a bound is not above its limit, a bit for each of at most 62.
 
@@ -195,7 +195,7 @@ def masks(u: Any, at: int, K: int, limit: Any, W: int) -> Any:
     return low, high
 
 
-@njit(nogil=True)
+@inner
 def group(
     K: int, n: int, owner: Any, row: Any, used: Any, begin: Any, rows_of: Any, from_of: Any
 ) -> None:

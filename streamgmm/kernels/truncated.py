@@ -12,9 +12,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from streamgmm.kernels.compiled import compiled
+from streamgmm.kernels.compiled import compiled, inner
 from streamgmm.kernels.distances import full_distances
 from streamgmm.kernels.normalisation import RESP_FLOOR
 from streamgmm.kernels.shuffles import total
@@ -25,7 +24,7 @@ from streamgmm.kernels.vectors import add, fma, load64, mul, splat, store, sub
 WIDE = 8  # lanes of float64
 
 
-@njit(nogil=True)
+@inner
 def _mix(a: int, b: int) -> int:
     """A number from 0 up to 2⁶², spread evenly, of two numbers (after splitmix64)."""
     z = np.uint64(a) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b)
@@ -139,7 +138,7 @@ def propose(graph: Any, C: int, first: int, turn: int, marks: Any, ids: Any) -> 
             ids[i, e] = k
 
 
-@njit(nogil=True)
+@inner
 def _sort_pairs(ids: Any, begin: int, end: int, K: int, at: Any, rows: Any, pairs: Any) -> None:
     """Sort the pairs of columns ``begin:end`` by component: ``at[k]`` is where those of k begin.
 
@@ -163,7 +162,7 @@ def _sort_pairs(ids: Any, begin: int, end: int, K: int, at: Any, rows: Any, pair
                 at[k] += 1  # in the end where k begins, which is one further on
 
 
-@njit(nogil=True)
+@inner
 def _gather(X: Any, rows: Any, a: int, m: int, D: int, T: int, xt: Any) -> None:
     """Rows ``rows[a : a + m]`` as a tile of T rows and D features, padded with zeros."""
     d = X.shape[1]
@@ -178,7 +177,7 @@ def _gather(X: Any, rows: Any, a: int, m: int, D: int, T: int, xt: Any) -> None:
         xt[i] = 0.0
 
 
-@njit(nogil=True)
+@inner
 def _diag_values(
     X: Any, means: Any, chol: Any, own: int, const: float, rows: Any, pairs: Any, a: int, b: int,
     values: Any,
@@ -202,7 +201,7 @@ def _diag_values(
         values[pairs[p]] = const - 0.5 * min(q, 1e300) if q == q else q
 
 
-@njit(nogil=True)
+@inner
 def _diag_sums(
     X: Any, about: Any, own: int, rows: Any, pairs: Any, a: int, b: int, resp: Any,
     s1: Any, s2: Any,
