@@ -94,7 +94,8 @@ def _features(model: Parameters, full: bool) -> tuple[Floats, Floats]:
         variances = _variances(model, full)
         quadratic = 1.0 / variances
         flat, linear = variances + means**2, quadratic * means
-    constant = model.log_constants - 0.5 * np.einsum("kd,kd->k", linear, means)
+    constant = np.maximum(model.log_constants, -1e300)  # a product with infinity is not a number
+    constant = constant - 0.5 * np.einsum("kd,kd->k", linear, means)
     rows = np.concatenate([flat, means, np.ones((k, 1))], axis=1)
     columns = np.concatenate([-0.5 * quadratic, linear, constant[:, None]], axis=1)
     return rows, np.ascontiguousarray(columns.T)
