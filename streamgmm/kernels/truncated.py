@@ -368,7 +368,7 @@ def largest(scores: Any, skip: int, out: Any) -> None:
     """The columns of the largest values of each row of `scores` (m, K), the largest first.
 
     Fills ``out`` (m, G), -1 where there are fewer. The column ``skip + row`` is left out, none
-    where `skip` is negative, and so are values about -1e300, of components without weight.
+    where `skip` is negative, and so are values about -1e30, of components without weight.
     """
     m, K = scores.shape
     G = out.shape[1]
@@ -376,7 +376,7 @@ def largest(scores: Any, skip: int, out: Any) -> None:
         held = 0
         for k in range(K):
             value = scores[i, k]
-            if (skip >= 0 and k == skip + i) or not value > -1e290:
+            if (skip >= 0 and k == skip + i) or not value > -1e29:
                 continue
             if held == G and not value > scores[i, out[i, G - 1]]:
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,11 +57,12 @@ class Guide:
         at = (model.means - model.centre) * scale
         n_groups = min(k, max(1, int(np.sqrt(k))))
         found = k_means(at, n_groups, np.random.RandomState(0), max_iter=20)
-        sums = np.zeros((n_groups, rows.shape[1]))
+        sums = np.zeros((n_groups, rows.shape[1]), np.float32)
         np.add.at(sums, found.labels, rows)
         size = np.bincount(found.labels, minlength=n_groups)
         entry = np.full((n_groups, n_entries), -1, np.int32)
-        truncated.largest(sums / np.maximum(size, 1)[:, None] @ columns, -1, entry)
+        size = np.maximum(size, 1).astype(np.float32)
+        truncated.largest(sums / size[:, None] @ columns, -1, entry)
         ahead = np.empty((k, _AHEAD), np.int32)
         step = max(1, _CHUNK // k)
         for a in range(0, k, step):
@@ -80,8 +82,11 @@ def _variances(model: Parameters, full: bool) -> Floats:
     return covariances if covariances.ndim == 2 else np.repeat(covariances[:, None], d, axis=1)
 
 
-def _features(model: Parameters, full: bool) -> tuple[Floats, Floats]:
-    """E_j[T(x)] (K, P), and natural parameters (P, K) whose products are E_j[log π_k N_k]."""
+def _features(model: Parameters, full: bool) -> tuple[Any, Any]:
+    """E_j[T(x)] (K, P), and natural parameters (P, K) whose products are E_j[log π_k N_k].
+
+    In float32, since they are only compared.
+    """
     means = model.means - model.centre
     k, d = means.shape
     if full:
@@ -94,8 +99,9 @@ def _features(model: Parameters, full: bool) -> tuple[Floats, Floats]:
         variances = _variances(model, full)
         quadratic = 1.0 / variances
         flat, linear = variances + means**2, quadratic * means
-    constant = np.maximum(model.log_constants, -1e300)  # a product with infinity is not a number
+    constant = np.maximum(model.log_constants, -1e30)  # a product with infinity is not a number
     constant = constant - 0.5 * np.einsum("kd,kd->k", linear, means)
     rows = np.concatenate([flat, means, np.ones((k, 1))], axis=1)
     columns = np.concatenate([-0.5 * quadratic, linear, constant[:, None]], axis=1)
-    return rows, np.ascontiguousarray(columns.T)
+    with np.errstate(over="ignore"):
+        return rows.astype(np.float32), np.ascontiguousarray(columns.T, np.float32)
