@@ -10,6 +10,7 @@ from streamgmm.cli.given import Given, missing_option, rows_options
 from streamgmm.cli.options import PLACE, Running, cluster, command, print_json, progress, running
 
 WHAT = ("labels", "proba", "log-density")
+MOST_SAID = 40  # components whose rows are told
 
 
 @command(
@@ -38,6 +39,11 @@ WHAT = ("labels", "proba", "log-density")
     type=click.Choice(["float32", "float64"]),
     help="Of probabilities and log-densities; by default that of the rows.",
 )
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Compare each row with all components, after a fit with --truncation.",
+)
 @missing_option
 @rows_options
 @running
@@ -47,6 +53,7 @@ def predict_command(
     out: str,
     what: str,
     dtype: str | None,
+    exact: bool,
     missing: str,
     given: Given,
     how: Running,
@@ -59,6 +66,9 @@ def predict_command(
 
     last, source = open_for(load(model), given.open(data), missing=missing)
     mixture = last._mixture()
+    if exact:
+        mixture = mixture.exact
+    mixture.prepare()
     started = time.perf_counter()
     with cluster(how), progress(how.quiet) as bar:
         done = 0
@@ -96,7 +106,11 @@ def predict_command(
             }
         )
         return
-    counts = ", ".join(f"{k}: {n:,}" for k, n in enumerate(tally.counts))
+    largest = (-tally.counts).argsort(kind="stable")[:MOST_SAID]
+    said = sorted(largest.tolist())
+    counts = ", ".join(f"{k}: {tally.counts[k]:,}" for k in said)
+    if len(tally.counts) > MOST_SAID:
+        counts += f"; these are the largest of {len(tally.counts):,}"
     print(f"{what} of {tally.n_rows:,} rows in {seconds:.1f} s; written to {out}")
     print(f"rows by component: {counts}")
     print(f"least likely row: {tally.lowest_row} (log-density {tally.lowest:.3f})")

@@ -107,7 +107,8 @@ class GaussianMixture(GaussianAttributes, Exchanged, BatchMixture):
         to pass and changes only for likelier ones, so that its cost does not grow with
         `n_components` (docs/many_components.md). ``"auto"`` is 8 from 200 components on. The
         likelihood is then a lower bound, which never falls; ``kl_of_sets`` in `history_`
-        estimates by how much it is too low, from rows that are compared with all components.
+        estimates by how much it is too low, from rows that are compared with all components, and
+        ``agreement`` how many rows find their likeliest.
 
     Attributes
     ----------

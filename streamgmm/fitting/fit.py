@@ -147,7 +147,7 @@ def fit(
         len(steps),
         best.bounds[-1] if best.bounds else -np.inf,
         list(best.bounds),
-        history(steps, source),
+        history(steps, source, truncated(settings)),
         final.n_rows,
         final,
         Seen(
@@ -336,20 +336,21 @@ def _warn(best: Ascent, skipped: Rows, final: Statistics, source: Source) -> Non
         warnings.warn(each, StreamGMMWarning, stacklevel=4)
 
 
-def history(steps: Sequence[Step], source: Source) -> dict[str, NDArray[Any]]:
+def history(steps: Sequence[Step], source: Source, few: bool = False) -> dict[str, NDArray[Any]]:
     """A value an iteration of what is known; nats are summed over rows.
 
     ``rows`` are those that passes went over, ``bytes`` of those that were really read. F never
     falls, but where components were retired or reseeded just before: ``mended`` is true there.
     Where rows look at some components only there are ``kl_of_sets``, which is the part of ``kl``
-    that this costs, estimated from rows that were compared with all, and ``kl_error``, its
-    standard error.
+    that this costs, estimated from rows that were compared with all, ``kl_error``, its standard
+    error, and ``agreement``, the share of them whose likeliest component was found.
     """
     log_likelihood = np.array([s.log_likelihood for s in steps])
     more = {}
-    if any(s.kl_error > 0 or s.kl_of_sets > 0 for s in steps):
+    if few:
         more["kl_of_sets"] = np.array([s.kl_of_sets for s in steps])
         more["kl_error"] = np.array([s.kl_error for s in steps])
+        more["agreement"] = np.array([s.agreement for s in steps])
     energy = np.array([s.free_energy for s in steps])
     passes = np.array([s.passes for s in steps])
     rows = np.round(passes * source.n_samples).astype(np.int64)

@@ -62,7 +62,8 @@ class Step:
     `passes` over the rows so far, and in `read` how often these were really read. Where
     components were retired or reseeded just before, F may be less than the one before. Where rows
     look at some components only, `kl_of_sets` is what that costs in the log-likelihood at the end
-    of the iteration, as a sample of the rows estimates it, and `kl_error` its standard error.
+    of the iteration, as a sample of the rows estimates it, `kl_error` its standard error, and
+    `agreement` the share of rows whose likeliest component they have found.
     """
 
     free_energy: float
@@ -73,22 +74,25 @@ class Step:
     mended: bool = False
     kl_of_sets: float = 0.0
     kl_error: float = 0.0
+    agreement: float = 1.0
 
     def looked_at(self, statistics: Statistics) -> None:
         """Take up the log-likelihood at the end of the iteration, from an E-step there."""
-        self.kl_of_sets, self.kl_error = kl_of_sets(statistics)
+        self.kl_of_sets, self.kl_error, self.agreement = kl_of_sets(statistics)
         self.log_likelihood = statistics.log_likelihood + self.kl_of_sets
 
 
-def kl_of_sets(statistics: Statistics) -> tuple[float, float]:
+def kl_of_sets(statistics: Statistics) -> tuple[float, float, float]:
     """Nats that sets of components take from the log-likelihood, and the standard error.
 
-    Estimated from the rows that were compared with all components; zero where all rows were.
+    And the share of rows whose likeliest component is in their set. Estimated from the rows that
+    were compared with all components; zero and one where all rows were.
     """
-    n, weight, first, second, _ = sampled_of(statistics.components)
+    n, weight, first, second, same = sampled_of(statistics.components)
     if not weight > 0:
-        return 0.0, 0.0
+        return 0.0, 0.0, 1.0
     mean = first / weight
     spread = max(second / weight - mean**2, 0.0)
     error = math.sqrt(spread / max(n - 1, 1))
-    return float(mean * statistics.weight), float(error * statistics.weight)
+    total = statistics.weight
+    return float(mean * total), float(error * total), float(same / weight)

@@ -59,14 +59,11 @@ def enter(X: Any, scale: Any, pivots: Any, entry: Any, near: Any, C: int, ids: A
 
 
 @compiled
-def expand(
-    graph: Any, C: int, margin: float, tried: Any, t: int, marks: Any, ids: Any, values: Any
-) -> int:
+def expand(graph: Any, C: int, tried: Any, t: int, marks: Any, ids: Any) -> int:
     """New candidates after the first C: neighbours of the likeliest that is not `tried` yet.
 
     `graph` (K, G) are the neighbours of each component; ``tried[i, :t]`` are those whose
-    neighbours row i has been compared with. None more than `margin` less likely, in nats, than the
-    likeliest is tried. How many rows there are that have new ones.
+    neighbours row i has been compared with. How many rows there are that have new ones.
     """
     n, E = ids.shape
     K, G = graph.shape
@@ -79,7 +76,7 @@ def expand(
         tried[i, t] = -1
         for c in range(C):
             k = ids[i, c]
-            new = k >= 0 and values[i * E + c] >= values[i * E] - margin
+            new = k >= 0
             for s in range(t):
                 new = new and tried[i, s] != k
             if new:

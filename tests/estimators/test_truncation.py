@@ -195,3 +195,18 @@ def test_components_that_lose_their_rows(X):
         model = GaussianMixture(K + 1, **how, **start).fit(X)
     assert len(model.weights_) <= K
     assert np.isfinite(model.score(X))
+
+
+def test_at_the_command_line(path, tmp_path):
+    from streamgmm.cli import main
+
+    model, labels = str(tmp_path / "model.zarr"), tmp_path / "labels"
+    how = ["--covariance", "diag", "--seed", "0", "--quiet"]
+    assert main(["fit", path, "-k", "60", "--truncation", "4", "--out", model, *how]) == 0
+    found = []
+    for name, more in (("few", []), ("all", ["--exact"])):
+        out = str(labels / name)
+        assert main(["predict", model, path, "--out", out, "--quiet", *more]) == 0
+        found.append(zarr.open_array(out, mode="r")[...])
+    assert (found[0] == found[1]).mean() > 0.99
+    assert main(["fit", path, "-k", "60", "--truncation", "some", "--out", model]) == 2

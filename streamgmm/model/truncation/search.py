@@ -17,7 +17,6 @@ from streamgmm.model.truncation.guide import Guide, Ids
 
 TILE_ROWS = 1 << 13  # at least: so few that they stay in the cache
 ROUNDS = 12  # of a search from nothing, at most
-MARGIN = 40.0  # nats below the likeliest, from which neighbours of a component are not tried
 _STRIP = 224  # rows of a component that are worked on together
 _FLOAT, _INT = np.dtype(np.float64), np.dtype(np.int32)
 
@@ -95,7 +94,7 @@ class Search:
             self._evaluate(X, ids, 0, values)
             truncated.keep(ids, values, W, 0)
             for t in range(ROUNDS):
-                if not truncated.expand(guide.graph, W, MARGIN, tried, t, marks, ids, values):
+                if not truncated.expand(guide.graph, W, tried, t, marks, ids):
                     break
                 self._evaluate(X, ids, W, values)
                 truncated.keep(ids, values, W, W)
