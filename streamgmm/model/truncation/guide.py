@@ -69,7 +69,7 @@ class Guide:
             truncated.largest(rows[a : a + step] @ columns, a, ahead[a : a + step])
         graph = np.empty((k, min(n_neighbours, 2 * k)), np.int32)
         truncated.link(ahead, n_neighbours // 2, graph)
-        # What `rows` must be less for `pivots` to be near: centred where the mixture is.
+        # Centred for k-means only: rows are compared as they are.
         pivots = np.ascontiguousarray((found.centres + model.centre * scale).T)
         return cls(graph, scale, pivots, entry)
 

@@ -84,6 +84,7 @@ class Search:
         marks = scratch("marks", k, _INT)
         if known is not None:
             ids[:, :C] = known
+            ids[:, :C][ids[:, :C] >= k] = -1  # as `set_dtype` has those that are missing
             truncated.propose(guide.graph, C, first, turn, marks, ids)
             self._evaluate(X, ids, 0, values)
             truncated.keep(ids, values, C, 0)

@@ -68,5 +68,9 @@ class Memory:
 
 
 def set_dtype(k: int) -> np.dtype[Any]:
-    """The least dtype that numbers K components."""
-    return np.dtype(np.uint16 if k <= 1 << 16 else np.uint32)
+    """The least dtype that numbers K components, and has -1 as a number beyond them.
+
+    >>> int(np.array([-1]).astype(set_dtype(65_535))[0])
+    65535
+    """
+    return np.dtype(np.uint16 if k < 1 << 16 else np.uint32)

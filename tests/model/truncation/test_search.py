@@ -10,6 +10,7 @@ from streamgmm.model.mixture import Mixture, e_step, free_energy, m_step
 from streamgmm.model.moments import Moments
 from streamgmm.model.truncation.guide import Guide
 from streamgmm.model.truncation.search import Search
+from streamgmm.model.truncation.sets import Memory, Turn
 from streamgmm.testing.cases import joint
 
 KINDS = ("full", "tied", "diag", "spherical")
@@ -178,3 +179,20 @@ def test_moments_with_a_sample_are_statistics():
     again = model.family.statistics(**found.arrays())
     assert_array_equal(again.sampled, found.sampled)
     assert set(found.arrays()) == set(model.family.statistic_shapes(30, 3))
+
+
+def test_fewer_components_with_weight_than_a_set_holds():
+    rng = np.random.default_rng(10)
+    model = mixture("diag", 30, 3, rng, truncation=6)
+    weights = np.zeros(30)
+    weights[[4, 7]] = 0.5
+    two = Mixture(weights, model.components)
+    rows = np.ascontiguousarray(rng.normal(size=(500, 3)))
+    sets, found = Memory(), []
+    for read in range(3):
+        step = two.density.accumulator(rows, False, None)
+        step.remember(sets, Turn(0, read))
+        step.place(0)
+        step.add(rows)
+        found.append(step.result().log_likelihood)
+    assert_allclose(found, two.exact.posterior(rows).log_density.sum(), rtol=1e-12)
