@@ -125,11 +125,6 @@ def parse_truncation(truncation: Any, estimator: Any) -> int | None:
             f"truncation={truncation} is more than n_components={k}; pass None, and each row "
             "looks at all components"
         )
-    if estimator.assignment == "hard":
-        raise ParameterError(
-            "truncation is for assignment='soft'; leave one of them out: a label is the "
-            "likeliest component of a set"
-        )
     return int(truncation)
 
 

@@ -198,7 +198,9 @@ def _job(
         given=start, bound=start_bound, seen=seen,
     )  # fmt: skip
     if few:
-        job = replace(job, draw=tree_starts, why="clusters of clusters of the sample")
+        job = replace(
+            job, draw=tree_starts, why="one k-means of the sample, for very many components"
+        )
     return job, regions
 
 

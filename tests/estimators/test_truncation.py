@@ -12,8 +12,9 @@ from distributed import Client
 from numpy.testing import assert_allclose, assert_array_equal
 
 import streamgmm
-from streamgmm import GaussianMixture
+from streamgmm import GaussianMixture, MixtureModel
 from streamgmm.errors import ParameterError, PlanError
+from streamgmm.model.families import Gaussian
 
 K = 60
 HOW = {"truncation": 4, "covariance_type": "diag", "random_state": 3, "tol": 0, "max_iter": 6}
@@ -178,6 +179,13 @@ def test_what_does_not_go_together(how, said):
     X = np.random.default_rng(0).normal(size=(50, 3))
     with pytest.raises(ParameterError, match=said):
         GaussianMixture(3, **how).fit(X)
+
+
+def test_a_family_that_is_truncated_is_not_climbed_hard():
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    family = Gaussian("diag", truncation=2)
+    with pytest.raises(ParameterError, match="assignment='soft'"):
+        MixtureModel(3, family=family, assignment="hard").fit(X)
 
 
 def test_not_with_noise():
