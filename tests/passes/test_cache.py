@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import signal
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import dask.array as da
+import dask.order
 import numpy as np
 import pytest
 import zarr
+from distributed.utils import offload
 
 from streamgmm import GaussianMixture, select
 from streamgmm.cli import main
@@ -300,6 +303,34 @@ def test_a_worker_that_keeps_rows_is_killed(kind: str, client: Any, tmp_path: Pa
         assert (tmp_path / "later").exists()
         os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)  # between two passes
         assert same(executor.run(weighted_sum, 1.0), expected)
+
+
+@pytest.mark.parametrize("kind", ["zarr and weights", "dask"])
+def test_a_worker_is_lost_while_a_graph_is_taken_in(
+    kind: str, cluster: Any, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler orders a graph, and meanwhile what it refers to is lost."""
+    source = make(kind, tmp_path)
+    blocks = source.blocks(TARGET)
+    expected = LocalExecutor(blocks).run(weighted_sum, 1.0)
+    workers = cluster.scheduler.workers
+    there = set(workers)
+    pids = client.run(os.getpid)
+    kills = [pids[min(there)]]
+
+    async def late(func: Any, *args: Any, **given: Any) -> Any:
+        value = await offload(func, *args, **given)
+        if func is dask.order.order and kills:
+            os.kill(kills.pop(), signal.SIGKILL)
+            while there <= set(workers):
+                await asyncio.sleep(0.01)
+        return value
+
+    with open_executor(blocks, keep=kept_bytes(source, blocks)) as executor:
+        assert same(executor.run(weighted_sum, 1.0), expected)
+        monkeypatch.setattr("distributed.scheduler.offload", late)
+        assert same(executor.run(weighted_sum, 1.0), expected)
+        assert not kills
 
 
 def test_errors_come_as_they_were(client: Any, tmp_path: Path) -> None:
