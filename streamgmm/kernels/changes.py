@@ -115,7 +115,7 @@ def add_fours(
             z = mul(y, x)
             s1, q1 = fma(r, x, s1), fma(y, y, q1)
             s2, q2 = fma(y, x, s2), fma(z, z, q2)
-        add_totals(four, 4 * d, s1, q1, s2, q2)
+        add_totals(four, 4 * d, (s1, q1, s2, q2))
 
 
 @compiled

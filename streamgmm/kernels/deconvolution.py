@@ -11,22 +11,24 @@ from typing import Any
 
 import numpy as np
 
+from streamgmm.kernels.blocks import (
+    add_outer,
+    load_four,
+    sixteen,
+    splat_four,
+    store_each,
+)
 from streamgmm.kernels.compiled import inner
 from streamgmm.kernels.elementary import log
 from streamgmm.kernels.vectors import (
     add,
-    add_outer,
     div,
     fma,
     load,
-    load_four,
     mul,
-    sixteen,
     splat,
-    splat_four,
     sqrt,
     store,
-    store_four,
     sub,
 )
 
@@ -107,7 +109,7 @@ def factor(
                 a0 = root
             else:
                 a0 = mul(a0, inverse)
-            store_four(
+            store_each(
                 L, i * step + at, step, (a0, mul(a1, inverse), mul(a2, inverse), mul(a3, inverse))
             )
         if j % 4 == 3 or j == D - 1:
@@ -129,7 +131,7 @@ def shrink(L: Any, inv: Any, D: int, D4: int, chol: Any, k: int, M: Any, y: Any)
         inverse = load(inv, i * W)
         for j in range(0, D4, 4):
             if j > i:
-                store_four(M, (i * D4 + j) * W, W, (zero, zero, zero, zero))
+                store_each(M, (i * D4 + j) * W, W, (zero, zero, zero, zero))
                 continue
             a0, a1, a2, a3 = splat_four(chol, (k * D + i) * D4 + j, 1)
             for m in range(j, i):
@@ -140,7 +142,7 @@ def shrink(L: Any, inv: Any, D: int, D4: int, chol: Any, k: int, M: Any, y: Any)
                 a2 = fma(c, b2, a2)
                 a3 = fma(c, b3, a3)
             a = (mul(a0, inverse), mul(a1, inverse), mul(a2, inverse), mul(a3, inverse))
-            store_four(M, (i * D4 + j) * W, W, a)
+            store_each(M, (i * D4 + j) * W, W, a)
     for j in range(0, D4, 4):
         a0, a1, a2, a3 = zero, zero, zero, zero
         for i in range(j, D):
@@ -150,7 +152,7 @@ def shrink(L: Any, inv: Any, D: int, D4: int, chol: Any, k: int, M: Any, y: Any)
             a1 = fma(z, b1, a1)
             a2 = fma(z, b2, a2)
             a3 = fma(z, b3, a3)
-        store_four(y, j * W, W, (a0, a1, a2, a3))
+        store_each(y, j * W, W, (a0, a1, a2, a3))
 
 
 @inner
@@ -158,7 +160,7 @@ def add_four(sums: Any, at: int, r: Any, values: Any) -> None:
     """Add r times four vectors to four neighbouring ones."""
     s0, s1, s2, s3 = load_four(sums, at, W)
     v0, v1, v2, v3 = values
-    store_four(sums, at, W, (fma(r, v0, s0), fma(r, v1, s1), fma(r, v2, s2), fma(r, v3, s3)))
+    store_each(sums, at, W, (fma(r, v0, s0), fma(r, v1, s1), fma(r, v2, s2), fma(r, v3, s3)))
 
 
 @inner

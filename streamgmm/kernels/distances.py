@@ -10,25 +10,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamgmm.kernels.compiled import inner
-from streamgmm.kernels.vectors import (
+from streamgmm.kernels.blocks import (
+    SIDE,
     add_outer,
     add_outer_1,
     add_outer_2,
     add_outer_3,
+    add_squares,
+    block_of,
+    each_at_most,
+    load_side,
+    side_of,
+    splat_side,
+    store_block,
+    store_each,
+    sub_each,
+)
+from streamgmm.kernels.compiled import inner
+from streamgmm.kernels.vectors import (
     at_least,
     at_most,
     fma,
     load,
     load64,
-    load_four,
     mul,
-    sixteen,
     splat,
-    splat_four,
     sqrt,
     store,
-    store_four,
     sub,
     zeros,
 )
@@ -37,40 +45,23 @@ from streamgmm.kernels.vectors import (
 @inner
 def differences(xt: Any, at: int, means: Any, feature: int, strip: Any, to: int, W: int) -> Any:
     """One feature of a strip of rows less its mean, which `strip` keeps."""
-    m = splat(means[feature])
-    x0, x1, x2, x3 = load_four(xt, at, W)
-    x = (sub(x0, m), sub(x1, m), sub(x2, m), sub(x3, m))
-    store_four(strip, to, W, x)
+    x = sub_each(load_side(xt, at, W), splat(means[feature]))
+    store_each(strip, to, W, x)
     return x
 
 
 @inner
 def add_corner(z: Any, strip: Any, j: int, S: int, chol: Any, corner: int, D: int, W: int) -> Any:
-    """What features ``j:j + 4`` add to columns ``j:j + 4``: the factor is triangular there."""
-    z = add_outer(z, splat_four(chol, corner, 1), load_four(strip, j * S, W))
+    """What the features of a block add to their own columns: the factor is triangular there."""
+    z = add_outer(z, splat_side(chol, corner, 1), load_side(strip, j * S, W))
     corner += D
-    z = add_outer_1(z, splat_four(chol, corner, 1), load_four(strip, j * S + S, W))
-    corner += D
-    z = add_outer_2(z, splat_four(chol, corner, 1), load_four(strip, j * S + 2 * S, W))
-    corner += D
-    return add_outer_3(z, splat_four(chol, corner, 1), load_four(strip, j * S + 3 * S, W))
-
-
-@inner
-def add_squares(q: Any, z: Any) -> Any:
-    """``q[j] + Σ_i z[4*i + j]²``."""
-    return (
-        fma(z[12], z[12], fma(z[8], z[8], fma(z[4], z[4], fma(z[0], z[0], q[0])))),
-        fma(z[13], z[13], fma(z[9], z[9], fma(z[5], z[5], fma(z[1], z[1], q[1])))),
-        fma(z[14], z[14], fma(z[10], z[10], fma(z[6], z[6], fma(z[2], z[2], q[2])))),
-        fma(z[15], z[15], fma(z[11], z[11], fma(z[7], z[7], fma(z[3], z[3], q[3])))),
-    )
-
-
-@inner
-def cap_four(q: Any, most: Any) -> Any:
-    """Four vectors of at most `most`."""
-    return at_most(q[0], most), at_most(q[1], most), at_most(q[2], most), at_most(q[3], most)
+    z = add_outer_1(z, splat_side(chol, corner, 1), load_side(strip, j * S + S, W))
+    if SIDE > 2:
+        corner += D
+        z = add_outer_2(z, splat_side(chol, corner, 1), load_side(strip, j * S + 2 * S, W))
+        corner += D
+        z = add_outer_3(z, splat_side(chol, corner, 1), load_side(strip, j * S + 3 * S, W))
+    return z
 
 
 @inner
@@ -80,29 +71,32 @@ def full_distances(
     """Squared Mahalanobis distances |(x - mean_k) A_k|² into ``out[k*T:(k+1)*T]``.
 
     `chol` holds the upper triangular A_k with A_k A_kᵀ the precision, row after row. The last
-    columns need every feature, so they come first and leave the differences in `strip`.
+    four columns need every feature, so they come first and leave the differences in `strip`.
     """
     zero = zeros(xt)
-    S = 4 * W
+    S = SIDE * W
     ceiling = splat(far)
     last = D - 4
     for i in range(0, T, S):
-        z = sixteen(zero)
+        z = block_of(zero)
         for d in range(last):
             x = differences(xt, d * T + i, means, k * D + d, strip, d * S, W)
-            z = add_outer(z, splat_four(chol, (k * D + d) * D + last, 1), x)
+            z = add_outer(z, splat_side(chol, (k * D + d) * D + last, 1), x)
         for d in range(last, D):
             differences(xt, d * T + i, means, k * D + d, strip, d * S, W)
         z = add_corner(z, strip, last, S, chol, (k * D + last) * D + last, D, W)
-        q = add_squares((zero, zero, zero, zero), z)
-        for j in range(0, last, 4):
-            z = sixteen(zero)
+        q = add_squares(side_of(zero), z)
+        for step in range(0, D - SIDE, SIDE):
+            j = step
+            if SIDE == 2:  # the others of the last four come next
+                j = D - 2 if step == 0 else step - 2
+            z = block_of(zero)
             for d in range(j):
-                x = load_four(strip, d * S, W)
-                z = add_outer(z, splat_four(chol, (k * D + d) * D + j, 1), x)
+                x = load_side(strip, d * S, W)
+                z = add_outer(z, splat_side(chol, (k * D + d) * D + j, 1), x)
             z = add_corner(z, strip, j, S, chol, (k * D + j) * D + j, D, W)
             q = add_squares(q, z)
-        store_four(out, k * T + i, W, cap_four(q, ceiling))
+        store_each(out, k * T + i, W, each_at_most(q, ceiling))
 
 
 @inner
@@ -163,16 +157,12 @@ def shared_products(z: Any, D: int, T: int, nu: Any, K: int, q: Any, W: int) -> 
     component differs: a matrix product and nothing else, safe where |c| is moderate.
     """
     zero = zeros(z)
-    for k in range(0, K, 4):
-        for i in range(0, T, 4 * W):
-            s = sixteen(zero)
+    for k in range(0, K, SIDE):
+        for i in range(0, T, SIDE * W):
+            s = block_of(zero)
             for d in range(D):
-                s = add_outer(s, splat_four(nu, k * D + d, D), load_four(z, d * T + i, W))
-            at = k * T + i
-            store_four(q, at, W, (s[0], s[1], s[2], s[3]))
-            store_four(q, at + T, W, (s[4], s[5], s[6], s[7]))
-            store_four(q, at + 2 * T, W, (s[8], s[9], s[10], s[11]))
-            store_four(q, at + 3 * T, W, (s[12], s[13], s[14], s[15]))
+                s = add_outer(s, splat_side(nu, k * D + d, D), load_side(z, d * T + i, W))
+            store_block(q, k * T + i, T, W, s)
 
 
 @inner

@@ -33,30 +33,29 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.kernels.compiled import compiled, inner
-from streamgmm.kernels.kmeans_simd import (
+from streamgmm.kernels.blocks import (
+    SIDE,
     add_each,
-    four_times_each,
-    gather_turned,
-    keep_two,
-    load_first,
+    add_outer,
+    block_of,
+    load_side,
+    side_of,
+    splat_side,
+    store_each,
 )
+from streamgmm.kernels.compiled import compiled, inner
+from streamgmm.kernels.kmeans_simd import gather_turned, keep_two, load_first, side_times_each
 from streamgmm.kernels.shuffles import total
 from streamgmm.kernels.vectors import (
     add,
-    add_outer,
     at_least,
     fma,
     load,
     load64,
-    load_four,
     mul,
-    sixteen,
     splat,
-    splat_four,
     sqrt,
     store,
-    store_four,
     sub,
     zeros,
 )
@@ -93,22 +92,25 @@ def rank(tile: Any, D: int, packed: Any, norms: Any, bound: Any) -> None:
     """
     zero = zeros(tile)
     far = splat(np.float32(math.inf))
-    held = (far, far, far, far, far, far, far, far, zero, zero, zero, zero)
-    for k in range(0, norms.shape[0], 4):
-        z = four_times_each(splat_four(norms, k, 1))
-        for d in range(min(D, RUN)):
-            c = splat_four(packed, k * D + 4 * d, 1)
-            z = add_outer(z, c, load_four(tile, FEATURES + d * STRIP, 16))
-        for begin in range(RUN, D, RUN):
-            more = sixteen(zero)
-            for d in range(begin, min(D, begin + RUN)):
-                c = splat_four(packed, k * D + 4 * d, 1)
-                more = add_outer(more, c, load_four(tile, FEATURES + d * STRIP, 16))
-            z = add_each(z, more)
-        held = keep_two(held, z, np.float32(k))
-    store_four(tile, 0, 16, (held[8], held[9], held[10], held[11]))
-    store_four(tile, STRIP, 16, (held[0], held[1], held[2], held[3]))
-    store_four(tile, 2 * STRIP, 16, (held[4], held[5], held[6], held[7]))
+    for i in range(0, STRIP, SIDE * 16):
+        at = FEATURES + i
+        least, second, place = side_of(far), side_of(far), side_of(zero)
+        for k in range(0, norms.shape[0], SIDE):
+            own = k // 4 * 4 * D + k % 4
+            z = side_times_each(splat_side(norms, k, 1))
+            for d in range(min(D, RUN)):
+                c = splat_side(packed, own + 4 * d, 1)
+                z = add_outer(z, c, load_side(tile, at + d * STRIP, 16))
+            for begin in range(RUN, D, RUN):
+                more = block_of(zero)
+                for d in range(begin, min(D, begin + RUN)):
+                    c = splat_side(packed, own + 4 * d, 1)
+                    more = add_outer(more, c, load_side(tile, at + d * STRIP, 16))
+                z = add_each(z, more)
+            least, second, place = keep_two(least, second, place, z, np.float32(k))
+        store_each(tile, i, 16, place)
+        store_each(tile, STRIP + i, 16, least)
+        store_each(tile, 2 * STRIP + i, 16, second)
     less = splat(np.float32(1 - 2**-21))  # roots are rounded too
     more = splat(np.float32(1 + 2**-21))
     for i in range(0, STRIP, 16):
@@ -117,12 +119,12 @@ def rank(tile: Any, D: int, packed: Any, norms: Any, bound: Any) -> None:
             x = load(tile, FEATURES + d * STRIP + i)
             square = fma(x, x, square)
         error = fma(square, splat(bound[0]), splat(bound[1]))
-        least = load(tile, STRIP + i)
-        second = load(tile, 2 * STRIP + i)
-        store(tile, STRIP + i, sub(sub(second, least), error))
+        first = load(tile, STRIP + i)
+        next_one = load(tile, 2 * STRIP + i)
+        store(tile, STRIP + i, sub(sub(next_one, first), error))
         error = fma(square, splat(bound[2]), error)
-        near = sqrt(at_least(add(add(least, square), error), zero))
-        other = sqrt(at_least(sub(add(second, square), error), zero))
+        near = sqrt(at_least(add(add(first, square), error), zero))
+        other = sqrt(at_least(sub(add(next_one, square), error), zero))
         store(tile, 2 * STRIP + i, sub(mul(other, less), mul(near, more)))
 
 

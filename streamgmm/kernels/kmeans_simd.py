@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from streamgmm.kernels.vectors import F64X8
+from streamgmm.kernels.vectors import F64X8, emit_fma, emit_splat
 
 _I32 = ir.IntType(32)
 _F64 = ir.VectorType(ir.DoubleType(), 8)
@@ -17,19 +17,6 @@ _F64 = ir.VectorType(ir.DoubleType(), 8)
 
 def _pick(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(order)), order))
-
-
-def _splat(builder: Any, value: Any, n: int) -> Any:
-    blank = ir.Constant(ir.VectorType(value.type, n), ir.Undefined)
-    one = builder.insert_element(blank, value, ir.Constant(_I32, 0))
-    return _pick(builder, one, blank, [0] * n)
-
-
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    width = {_F64.element: 64}.get(a.type.element, 32)
-    kind = ir.FunctionType(a.type, [a.type] * 3)
-    name = f"llvm.fma.v{a.type.count}f{width}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
 
 
 def _transposed(builder: Any, block: list[Any]) -> list[Any]:
@@ -92,54 +79,43 @@ def gather_turned(
 
 
 @intrinsic
-def four_times_each(typingctx: Any, values: Any) -> Any:
-    """Sixteen vectors from four: those of `add_outer` before anything is added."""
+def side_times_each(typingctx: Any, values: Any) -> Any:
+    """A block from a side of it: what `add_outer` has before anything is added."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         values = cgutils.unpack_tuple(builder, args[0])
-        return cgutils.pack_array(builder, [v for v in values for _ in range(4)])
+        return cgutils.pack_array(builder, [v for v in values for _ in values])
 
-    return types.UniTuple(values.dtype, 16)(values), codegen
-
-
-@intrinsic
-def add_each(typingctx: Any, a: Any, b: Any) -> Any:
-    """``a[i] + b[i]`` of as many vectors."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pairs = zip(*(cgutils.unpack_tuple(builder, arg) for arg in args), strict=True)
-        return cgutils.pack_array(builder, [builder.fadd(x, y) for x, y in pairs])
-
-    return a(a, b), codegen
+    return types.UniTuple(values.dtype, values.count**2)(values), codegen
 
 
 @intrinsic
-def keep_two(typingctx: Any, held: Any, z: Any, first: Any) -> Any:
+def keep_two(typingctx: Any, least: Any, second: Any, place: Any, z: Any, first: Any) -> Any:
     """The least, the second and the number of the least, lane by lane.
 
-    `held` is four vectors of each, and ``z[4*i + j]`` what number ``first + i`` offers to lane
-    vector j. Of equal values the earlier one stays the least. A value that is not a number is
-    passed over.
+    Each is a side of a block of vectors, and row i of the block z is what number ``first + i``
+    offers to them. Of equal values the earlier one stays the least. A value that is not a number
+    is passed over.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        held = cgutils.unpack_tuple(builder, args[0])
-        z = cgutils.unpack_tuple(builder, args[1])
-        least, second, place = held[:4], held[4:8], held[8:]
-        for i in range(4):
-            number = builder.fadd(args[2], ir.Constant(args[2].type, float(i)))
-            number = _splat(builder, number, z[0].type.count)
-            for j in range(4):
-                value = z[4 * i + j]
-                less = builder.fcmp_ordered("<", value, least[j])
-                other = builder.select(less, least[j], value)
-                below = builder.fcmp_ordered("<", other, second[j])
-                second[j] = builder.select(below, other, second[j])
-                least[j] = builder.select(less, value, least[j])
-                place[j] = builder.select(less, number, place[j])
-        return cgutils.pack_array(builder, least + second + place)
+        least, second, place, z = (cgutils.unpack_tuple(builder, arg) for arg in args[:4])
+        side = len(least)
+        for at, value in enumerate(z):
+            i, j = divmod(at, side)
+            if j == 0:
+                number = builder.fadd(args[4], ir.Constant(args[4].type, float(i)))
+                number = emit_splat(builder, number, value.type.count)
+            less = builder.fcmp_ordered("<", value, least[j])
+            other = builder.select(less, least[j], value)
+            below = builder.fcmp_ordered("<", other, second[j])
+            second[j] = builder.select(below, other, second[j])
+            least[j] = builder.select(less, value, least[j])
+            place[j] = builder.select(less, number, place[j])
+        kept = [cgutils.pack_array(builder, each) for each in (least, second, place)]
+        return context.make_tuple(builder, sig.return_type, kept)
 
-    return held(held, z, first), codegen
+    return types.Tuple((least, second, place))(least, second, place, z, first), codegen
 
 
 @intrinsic
@@ -154,7 +130,7 @@ def load_first(typingctx: Any, array: Any, offset: Any, n: Any) -> Any:
         data = context.make_array(array)(context, builder, args[0]).data
         pointer = builder.bitcast(builder.gep(data, [args[1]], inbounds=True), kind.as_pointer())
         lane = ir.Constant(ir.VectorType(args[2].type, 8), list(range(8)))
-        kept = builder.icmp_signed("<", lane, _splat(builder, args[2], 8))
+        kept = builder.icmp_signed("<", lane, emit_splat(builder, args[2], 8))
         align = ir.Constant(_I32, array.dtype.bitwidth // 8)
         name = f"llvm.masked.load.v8f{array.dtype.bitwidth}.p0"
         types_ = [pointer.type, _I32, kept.type, kind]
@@ -173,7 +149,7 @@ def add_squared_differences(typingctx: Any, z: Any, c: Any, x: Any) -> Any:
         sums, cs, xs = (cgutils.unpack_tuple(builder, arg) for arg in args)
         for at, value in enumerate(sums):
             y = builder.fsub(xs[at % 4], cs[at // 4])
-            sums[at] = _fma(builder, y, y, value)
+            sums[at] = emit_fma(builder, y, y, value)
         return cgutils.pack_array(builder, sums)
 
     return z(z, c, x), codegen
@@ -198,7 +174,7 @@ def add_products(typingctx: Any, s: Any, a: Any, b: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         value = args[0]
         for x, y in zip(*(cgutils.unpack_tuple(builder, arg) for arg in args[1:]), strict=True):
-            value = _fma(builder, x, y, value)
+            value = emit_fma(builder, x, y, value)
         return value
 
     return s(s, a, b), codegen

@@ -10,29 +10,36 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from streamgmm.kernels.blocks import (
+    SIDE,
+    add_each,
+    add_lower,
+    add_outer,
+    block_of,
+    load_four,
+    load_side,
+    mul_each,
+    side_of,
+    splat_four,
+    store_each,
+)
 from streamgmm.kernels.compiled import compiled, inner
 from streamgmm.kernels.flags import differ
 from streamgmm.kernels.normalisation import exponentials, share_out
 from streamgmm.kernels.screens import add_column, choose, compare, group, limits, project
-from streamgmm.kernels.shuffles import add_totals, total
-from streamgmm.kernels.sums import add_sixteen, dot
+from streamgmm.kernels.shuffles import add_block_totals, add_totals, total
+from streamgmm.kernels.sums import dot
 from streamgmm.kernels.tiles import load_tile, subtract
 from streamgmm.kernels.vectors import (
     add,
-    add_lower,
-    add_outer,
     at_least,
     at_most,
     fma,
     load,
     load64,
-    load_four,
     mul,
-    sixteen,
     splat,
-    splat_four,
     store,
-    store_four,
     sub,
     zeros,
 )
@@ -151,7 +158,7 @@ def add_mass(
     """
     none = splat(0.0)
     for k in range(K):
-        store_four(four, 0, 8, (none, none, none, none))
+        store_each(four, 0, 8, (none, none, none, none))
         for v in range(begin[k], begin[k + 1]):
             for j in range(0, W, 8):
                 at = (row[v] + j) % 32
@@ -181,25 +188,23 @@ def squares(
             for v in range(n):
                 store(t, d * T + used[v], sub(load(xt, d * T + used[v]), c))
         points = shared if near[k] else t
-        for a in range(0, D, 4):
-            a0, a1, a2, a3 = zero, zero, zero, zero
-            s = sixteen(zero)
+        for a in range(0, D, SIDE):
+            sums = side_of(zero)
+            s = block_of(zero)
             for v in range(n):
-                i = used[v]
-                r = load(resp, of[v] * W)
-                x = load_four(points, a * T + i, T)
-                y0, y1, y2, y3 = mul(r, x[0]), mul(r, x[1]), mul(r, x[2]), mul(r, x[3])
-                store_four(y, v * W, T, (y0, y1, y2, y3))
-                a0, a1, a2, a3 = add(a0, y0), add(a1, y1), add(a2, y2), add(a3, y3)
-                s = add_lower(s, (y0, y1, y2, y3), x)
-            add_totals(s1, k * D + a, a0, a1, a2, a3)
-            add_sixteen(s2, (k * D + a) * D + a, D, s)
-            for b in range(0, a, 4):
-                s = sixteen(zero)
+                x = load_side(points, a * T + used[v], T)
+                rx = mul_each(x, load(resp, of[v] * W))
+                store_each(y, v * W, T, rx)
+                sums = add_each(sums, rx)
+                s = add_lower(s, rx, x)
+            add_totals(s1, k * D + a, sums)
+            add_block_totals(s2, (k * D + a) * D + a, D, s)
+            for b in range(0, a, SIDE):
+                s = block_of(zero)
                 for v in range(n):
-                    x = load_four(points, b * T + used[v], T)
-                    s = add_outer(s, load_four(y, v * W, T), x)
-                add_sixteen(s2, (k * D + a) * D + b, D, s)
+                    x = load_side(points, b * T + used[v], T)
+                    s = add_outer(s, load_side(y, v * W, T), x)
+                add_block_totals(s2, (k * D + a) * D + b, D, s)
 
 
 @inner
@@ -227,8 +232,8 @@ def variances(
                 a0, a1, a2, a3 = add(a0, y0), add(a1, y1), add(a2, y2), add(a3, y3)
                 b0, b1 = fma(y0, x0, b0), fma(y1, x1, b1)
                 b2, b3 = fma(y2, x2, b2), fma(y3, x3, b3)
-            add_totals(s1, k * D + d, a0, a1, a2, a3)
-            add_totals(s2, k * D + d, b0, b1, b2, b3)
+            add_totals(s1, k * D + d, (a0, a1, a2, a3))
+            add_totals(s2, k * D + d, (b0, b1, b2, b3))
 
 
 @compiled

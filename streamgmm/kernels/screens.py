@@ -20,6 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from streamgmm.kernels.blocks import (
+    splat_four,
+    store_each,
+)
 from streamgmm.kernels.compiled import inner
 from streamgmm.kernels.flags import keep_least, lowest, not_above
 from streamgmm.kernels.normalisation import RESP_FLOOR
@@ -32,10 +36,8 @@ from streamgmm.kernels.vectors import (
     load64,
     mul,
     splat,
-    splat_four,
     store,
     store64,
-    store_four,
     sub,
 )
 
@@ -98,7 +100,7 @@ def compare(y: Any, D: int, T: int, packed: Any, norms: Any, u: Any, best: Any) 
             for d in range(D + 1):
                 z = add_column(z, packed, c, load(y, at + d * STRIP))
                 c += 4
-            store_four(u, to, STRIP, z)
+            store_each(u, to, STRIP, z)
             to += 4 * STRIP
             held = keep_least(held, z, (n0, n1, n2, n3))
             n0, n1, n2, n3 = add(n0, four), add(n1, four), add(n2, four), add(n3, four)

@@ -21,6 +21,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from streamgmm.kernels.blocks import (
+    load_four,
+    sixteen,
+    splat_four,
+    store_each,
+)
 from streamgmm.kernels.compiled import compiled, inner
 from streamgmm.kernels.kmeans import STRIP, gather
 from streamgmm.kernels.kmeans_simd import (
@@ -29,7 +35,9 @@ from streamgmm.kernels.kmeans_simd import (
     least_each,
 )
 from streamgmm.kernels.shuffles import add_totals
-from streamgmm.kernels.vectors import load_four, sixteen, splat_four, store_four, zeros
+from streamgmm.kernels.vectors import (
+    zeros,
+)
 
 
 @inner
@@ -76,20 +84,20 @@ def measure(
                 now = load_four(distances, lines[0] * N + to, W)
                 w = load_four(strips, at + D8 * STRIP + i, W)
                 q = least_each((z[0], z[1], z[2], z[3]), now)
-                store_four(distances, lines[r + 1] * N + to, W, q)
+                store_each(distances, lines[r + 1] * N + to, W, q)
                 s0 = add_products(s0, q, w)
                 q = least_each((z[4], z[5], z[6], z[7]), now)
-                store_four(distances, lines[r + 2] * N + to, W, q)
+                store_each(distances, lines[r + 2] * N + to, W, q)
                 s1 = add_products(s1, q, w)
                 q = least_each((z[8], z[9], z[10], z[11]), now)
-                store_four(distances, lines[r + 3] * N + to, W, q)
+                store_each(distances, lines[r + 3] * N + to, W, q)
                 s2 = add_products(s2, q, w)
                 q = least_each((z[12], z[13], z[14], z[15]), now)
-                store_four(distances, lines[r + 4] * N + to, W, q)
+                store_each(distances, lines[r + 4] * N + to, W, q)
                 s3 = add_products(s3, q, w)
             for j in range(4):
                 left[t * L4 + r + j] = 0.0
-            add_totals(left, t * L4 + r, s0, s1, s2, s3)
+            add_totals(left, t * L4 + r, (s0, s1, s2, s3))
 
 
 @inner

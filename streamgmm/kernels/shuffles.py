@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from streamgmm.kernels.vectors import F64, F64_VECTOR, F64X8, I32, emit_pointer, vector_of
@@ -34,30 +36,67 @@ def total(typingctx: Any, a: Any) -> Any:
     return a.dtype(a), codegen
 
 
+def _folded(builder: Any, x: Any, y: Any, size: int) -> Any:
+    """Runs of `size` lanes: of x, of y, and so on, each plus its neighbour's."""
+    n = x.type.count
+    straight = [at + n * (at // size % 2) for at in range(n)]  # a blend, on any port
+    crossed = [at ^ size for at in straight]  # one shuffle
+    return builder.fadd(_pick(builder, x, y, straight), _pick(builder, x, y, crossed))
+
+
+def _emit_totals(builder: Any, values: list[Any]) -> Any:
+    """Lane sums of two or four vectors; each is taken in the same order for both."""
+    value = _folded(builder, values[0], values[1], 1)
+    other = _folded(builder, values[2], values[3], 1) if len(values) == 4 else value
+    if len(values) == 4:
+        value = _folded(builder, value, other, 2)
+    else:
+        n = value.type.count
+        crossed = _pick(builder, value, value, [at ^ 2 for at in range(n)])
+        value = builder.fadd(value, crossed)
+    while value.type.count > 4:
+        value = _halve(builder, value)
+    if value.type.count > len(values):
+        value = _pick(builder, value, value, list(range(len(values))))
+    kind = ir.VectorType(F64, len(values))
+    return value if value.type == kind else builder.fpext(value, kind)
+
+
+def _emit_add(
+    context: Any, builder: Any, kind: Any, array: Any, offset: Any, values: list[Any]
+) -> None:
+    sums = _emit_totals(builder, values)
+    pointer = emit_pointer(context, builder, kind, array, offset, sums.type)
+    builder.store(builder.fadd(builder.load(pointer, align=8), sums), pointer, align=8)
+
+
 @intrinsic
-def add_totals(typingctx: Any, array: Any, offset: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Add the lane sums of four vectors to ``array[offset:offset + 4]`` (float64)."""
+def add_totals(typingctx: Any, array: Any, offset: Any, values: Any) -> Any:
+    """Add the lane sums of two or four vectors to ``array[offset:]`` (float64)."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        def folded(x: Any, y: Any, size: int) -> Any:
-            """Runs of `size` lanes: of x, of y, and so on, each plus its neighbour's."""
-            n = a.lanes
-            straight = [at + n * (at // size % 2) for at in range(n)]  # a blend, on any port
-            crossed = [at ^ size for at in straight]  # one shuffle
-            return builder.fadd(_pick(builder, x, y, straight), _pick(builder, x, y, crossed))
-
-        value = folded(folded(args[2], args[3], 1), folded(args[4], args[5], 1), 2)
-        while value.type.count > 4:
-            value = _halve(builder, value)
-        four = ir.VectorType(F64, 4)
-        if value.type != four:
-            value = builder.fpext(value, four)
-        pointer = emit_pointer(context, builder, sig.args[0], args[0], args[1], four)
-        value = builder.fadd(builder.load(pointer, align=8), value)
-        builder.store(value, pointer, align=8)
+        vectors = cgutils.unpack_tuple(builder, args[2])
+        _emit_add(context, builder, sig.args[0], args[0], args[1], vectors)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, a, a, a, a), codegen
+    return types.void(array, types.intp, values), codegen
+
+
+@intrinsic
+def add_block_totals(typingctx: Any, array: Any, offset: Any, step: Any, block: Any) -> Any:
+    """Add the lane sums of a block of vectors to one of numbers, whose rows lie `step` apart."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vectors = cgutils.unpack_tuple(builder, args[3])
+        side = math.isqrt(len(vectors))
+        offset = args[1]
+        for at in range(0, len(vectors), side):
+            row = vectors[at : at + side]
+            _emit_add(context, builder, sig.args[0], args[0], offset, row)
+            offset = builder.add(offset, args[2])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, block), codegen
 
 
 @intrinsic

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamgmm.kernels.compiled import inner
-from streamgmm.kernels.shuffles import add_totals, total
-from streamgmm.kernels.vectors import (
-    add,
+from streamgmm.kernels.blocks import (
+    SIDE,
+    add_each,
     add_lower,
     add_outer,
-    fma,
-    load,
-    load64,
-    load_four,
-    mul,
-    sixteen,
-    splat,
-    store_four,
-    sub,
-    zeros,
+    block_of,
+    load_side,
+    mul_each,
+    side_of,
+    store_each,
 )
+from streamgmm.kernels.compiled import inner
+from streamgmm.kernels.shuffles import add_block_totals, add_totals, total
+from streamgmm.kernels.vectors import add, fma, load, load64, mul, splat, sub, zeros
 
 
 @inner
@@ -50,15 +47,6 @@ def dot(a: Any, base: int, b: Any, T: int) -> float:
 
 
 @inner
-def add_sixteen(array: Any, at: int, step: int, s: Any) -> None:
-    """Add the lane sums of sixteen vectors to a 4×4 block whose rows lie `step` apart."""
-    add_totals(array, at, s[0], s[1], s[2], s[3])
-    add_totals(array, at + step, s[4], s[5], s[6], s[7])
-    add_totals(array, at + 2 * step, s[8], s[9], s[10], s[11])
-    add_totals(array, at + 3 * step, s[12], s[13], s[14], s[15])
-
-
-@inner
 def full_moments(
     xt: Any, D: int, T: int, k: int, resp: Any, base: int, y: Any, s1: Any, s2: Any, W: int
 ) -> None:
@@ -67,23 +55,22 @@ def full_moments(
     The r are ``resp[base:base + T]``; `y` is scratch for four features of r x.
     """
     zero = zeros(xt)
-    for a in range(0, D, 4):
-        a0, a1, a2, a3 = zero, zero, zero, zero
-        s = sixteen(zero)
+    for a in range(0, D, SIDE):
+        sums = side_of(zero)
+        s = block_of(zero)
         for i in range(0, T, W):
-            r = load(resp, base + i)
-            x = load_four(xt, a * T + i, T)
-            y0, y1, y2, y3 = mul(r, x[0]), mul(r, x[1]), mul(r, x[2]), mul(r, x[3])
-            store_four(y, i, T, (y0, y1, y2, y3))
-            a0, a1, a2, a3 = add(a0, y0), add(a1, y1), add(a2, y2), add(a3, y3)
-            s = add_lower(s, (y0, y1, y2, y3), x)
-        add_totals(s1, k * D + a, a0, a1, a2, a3)
-        add_sixteen(s2, (k * D + a) * D + a, D, s)
-        for b in range(0, a, 4):
-            s = sixteen(zero)
+            x = load_side(xt, a * T + i, T)
+            rx = mul_each(x, load(resp, base + i))
+            store_each(y, i, T, rx)
+            sums = add_each(sums, rx)
+            s = add_lower(s, rx, x)
+        add_totals(s1, k * D + a, sums)
+        add_block_totals(s2, (k * D + a) * D + a, D, s)
+        for b in range(0, a, SIDE):
+            s = block_of(zero)
             for i in range(0, T, W):
-                s = add_outer(s, load_four(y, i, T), load_four(xt, b * T + i, T))
-            add_sixteen(s2, (k * D + a) * D + b, D, s)
+                s = add_outer(s, load_side(y, i, T), load_side(xt, b * T + i, T))
+            add_block_totals(s2, (k * D + a) * D + b, D, s)
 
 
 @inner
@@ -110,8 +97,8 @@ def diag_moments(
             y0, y1, y2, y3 = mul(r, x0), mul(r, x1), mul(r, x2), mul(r, x3)
             a0, a1, a2, a3 = add(a0, y0), add(a1, y1), add(a2, y2), add(a3, y3)
             b0, b1, b2, b3 = fma(y0, x0, b0), fma(y1, x1, b1), fma(y2, x2, b2), fma(y3, x3, b3)
-        add_totals(s1, c, a0, a1, a2, a3)
-        add_totals(s2, c, b0, b1, b2, b3)
+        add_totals(s1, c, (a0, a1, a2, a3))
+        add_totals(s2, c, (b0, b1, b2, b3))
 
 
 @inner
@@ -134,16 +121,16 @@ def weighted_sums(
             a1 = fma(r, sub(load(xt, at + T + i), m1), a1)
             a2 = fma(r, sub(load(xt, at + 2 * T + i), m2), a2)
             a3 = fma(r, sub(load(xt, at + 3 * T + i), m3), a3)
-        add_totals(s1, c, a0, a1, a2, a3)
+        add_totals(s1, c, (a0, a1, a2, a3))
 
 
 @inner
 def shared_sums(xt: Any, D: int, T: int, K: int, resp: Any, s1: Any, W: int) -> None:
     """Add Σ r x to ``s1[k]`` of every component; K is a multiple of 4."""
     zero = zeros(xt)
-    for k in range(0, K, 4):
-        for d in range(0, D, 4):
-            s = sixteen(zero)
+    for k in range(0, K, SIDE):
+        for d in range(0, D, SIDE):
+            s = block_of(zero)
             for i in range(0, T, W):
-                s = add_outer(s, load_four(resp, k * T + i, T), load_four(xt, d * T + i, T))
-            add_sixteen(s1, k * D + d, D, s)
+                s = add_outer(s, load_side(resp, k * T + i, T), load_side(xt, d * T + i, T))
+            add_block_totals(s1, k * D + d, D, s)

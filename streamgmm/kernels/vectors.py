@@ -6,13 +6,12 @@ they are written here with explicit vectors: a value of `Vector` stays in a regi
 splits it where the processor's registers are narrower. Everything is an intrinsic that emits
 a few LLVM instructions; arrays are flat (one-dimensional, C-contiguous), offsets in elements.
 
-Here are loads, stores and arithmetic; `shuffles` has what crosses lanes, `elementary` has exp and
-log.
+Here are loads, stores and arithmetic; `blocks` has those of many vectors, `shuffles` what crosses
+lanes, and `elementary` exp and log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -61,7 +60,8 @@ def lanes(dtype: Any) -> int:
     return VECTOR_BITS // (8 * int(np.dtype(dtype).itemsize))
 
 
-def _splat(builder: Any, value: Any, n: int) -> Any:
+def emit_splat(builder: Any, value: Any, n: int) -> Any:
+    """Emit a scalar in each of n lanes."""
     blank = ir.Constant(ir.VectorType(value.type, n), ir.Undefined)
     one = builder.insert_element(blank, value, ir.Constant(I32, 0))
     return builder.shuffle_vector(one, blank, ir.Constant(ir.VectorType(I32, n), [0] * n))
@@ -147,7 +147,7 @@ def splat(typingctx: Any, value: Any) -> Any:
     kind = vector_of(value)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _splat(builder, args[0], kind.lanes)
+        return emit_splat(builder, args[0], kind.lanes)
 
     return kind(value), codegen
 
@@ -171,91 +171,6 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
         return emit_fma(builder, *args)
 
     return a(a, a, a), codegen
-
-
-def _outer(needed: Callable[[int, int], bool], doc: str) -> Any:
-    def operation(typingctx: Any, z: Any, x: Any, y: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            sums, xs, ys = (cgutils.unpack_tuple(builder, arg) for arg in args)
-            for at, value in enumerate(sums):
-                if needed(*divmod(at, 4)):
-                    sums[at] = emit_fma(builder, xs[at // 4], ys[at % 4], value)
-            return cgutils.pack_array(builder, sums)
-
-        return z(z, x, y), codegen
-
-    operation.__doc__ = doc
-    return intrinsic(operation)
-
-
-add_outer = _outer(
-    lambda i, j: True,
-    "``z + x ⊗ y``: sixteen sums, four vectors and four vectors; ``z[4*i + j]`` has x_i y_j.",
-)
-add_lower = _outer(lambda i, j: j <= i, "The same where ``j <= i``; the others are left.")
-add_outer_1 = _outer(lambda i, j: i >= 1, "The same without the first x.")
-add_outer_2 = _outer(lambda i, j: i >= 2, "The same without the first two x.")
-add_outer_3 = _outer(lambda i, j: i >= 3, "The same with the last x only.")
-
-
-@intrinsic
-def sixteen(typingctx: Any, value: Any) -> Any:
-    """A vector, sixteen times."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return cgutils.pack_array(builder, [args[0]] * 16)
-
-    return types.UniTuple(value, 16)(value), codegen
-
-
-@intrinsic
-def load_four(typingctx: Any, array: Any, offset: Any, step: Any) -> Any:
-    """Four vectors, `step` elements apart."""
-    kind = vector_of(array.dtype)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        llvm = context.get_value_type(kind)
-        values, offset = [], args[1]
-        for _ in range(4):
-            pointer = emit_pointer(context, builder, sig.args[0], args[0], offset, llvm)
-            values.append(builder.load(pointer, align=array.dtype.bitwidth // 8))
-            offset = builder.add(offset, args[2])
-        return cgutils.pack_array(builder, values)
-
-    return types.UniTuple(kind, 4)(array, types.intp, types.intp), codegen
-
-
-@intrinsic
-def splat_four(typingctx: Any, array: Any, offset: Any, step: Any) -> Any:
-    """Four values, `step` elements apart, each in every lane of a vector."""
-    kind = vector_of(array.dtype)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        scalar = context.get_value_type(array.dtype)
-        values, offset = [], args[1]
-        for _ in range(4):
-            pointer = emit_pointer(context, builder, sig.args[0], args[0], offset, scalar)
-            values.append(_splat(builder, builder.load(pointer), kind.lanes))
-            offset = builder.add(offset, args[2])
-        return cgutils.pack_array(builder, values)
-
-    return types.UniTuple(kind, 4)(array, types.intp, types.intp), codegen
-
-
-@intrinsic
-def store_four(typingctx: Any, array: Any, offset: Any, step: Any, values: Any) -> Any:
-    """Write four vectors, `step` elements apart."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        llvm = context.get_value_type(values.dtype)
-        offset = args[1]
-        for value in cgutils.unpack_tuple(builder, args[3]):
-            pointer = emit_pointer(context, builder, sig.args[0], args[0], offset, llvm)
-            builder.store(value, pointer, align=array.dtype.bitwidth // 8)
-            offset = builder.add(offset, args[2])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, types.intp, values), codegen
 
 
 @intrinsic

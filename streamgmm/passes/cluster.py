@@ -267,8 +267,10 @@ class ClusterExecutor:
             first, last = self.blocks[run[0]], self.blocks[run[-1]]
             where = "the block" if len(run) == 1 else f"one of {len(run)} blocks"
             where += f" of rows {first.start}:{last.start + last.n_rows}"
+        # Dask counts what a worker was given, whether or not it had begun.
         raise WorkerLostError(
-            f"{where} ended its worker {error.allowed_failures + 1} times, {_ADVICE}"
+            f"workers were lost {error.allowed_failures + 1} times that had {where}, perhaps not "
+            f"that alone, {_ADVICE}"
         ) from error
 
     def close(self) -> None:

@@ -341,7 +341,7 @@ def test_errors_come_as_they_were(client: Any, tmp_path: Path) -> None:
             with pytest.raises(ValueError, match=r"^row 1000 is bad$"):
                 executor.run(fail_at, 1000)
         assert same(executor.run(weighted_sum, 1.0), LocalExecutor(blocks).run(weighted_sum, 1.0))
-        with pytest.raises(WorkerLostError, match=r"the block of rows 0:\d+ ended its worker"):
+        with pytest.raises(WorkerLostError, match=r"lost 4 times that had the block of rows \d+:"):
             executor.run(die_always, 0)
 
 
