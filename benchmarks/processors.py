@@ -1,9 +1,9 @@
 """A pass with the instructions of a narrower processor, beside one with all that this one has.
 
 Run ``python -m benchmarks.processors`` from the root of the repository, on a processor with
-AVX-512. Each workload of `benchmarks.kernels` goes by on one thread, in turns in two processes: one
-compiles for this processor, one for AVX2 alone (`NUMBA_CPU_NAME`, `NUMBA_CPU_FEATURES`). What is
-asked is 0.45 of the speed. Figures are processor seconds, the least of some passes.
+AVX-512. Each workload of `benchmarks.kernels` goes by on one thread, in turns in two processes:
+one compiles for this processor, one for AVX2 alone (`NUMBA_CPU_NAME`, `NUMBA_CPU_FEATURES`). What
+is asked is 0.45 of the speed. Figures are processor seconds, the least of some passes.
 """
 
 from __future__ import annotations

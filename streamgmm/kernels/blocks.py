@@ -171,6 +171,31 @@ def add_squares(typingctx: Any, q: Any, z: Any) -> Any:
     return q(q, z), codegen
 
 
+@intrinsic
+def add_near(typingctx: Any, q: Any, x: Any, a: Any, b: Any) -> Any:
+    """``q[i] + (x[i] a + b)²`` of as many vectors."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        sums, values = (cgutils.unpack_tuple(builder, arg) for arg in args[:2])
+        z = [emit_fma(builder, value, args[2], args[3]) for value in values]
+        pairs = zip(z, sums, strict=True)
+        return cgutils.pack_array(builder, [emit_fma(builder, v, v, s) for v, s in pairs])
+
+    return q(q, x, a, b), codegen
+
+
+@intrinsic
+def add_times(typingctx: Any, s: Any, x: Any, r: Any) -> Any:
+    """``s[i] + x[i] r`` of as many vectors."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pairs = zip(*(cgutils.unpack_tuple(builder, arg) for arg in args[:2]), strict=True)
+        sums = [emit_fma(builder, x, args[2], s) for s, x in pairs]
+        return cgutils.pack_array(builder, sums)
+
+    return s(s, x, r), codegen
+
+
 def _each(instruction: str, doc: str) -> Any:
     def operation(typingctx: Any, a: Any, b: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:

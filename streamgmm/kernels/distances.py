@@ -12,6 +12,7 @@ from typing import Any
 
 from streamgmm.kernels.blocks import (
     SIDE,
+    add_near,
     add_outer,
     add_outer_1,
     add_outer_2,
@@ -122,6 +123,30 @@ def diag_distances(
         store(q, at + W, at_most(q1, ceiling))
         store(q, at + 2 * W, at_most(q2, ceiling))
         store(q, at + 3 * W, at_most(q3, ceiling))
+
+
+@inner
+def near_distances(
+    xt: Any, D: int, T: int, offset: Any, chol: Any, K: int, q: Any, far: Any, W: int
+) -> None:
+    """As `diag_distances`, Σ_d (x_d a_kd + offset_kd)², where rows are less a centre near by.
+
+    The offset is -(mean_kd - centre_d) a_kd: of a feature one multiplication and addition is left.
+    All components, two at a time, go over a strip of rows while it is in the first cache; K is a
+    multiple of 2.
+    """
+    zero = zeros(xt)
+    ceiling = splat(far)
+    for i in range(0, T, SIDE * W):
+        for k in range(0, K, 2):
+            q0, q1 = side_of(zero), side_of(zero)
+            for d in range(D):
+                x = load_side(xt, d * T + i, W)
+                at = k * D + d
+                q0 = add_near(q0, x, splat(chol[at]), splat(offset[at]))
+                q1 = add_near(q1, x, splat(chol[at + D]), splat(offset[at + D]))
+            store_each(q, k * T + i, W, each_at_most(q0, ceiling))
+            store_each(q, (k + 1) * T + i, W, each_at_most(q1, ceiling))
 
 
 @inner

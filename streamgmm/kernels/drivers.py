@@ -17,6 +17,7 @@ from streamgmm.kernels.compiled import compiled
 from streamgmm.kernels.distances import (
     diag_distances,
     full_distances,
+    near_distances,
     round_distances,
     shared_products,
     take_half_squares,
@@ -31,7 +32,7 @@ from streamgmm.kernels.sums import (
     shared_sums,
     weighted_sums,
 )
-from streamgmm.kernels.tiles import load_tile, subtract
+from streamgmm.kernels.tiles import load_tile, square, subtract
 
 FULL, DIAG, SPHERICAL, TIED = 0, 1, 2, 3
 
@@ -154,6 +155,42 @@ def diag_sums(
             if mass != 0.0:
                 n[k] += mass
                 diag_moments(xt, D, T, centres, k, resp, s1, s2, W)
+
+
+@compiled
+def near_diag_sums(
+    X: Any, weight: Any, ref: Any, means: Any, chol: Any, const: Any, offset: Any,
+    far: Any, D: int, rows_a_tile: int, W: int, work: Any, rows: Any,
+    totals: Any, n: Any, s1: Any, s2: Any,
+) -> None:  # fmt: skip
+    """As `diag_sums` about `ref`, which all components are near; see `near_distances`.
+
+    The sums are two matrix products, with K rounded up to a multiple of 4, as it is in `chol` and
+    `offset`. `means` is not used.
+    """
+    K = const.shape[0]
+    K4 = (K + 3) // 4 * 4
+    for first in range(0, X.shape[0], rows_a_tile):
+        m = min(rows_a_tile, X.shape[0] - first)
+        T = (m + 4 * W - 1) // (4 * W) * 4 * W
+        xt = work[: D * T]
+        squares = work[D * T : 2 * D * T]
+        q = work[2 * D * T : (2 * D + K4) * T]
+        resp = work[(2 * D + K4) * T : (2 * D + 2 * K4) * T]
+        wt = rows[:T]
+        log_density = rows[T : 2 * T]
+        xt[X.shape[1] * T :] = 0.0
+        resp[K * T :] = 0.0
+        load_tile(X, weight, first, m, ref, xt, wt, T)
+        near_distances(xt, D, T, offset, chol, K4, q, far, W)
+        normalize(q, K, T, const, wt, resp, log_density, rows[2 * T :])
+        totals[0] += dot(rows, T, wt, T)
+        totals[1] += dot(rows, 2 * T, wt, T)
+        for k in range(K):
+            n[k] += row_sum(resp, k * T, T)
+        square(xt, D * T, squares, W)
+        shared_sums(xt, D, T, K4, resp, s1, W)
+        shared_sums(squares, D, T, K4, resp, s2, W)
 
 
 @compiled

@@ -25,7 +25,6 @@ def _bits(comparison: str, doc: str) -> Any:
 
 
 not_above = _bits("<=", "A bit for each lane in which `a` is not above `b`; a NaN is not.")
-differ = _bits("!=", "A bit for each lane in which `a` is not `b`; a NaN is nothing.")
 
 
 @intrinsic

@@ -1,8 +1,11 @@
-"""An E-step over components that are well apart: only pairs of vectors and components that count.
+"""E-steps that look at the pairs of a row and a component which may have a part in each other.
 
-The sums have the bits of `drivers`: a pair that is left out has responsibilities of zero and terms
-of zero in every sum (see `screens`), what is taken is taken by the same operations in the same
-order, and adding zeros changes no bit.
+`screens` says which those are. They are few where components are well apart, and no two rows
+need the same, so a vector holds features of one row here, and not of neighbouring rows as in
+`drivers`: nothing is gathered, and a row costs what its own pairs do. All is in float64. Sums come
+in the order of the rows, and differ from those of `drivers` by rounding.
+
+Features are padded to a multiple of 8 in tables of the model (`D8`), and of 4 in sums.
 """
 
 from __future__ import annotations
@@ -10,30 +13,20 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from streamgmm.kernels.blocks import (
-    SIDE,
-    add_each,
-    add_lower,
-    add_outer,
-    block_of,
-    load_four,
-    load_side,
-    mul_each,
-    side_of,
-    splat_four,
-    store_each,
-)
+from streamgmm.kernels.blocks import add_times, load_four, mul_each, splat_four, store_each
 from streamgmm.kernels.compiled import compiled, inner
-from streamgmm.kernels.flags import differ
-from streamgmm.kernels.normalisation import exponentials, share_out
-from streamgmm.kernels.screens import add_column, choose, compare, group, limits, project
-from streamgmm.kernels.shuffles import add_block_totals, add_totals, total
+from streamgmm.kernels.elementary import exp, log
+from streamgmm.kernels.flags import lowest, not_above
+from streamgmm.kernels.kmeans_simd import load_first
+from streamgmm.kernels.normalisation import RESP_FLOOR
+from streamgmm.kernels.screens import STRIP, compare, limits, project
+from streamgmm.kernels.shuffles import total
 from streamgmm.kernels.sums import dot
-from streamgmm.kernels.tiles import load_tile, subtract
+from streamgmm.kernels.tiles import load_tile
 from streamgmm.kernels.vectors import (
     add,
     at_least,
-    at_most,
+    div,
     fma,
     load,
     load64,
@@ -41,275 +34,237 @@ from streamgmm.kernels.vectors import (
     splat,
     store,
     sub,
-    zeros,
+    zero_below,
 )
 
 
 @inner
-def columns(strip: Any, D: int, j: int, chol: Any, k: int, q: Any, zero: Any, W: int) -> Any:
-    """`q` and the squares of four columns of one vector of rows, as `full_distances` has them."""
-    z = (zero, zero, zero, zero)
-    row = k * D * D + j
-    for d in range(j):
-        z = add_column(z, chol, row + d * D, load(strip, d * W))
-    row += j * D
-    z = add_column(z, chol, row, load(strip, j * W))
-    a = splat_four(chol, row + D, 1)
-    x = load(strip, (j + 1) * W)
-    z1, z2, z3 = fma(a[1], x, z[1]), fma(a[2], x, z[2]), fma(a[3], x, z[3])
-    a = splat_four(chol, row + 2 * D, 1)
-    x = load(strip, (j + 2) * W)
-    z2, z3 = fma(a[2], x, z2), fma(a[3], x, z3)
-    a = splat_four(chol, row + 3 * D, 1)
-    z3 = fma(a[3], load(strip, (j + 3) * W), z3)
-    return fma(z3, z3, fma(z2, z2, fma(z1, z1, fma(z[0], z[0], q))))
-
-
-@inner
-def one_full(
-    xt: Any, D: int, T: int, at: int, means: Any, chol: Any, k: int, strip: Any, W: int
-) -> Any:
-    """Squared distances of one vector of rows, with the bits of `full_distances`."""
-    zero = zeros(xt)
-    for d in range(D):
-        store(strip, d * W, sub(load(xt, d * T + at), splat(means[k * D + d])))
-    q = columns(strip, D, D - 4, chol, k, zero, zero, W)
-    for j in range(0, D - 4, 4):
-        q = columns(strip, D, j, chol, k, q, zero, W)
-    return q
-
-
-@inner
-def add_diag(q: Any, x: Any, m: Any, a: Any) -> Any:
-    """Squares of four features."""
-    z0, z1 = mul(sub(x[0], m[0]), a[0]), mul(sub(x[1], m[1]), a[1])
-    z2, z3 = mul(sub(x[2], m[2]), a[2]), mul(sub(x[3], m[3]), a[3])
-    return fma(z3, z3, fma(z2, z2, fma(z1, z1, fma(z0, z0, q))))
-
-
-@inner
-def two_diag(
-    xt: Any, D: int, T: int, i: int, k: int, j: int, l: int, means: Any, chol: Any
-) -> Any:
-    """Squared distances of two vectors of rows, with the bits of `diag_distances`.
-
-    Two, since each is one chain of sums: of component k from row i on, and of l from j on.
-    """
-    y = zeros(xt)
-    z = y
-    for d in range(0, D, 4):
-        at = k * D + d
-        x = load_four(xt, d * T + i, T)
-        y = add_diag(y, x, splat_four(means, at, 1), splat_four(chol, at, 1))
-        at = l * D + d
-        x = load_four(xt, d * T + j, T)
-        z = add_diag(z, x, splat_four(means, at, 1), splat_four(chol, at, 1))
-    return y, z
-
-
-@inner
-def keep(z: Any, p: int, k: int, i: int, const: Any, q: Any, top: Any, far: Any, W: int) -> None:
-    """Distances of pair p to where they belong, and what `top` is with them."""
-    half = splat(-0.5)
-    c = splat(const[k])
-    store(q, p * W, at_most(z, splat(far)))
-    for j in range(0, W, 8):
-        store(top, i + j, at_least(load(top, i + j), fma(load64(q, p * W + j), half, c)))
-
-
-@inner
 def measure(
-    xt: Any, D: int, T: int, means: Any, chol: Any, const: Any, wide: bool, pairs: Any,
-    start: int, stop: int, strip: Any, q: Any, top: Any, far: Any, W: int,
+    X: Any, first: int, begin: int, end: int, owner: Any, row: Any, means: Any, chol: Any,
+    const: Any, wide: bool, far: float, D8: int, v: Any, value: Any, top: Any,
 ) -> None:  # fmt: skip
-    """Distances of the new pairs ``start:stop``, and what `top` is with them."""
-    _, _, _, owner, row = pairs
-    if wide:
-        for p in range(start, stop):
-            k, i = owner[p], row[p]
-            z = one_full(xt, D, T, i, means, chol, k, strip, W)
-            keep(z, p, k, i, const, q, top, far, W)
-        return
-    for p in range(start, stop, 2):
-        o = min(p + 1, stop - 1)
-        k, i, l, j = owner[p], row[p], owner[o], row[o]
-        y, z = two_diag(xt, D, T, i, k, j, l, means, chol)
-        keep(y, p, k, i, const, q, top, far, W)
-        keep(z, o, l, j, const, q, top, far, W)
+    """Values of the pairs ``begin:end``, log π_k N_k(x); `top` is raised to the largest of a row.
+
+    A_k is upper triangular where `wide`, else a diagonal (D8,). `v` (D8,) is scratch.
+    """
+    d = X.shape[1]
+    zero = splat(0.0)
+    for p in range(begin, end):
+        k = owner[p]
+        i = row[p]
+        at = (first + i) * d
+        for c in range(0, D8, 8):
+            x = load64(X, at + c) if c + 8 <= d else load_first(X, at + c, d - c)
+            store(v, c, sub(x, load(means, k * D8 + c)))
+        q = zero
+        for c in range(0, D8, 8):
+            if wide:
+                own = k * D8 * D8 + c
+                z0, z1, z2, z3 = zero, zero, zero, zero
+                for e in range(0, min(c + 8, d), 4):
+                    y = splat_four(v, e, 1)
+                    a = load_four(chol, own + e * D8, D8)
+                    z0, z1 = fma(y[0], a[0], z0), fma(y[1], a[1], z1)
+                    z2, z3 = fma(y[2], a[2], z2), fma(y[3], a[3], z3)
+                z = add(add(z0, z1), add(z2, z3))
+            else:
+                z = mul(load(v, c), load(chol, k * D8 + c))
+            q = fma(z, z, q)
+        square = total(q)
+        found = const[k] - 0.5 * (far if square > far else square)
+        value[p] = found
+        top[i] = max(top[i], found)
 
 
 @inner
-def weigh(n: int, row: Any, used: Any, factor: Any, resp: Any, W: int) -> None:
-    """From the terms of `n` pairs in `resp` to responsibilities, and which pairs have any."""
-    zero = zeros(resp)
-    for p in range(n):
-        r = mul(load(resp, p * W), load(factor, row[p]))
-        store(resp, p * W, r)
-        used[p] = 1 if differ(r, zero) != 0 else 0
+def choose(
+    m: int, bounds: Any, K: int, K4: int, limit: Any, best: Any, owner: Any, row: Any
+) -> int:
+    """The pairs of a tile of m rows whose bound is not above its limit, without the rows' best.
+
+    Returns how many there are.
+    """
+    n = 0
+    for i in range(0, m, STRIP):
+        most = load(limit, i)
+        at = i // STRIP * K4 * STRIP
+        for k in range(K):
+            bits = not_above(load(bounds, at + k * STRIP), most)
+            while bits != 0:
+                j = i + lowest(bits)
+                bits &= bits - 1
+                if j < m and best[j] != k:
+                    owner[n], row[n] = k, j
+                    n += 1
+    return n
 
 
 @inner
-def add_mass(
-    K: int, row: Any, place: Any, begin: Any, resp: Any, four: Any, n: Any, W: int
+def sort_pairs(
+    n: int, K: int, from_owner: Any, from_row: Any, begin: Any, at: int, owner: Any, row: Any
 ) -> None:
-    """Add the sum of each component's responsibilities, with the bits of `sums.row_sum`.
+    """Put n pairs into ``at:at + n``, component by component: so their tables stay in cache.
 
-    `four` is scratch for its four vectors.
+    `begin` is scratch for K + 1.
     """
-    none = splat(0.0)
+    begin[:] = at
+    for p in range(n):
+        begin[from_owner[p] + 1] += 1
     for k in range(K):
-        store_each(four, 0, 8, (none, none, none, none))
-        for v in range(begin[k], begin[k + 1]):
-            for j in range(0, W, 8):
-                at = (row[v] + j) % 32
-                store(four, at, add(load(four, at), load64(resp, place[v] * W + j)))
-        s = add(add(load(four, 0), load(four, 8)), add(load(four, 16), load(four, 24)))
-        n[k] += total(s)
+        begin[k + 1] += begin[k] - at
+    for p in range(n):
+        k = from_owner[p]
+        owner[begin[k]] = k
+        row[begin[k]] = from_row[p]
+        begin[k] += 1
 
 
 @inner
-def squares(
-    xt: Any, D: int, T: int, centres: Any, near: Any, row: Any, place: Any, begin: Any,
-    resp: Any, shared: Any, t: Any, y: Any, s1: Any, s2: Any, W: int,
+def add_moments(
+    X: Any, first: int, count: int, owner: Any, row: Any, value: Any, means: Any, wide: bool,
+    D8: int, D: int, v: Any, n: Any, s1: Any, s2: Any,
 ) -> None:  # fmt: skip
-    """As `sums.full_moments` about the centres, over the vectors of each that are listed.
+    """Add the sums of all pairs: r, r (x - μ), and its outer products (the lower triangles).
 
-    Where ``near[k]``, the differences from its centre are in `shared`.
+    Where not `wide` these are squares. What a vector has beyond the features of a sum is zero,
+    and added to what follows there.
     """
-    zero = zeros(xt)
-    for k in range(near.shape[0]):
-        used = row[begin[k] : begin[k + 1]]
-        of = place[begin[k] : begin[k + 1]]
-        n = used.shape[0]
-        if n == 0:
+    d = X.shape[1]
+    for p in range(count):
+        r = value[p]
+        if r == 0.0:
             continue
-        for d in range(0 if near[k] else D):
-            c = splat(centres[k * D + d])
-            for v in range(n):
-                store(t, d * T + used[v], sub(load(xt, d * T + used[v]), c))
-        points = shared if near[k] else t
-        for a in range(0, D, SIDE):
-            sums = side_of(zero)
-            s = block_of(zero)
-            for v in range(n):
-                x = load_side(points, a * T + used[v], T)
-                rx = mul_each(x, load(resp, of[v] * W))
-                store_each(y, v * W, T, rx)
-                sums = add_each(sums, rx)
-                s = add_lower(s, rx, x)
-            add_totals(s1, k * D + a, sums)
-            add_block_totals(s2, (k * D + a) * D + a, D, s)
-            for b in range(0, a, SIDE):
-                s = block_of(zero)
-                for v in range(n):
-                    x = load_side(points, b * T + used[v], T)
-                    s = add_outer(s, load_side(y, v * W, T), x)
-                add_block_totals(s2, (k * D + a) * D + b, D, s)
+        k = owner[p]
+        n[k] += r
+        share = splat(r)
+        at = (first + row[p]) * d
+        for c in range(0, D8, 8):
+            x = load64(X, at + c) if c + 8 <= d else load_first(X, at + c, d - c)
+            y = sub(x, load(means, k * D8 + c))
+            t = mul(share, y)
+            to = k * D + c
+            store(s1, to, add(load(s1, to), t))
+            if wide:
+                store(v, c, y)
+            else:
+                store(s2, to, fma(t, y, load(s2, to)))
+        if wide:
+            for a in range(0, d, 4):
+                t = mul_each(splat_four(v, a, 1), share)
+                to = (k * D + a) * D
+                for c in range(0, a + 4, 8):
+                    s = add_times(load_four(s2, to + c, D), t, load(v, c))
+                    store_each(s2, to + c, D, s)
 
 
 @inner
-def variances(
-    xt: Any, D: int, T: int, centres: Any, K: int, row: Any, place: Any, begin: Any,
-    resp: Any, s1: Any, s2: Any, W: int,
+def share_out(
+    n: int, row: Any, value: Any, top: Any, wt: Any, m: int, T: int, flaws: Any, sums: Any,
+    part: Any,
 ) -> None:  # fmt: skip
-    """As `sums.diag_moments`, likewise."""
-    zero = zeros(xt)
-    for k in range(K):
-        used = row[begin[k] : begin[k + 1]]
-        of = place[begin[k] : begin[k + 1]]
-        n = used.shape[0]
-        for d in range(0, D if n > 0 else 0, 4):
-            c = splat_four(centres, k * D + d, 1)
-            a0, a1, a2, a3 = zero, zero, zero, zero
-            b0, b1, b2, b3 = zero, zero, zero, zero
-            for v in range(n):
-                i = used[v]
-                r = load(resp, of[v] * W)
-                x = load_four(xt, d * T + i, T)
-                x0, x1 = sub(x[0], c[0]), sub(x[1], c[1])
-                x2, x3 = sub(x[2], c[2]), sub(x[3], c[3])
-                y0, y1, y2, y3 = mul(r, x0), mul(r, x1), mul(r, x2), mul(r, x3)
-                a0, a1, a2, a3 = add(a0, y0), add(a1, y1), add(a2, y2), add(a3, y3)
-                b0, b1 = fma(y0, x0, b0), fma(y1, x1, b1)
-                b2, b3 = fma(y2, x2, b2), fma(y3, x3, b3)
-            add_totals(s1, k * D + d, (a0, a1, a2, a3))
-            add_totals(s2, k * D + d, (b0, b1, b2, b3))
+    """From the values of `n` pairs to their responsibilities times weights, in their place.
+
+    Of each of m rows, `top` becomes the log-density, and ``part`` (T,) the entropy; both are zero
+    beyond. `sums` is scratch for 2 T. A row that is not finite, whose flaw is NaN, gets NaN.
+    """
+    sums[: 2 * T] = 0.0
+    top[m:] = 0.0
+    sums[m:T] = 1.0
+    for p in range(n):
+        value[p] -= top[row[p]]
+    for p in range(n, (n + 7) // 8 * 8):
+        value[p] = 0.0
+    floor, tiny = splat(-708.0), splat(RESP_FLOOR)
+    for p in range(0, n, 8):
+        below = at_least(load(value, p), floor)
+        e = zero_below(exp(below), tiny)
+        store(part, p, mul(e, below))
+        store(value, p, e)
+    for p in range(n):
+        i = row[p]
+        sums[i] += value[p]
+        sums[T + i] += part[p]
+    one = splat(1.0)
+    for i in range(0, T, 8):
+        s = load(sums, i)
+        inverse = div(one, s)
+        log_s = add(log(s), load(flaws, i))
+        store(top, i, add(load(top, i), log_s))
+        store(part, i, sub(log_s, mul(load(sums, T + i), inverse)))
+        store(sums, i, mul(load(wt, i), inverse))
+    for p in range(n):
+        value[p] *= sums[row[p]]
+
+
+@inner
+def note_flaws(xt: Any, D: int, T: int, flaws: Any) -> None:
+    """Zero for each row of a tile that is finite, otherwise NaN."""
+    for i in range(0, T, 8):
+        s = splat(0.0)
+        for d in range(D):
+            x = load(xt, d * T + i)
+            s = add(s, sub(x, x))
+        store(flaws, i, s)
 
 
 @compiled
 def pruned_sums(
-    X: Any, weight: Any, ref: Any, means: Any, chol: Any, const: Any, centres: Any, near: Any,
-    wide: bool, shift: Any, turn: Any, packed: Any, norms: Any, most: float,
-    far: Any, D: int, rows_a_tile: int, W: int, work: Any, rows: Any, seen: Any, listed: Any,
-    totals: Any, n: Any, s1: Any, s2: Any,
+    X: Any, weight: Any, ref: Any, means: Any, chol: Any, const: Any, wide: bool,
+    shift: Any, turn: Any, packed: Any, norms: Any, most: float, far: float, D: int, T: int,
+    work: Any, seen: Any, pairs: Any, totals: Any, n: Any, s1: Any, s2: Any,
 ) -> int:  # fmt: skip
     """As `full_sums` where `wide`, else as `diag_sums`; returns how many rows were added.
 
     Whoever calls adds the other rows by these. There are some once more than `most` of the pairs
-    of vectors and components had to be taken; what was added are whole tiles.
+    of rows and components had to be taken; what was added are whole tiles. `ref` are zeros;
+    `means` (K·D8), `chol` (K·D8·D8 or K·D8) and `const` (K,) are of the model. Sums about the
+    means are padded to D features, `s1` and `s2` with room for a vector more. `work`
+    has (D + 5) T + D8 and twice as many values as there may be pairs, `pairs` four numbers of each
+    and K + 1.
     """
-    K = const.shape[0]
-    common = -1
-    if wide:
-        for k in range(K):
-            if near[k]:
-                common = k
-    taken, all_pairs = 0, 0
-    begin = listed[: K + 2]
-    size = (listed.shape[0] - K - 2) // 5
-    owner = listed[K + 2 : K + 2 + size]
-    row = listed[K + 2 + size : K + 2 + 2 * size]
-    place = listed[K + 2 + 2 * size : K + 2 + 3 * size]
-    new_owner = listed[K + 2 + 3 * size : K + 2 + 4 * size]
-    new_row = listed[K + 2 + 4 * size :]
-    pairs = (owner, row, place, new_owner, new_row)
-    for first in range(0, X.shape[0], rows_a_tile):
-        if taken > most * all_pairs:
+    K, d = const.shape[0], X.shape[1]
+    D8 = (d + 7) // 8 * 8
+    K4 = norms.shape[0]
+    xt = work[: D * T]
+    wt = work[D * T : (D + 1) * T]
+    top = work[(D + 1) * T : (D + 2) * T]
+    flaws = work[(D + 2) * T : (D + 3) * T]
+    sums = work[(D + 3) * T : (D + 5) * T]
+    v = work[(D + 5) * T : (D + 5) * T + D8]
+    size = (work.shape[0] - (D + 5) * T - D8) // 2
+    value = work[(D + 5) * T + D8 : (D + 5) * T + D8 + size]
+    part = work[(D + 5) * T + D8 + size :]
+    points = seen[: (D + 1) * T]
+    best = seen[(D + 1) * T : (D + 2) * T]
+    limit = seen[(D + 2) * T : (D + 3) * T]
+    bounds = seen[(D + 3) * T :]
+    owner, row = pairs[:size], pairs[size : 2 * size]
+    new_owner, new_row = pairs[2 * size : 3 * size], pairs[3 * size : 4 * size]
+    begin = pairs[4 * size :]
+    xt[d * T :] = 0.0
+    taken = 0
+    for first in range(0, X.shape[0], T):
+        if taken > most * K * first:
             return first
-        m = min(rows_a_tile, X.shape[0] - first)
-        T = (m + 4 * W - 1) // (4 * W) * 4 * W
-        xt = work[: D * T]
-        t = work[D * T : 2 * D * T]
-        shared = work[2 * D * T : 3 * D * T]
-        y = work[3 * D * T : (3 * D + 4) * T]
-        sums = work[(3 * D + 4) * T : (3 * D + 7) * T]
-        q = work[(3 * D + 7) * T : (3 * D + 7 + K) * T]
-        resp = work[(3 * D + 7 + K) * T :]
-        wt = rows[:T]
-        log_density = rows[T : 2 * T]
-        top = rows[3 * T : 4 * T]
-        points = seen[: (D + 1) * T]
-        best = seen[(D + 1) * T : (D + 2) * T]
-        limit = seen[(D + 2) * T : (D + 3) * T]
-        bounds = seen[(D + 3) * T :]
-        xt[X.shape[1] * T :] = 0.0
+        m = min(T, X.shape[0] - first)
         load_tile(X, weight, first, m, ref, xt, wt, T)
+        note_flaws(xt, D, T, flaws)
         project(xt, D, T, shift, turn, wide, points)
         compare(points, D, T, packed, norms, bounds, best)
-        # First the likeliest by the bounds, then what those leave.
-        top[:] = -math.inf
-        K4 = norms.shape[0]
-        count, some = choose(bounds, K, K4, T, W, limit, best, 0, pairs)
-        measure(xt, D, T, means, chol, const, wide, pairs, 0, some, t, q, top, far, W)
+        top[:m] = -math.inf
+        top[m:] = 0.0
+        for i in range(m):
+            new_owner[i], new_row[i] = int(best[i]), i
+        sort_pairs(m, K, new_owner, new_row, begin, 0, owner, row)
+        measure(X, first, 0, m, owner, row, means, chol, const, wide, far, D8, v, value, top)
         limits(top, D, T, points, limit)
-        count, every = choose(bounds, K, K4, T, W, limit, best, some, pairs)
-        measure(xt, D, T, means, chol, const, wide, pairs, some, every, t, q, top, far, W)
+        more = choose(m, bounds, K, K4, limit, best, new_owner, new_row)
+        sort_pairs(more, K, new_owner, new_row, begin, m, owner, row)
+        count = m + more
+        measure(X, first, m, count, owner, row, means, chol, const, wide, far, D8, v, value, top)
         taken += count
-        all_pairs += K * (T // W)
-        sums[:] = 0.0
-        exponentials(q, T, pairs, count, const, top, resp, sums)
-        share_out(sums, T, top, wt, log_density, rows[2 * T :])
-        totals[0] += dot(log_density, 0, wt, T)
-        totals[1] += dot(rows, 2 * T, wt, T)
-        weigh(count, row, place, sums[2 * T :], resp, W)
-        group(K, count, owner, row, place, begin, new_row, new_owner)
-        add_mass(K, new_row, new_owner, begin, resp, rows[4 * T :], n, W)
-        if wide:
-            if common >= 0:
-                subtract(xt, D, T, centres, common, shared, W)
-            squares(
-                xt, D, T, centres, near, new_row, new_owner, begin, resp, shared, t, y, s1, s2, W
-            )
-        else:
-            variances(xt, D, T, centres, K, new_row, new_owner, begin, resp, s1, s2, W)
+        share_out(count, row, value, top, wt, m, T, flaws, sums, part)
+        totals[0] += dot(top, 0, wt, T)
+        totals[1] += dot(part, 0, wt, T)
+        add_moments(X, first, count, owner, row, value, means, wide, D8, D, v, n, s1, s2)
     return int(X.shape[0])

@@ -9,8 +9,6 @@ one matrix product with |y|² as one more feature, in float32. What rounding may
 table (`streamgmm.model.covariances.pruning`): u_k is a bound as it is computed. A component can be
 left out of a row where u_k says that it is less likely than another one by the floor of
 responsibilities (`normalisation.RESP_FLOOR`): its term there is zero.
-
-What is left out is left out for whole vectors of rows. A mask has a bit for each component.
 """
 
 from __future__ import annotations
@@ -21,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from streamgmm.kernels.blocks import (
+    add_times,
     splat_four,
     store_each,
 )
 from streamgmm.kernels.compiled import inner
-from streamgmm.kernels.flags import keep_least, lowest, not_above
+from streamgmm.kernels.flags import keep_least
 from streamgmm.kernels.normalisation import RESP_FLOOR
 from streamgmm.kernels.shuffles import narrow
 from streamgmm.kernels.vectors import (
@@ -42,18 +41,12 @@ from streamgmm.kernels.vectors import (
 )
 
 MARGIN = -math.log(RESP_FLOOR) + 0.5  # nats; the half is for exponentials and the rest
-BITS = 62  # components in a mask
 STRIP = 16  # rows that are compared at a time: one vector
 
 
 def screen_size(K: int, D: int, T: int) -> int:
     """Elements of `seen` (float32) for padded D and a tile of T rows."""
     return (D + 3 + (K + 3) // 4 * 4) * T
-
-
-def pairs_size(K: int, T: int, W: int) -> int:
-    """Elements of `pairs` (int64)."""
-    return K + 2 + 5 * (K * (T // W) + 1)
 
 
 @inner
@@ -86,33 +79,38 @@ def project(xt: Any, D: int, T: int, shift: Any, turn: Any, wide: bool, y: Any) 
 def compare(y: Any, D: int, T: int, packed: Any, norms: Any, u: Any, best: Any) -> None:
     """The bounds of all rows, and the component whose bound is the least of each row.
 
-    Strips lie one after the other in `u`, component by component, as many as `norms` has.
+    Strips lie one after the other in `u`, component by component, as many as `norms` has. Two
+    strips go by together, or each sum would wait for itself; T is a multiple of two strips.
     """
+    K4 = norms.shape[0]
+    next_y, next_u = (D + 1) * STRIP, K4 * STRIP
     at, to = 0, 0
     four = splat(np.float32(4.0))
-    for i in range(0, T, STRIP):
-        held = (splat(np.float32(math.inf)), splat(np.float32(0.0)))
-        n0, n1 = splat(np.float32(0.0)), splat(np.float32(1.0))
+    zero = splat(np.float32(0.0))
+    far = splat(np.float32(math.inf))
+    for i in range(0, T, 2 * STRIP):
+        held, other = (far, zero), (far, zero)
+        n0, n1 = zero, splat(np.float32(1.0))
         n2, n3 = splat(np.float32(2.0)), splat(np.float32(3.0))
         c = 0
-        for k in range(0, norms.shape[0], 4):
+        for k in range(0, K4, 4):
             z = splat_four(norms, k, 1)
-            for d in range(D + 1):
-                z = add_column(z, packed, c, load(y, at + d * STRIP))
+            w = z
+            for d in range(at, at + next_y, STRIP):
+                a = splat_four(packed, c, 1)
+                z = add_times(z, a, load(y, d))
+                w = add_times(w, a, load(y, d + next_y))
                 c += 4
             store_each(u, to, STRIP, z)
+            store_each(u, to + next_u, STRIP, w)
             to += 4 * STRIP
             held = keep_least(held, z, (n0, n1, n2, n3))
+            other = keep_least(other, w, (n0, n1, n2, n3))
             n0, n1, n2, n3 = add(n0, four), add(n1, four), add(n2, four), add(n3, four)
         store(best, i, held[1])
-        at += (D + 1) * STRIP
-
-
-@inner
-def add_column(z: Any, table: Any, at: int, x: Any) -> Any:
-    """``z[j] + table[at + j] * x`` of four columns."""
-    a = splat_four(table, at, 1)
-    return fma(a[0], x, z[0]), fma(a[1], x, z[1]), fma(a[2], x, z[2]), fma(a[3], x, z[3])
+        store(best, i + STRIP, other[1])
+        at += 2 * next_y
+        to += next_u
 
 
 @inner
@@ -135,84 +133,3 @@ def limits(top: Any, D: int, T: int, y: Any, limit: Any) -> None:
         b = fma(load64(y, at + 8), zero, b)
         store(limit, i, narrow(a, b))
         at += (D + 1) * STRIP
-
-
-@inner
-def choose(
-    u: Any, K: int, K4: int, T: int, W: int, limit: Any, best: Any, n: int, pairs: Any
-) -> Any:
-    """The vectors of rows in which a row's bound is not above its limit, with their components.
-
-    Pairs of both come vector by vector, components in order, as ``pairs[0]`` and ``pairs[1]``
-    say: the component and the first row. At first, where `n` is zero, these are the rows' `best`;
-    they have places 0, 1, and so on, and then there are `n` of them. ``pairs[2]`` is the place of
-    each pair, and new ones, which are listed in ``pairs[3]`` and ``pairs[4]``, have the next ones.
-    Returns how many pairs there are, and how many places.
-    """
-    owner, row, place, new_owner, new_row = pairs
-    found, old, new = 0, 0, n
-    for i in range(0, T, STRIP):
-        for begin in range(0, K, BITS):
-            many = min(BITS, K - begin)
-            low, high = 0, 0
-            if n > 0:
-                at = (i // STRIP * K4 + begin) * STRIP
-                low, high = masks(u, at, many, load(limit, i), W)
-            for j in range(i, i + STRIP, W):
-                known = 0
-                for r in range(j, j + W):
-                    k = int(best[r]) - begin
-                    known |= 1 << k if k >= 0 and k < many else 0
-                mask = (low if j == i else high) | known
-                known = known if n > 0 else 0
-                while mask != 0:
-                    k = lowest(mask)
-                    mask &= mask - 1
-                    owner[found] = begin + k
-                    row[found] = j
-                    had = known >> k & 1
-                    place[found] = old if had == 1 else new
-                    new_owner[new] = begin + k
-                    new_row[new] = j
-                    found += 1
-                    old += had
-                    new += 1 - had
-    return found, new
-
-
-@inner
-def masks(u: Any, at: int, K: int, limit: Any, W: int) -> Any:
-    """The components of which a bound is not above its limit, a bit for each of at most 62.
-
-    Of the first W and of the last W rows of a strip.
-    """
-    low, high = 0, 0
-    one = 1
-    here = (1 << W) - 1
-    for k in range(K):
-        bits = not_above(load(u, at + k * STRIP), limit)
-        low |= one if bits & here != 0 else 0
-        high |= one if bits >> W != 0 else 0
-        one <<= 1
-    return low, high
-
-
-@inner
-def group(
-    K: int, n: int, owner: Any, row: Any, used: Any, begin: Any, rows_of: Any, from_of: Any
-) -> None:
-    """The pairs that are used, component by component, those of k from ``begin[k]`` on.
-
-    `rows_of` are their first rows and `from_of` which pairs they are.
-    """
-    begin[:] = 0
-    for p in range(n):
-        begin[owner[p] + 2] += used[p]
-    for k in range(2, K + 2):
-        begin[k] += begin[k - 1]
-    for p in range(n):
-        if used[p] != 0:
-            to = begin[owner[p] + 1]
-            rows_of[to] = row[p]
-            from_of[to] = p
-            begin[owner[p] + 1] = to + 1

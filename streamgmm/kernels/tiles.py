@@ -12,7 +12,7 @@ from typing import Any
 
 from streamgmm.kernels.compiled import inner
 from streamgmm.kernels.shuffles import load_turned
-from streamgmm.kernels.vectors import load, splat, store, sub
+from streamgmm.kernels.vectors import load, mul, splat, store, sub
 
 
 @inner
@@ -43,6 +43,14 @@ def load_tile(
         wt[i] = sample_weight[first + i] if weighted else 1.0
     for i in range(n, T):
         wt[i] = 0.0
+
+
+@inner
+def square(xt: Any, n: int, out: Any, W: int) -> None:
+    """The squares of the first n values of a tile."""
+    for i in range(0, n, W):
+        x = load(xt, i)
+        store(out, i, mul(x, x))
 
 
 @inner

@@ -106,11 +106,11 @@ import json, sys
 import numpy as np
 import streamgmm.kernels.drivers as drivers
 from streamgmm.model.mixture import Mixture, e_step
-kernels = {name: getattr(drivers, name) for name in ("full_sums", "diag_sums")}
+kernels = {name: getattr(drivers, name) for name in ("full_sums", "near_diag_sums")}
 before = {name: len(k.signatures) for name, k in kernels.items()}
 mixture = Mixture.of("diag", np.ones(1), np.zeros((1, 2)), np.ones((1, 2)))
 e_step(mixture, np.zeros((4, 2)))
-stats = drivers.diag_sums.stats
+stats = drivers.near_diag_sums.stats
 print(json.dumps([before, sum(stats.cache_hits.values()), sum(stats.cache_misses.values())]))
 """
 

@@ -107,8 +107,13 @@ class Covariance(Protocol):
     def scatter_centres(self, model: Parameters) -> Floats:
         """Points (K, D) about which an E-step of the model sums the scatter, by default."""
 
-    def recipe(self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None) -> Recipe:
-        """An E-step in tiles of `dtype`; scatter is taken about `centres`, where given."""
+    def recipe(
+        self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None, many: bool = False
+    ) -> Recipe:
+        """An E-step in tiles of `dtype`; scatter is taken about `centres`, where given.
+
+        With `many` rows at a time it may be worth while to leave out what adds nothing.
+        """
 
     def posterior_args(self, model: Parameters, layout: Layout) -> tuple[Any, ...]:
         """Arguments of `kernels.posterior` that the model alone decides."""

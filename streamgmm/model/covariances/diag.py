@@ -8,7 +8,14 @@ from typing import Any, Literal
 import numpy as np
 
 from streamgmm.kernels import drivers
-from streamgmm.model.covariances.base import Layout, Parameters, Recipe, inverse_roots
+from streamgmm.model.covariances.base import (
+    NEAR,
+    NEAR_NARROW,
+    Layout,
+    Parameters,
+    Recipe,
+    inverse_roots,
+)
 from streamgmm.model.covariances.pruning import pruned
 from streamgmm.model.moments import Floats, Moments
 
@@ -54,15 +61,52 @@ class Diag:
         return inverse_roots(covariances)
 
     def scatter_centres(self, model: Parameters) -> Floats:
+        if shares_centre(model, np.dtype(np.float64)):
+            return np.broadcast_to(model.centre, model.means.shape)
         return model.means
 
-    def recipe(self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None) -> Recipe:
-        return pruned(diag_recipe(model, model.precisions_cholesky, dtype, centres), model)
+    def recipe(
+        self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None, many: bool = False
+    ) -> Recipe:
+        chol = model.precisions_cholesky
+        if centres is None and many:
+            found = pruned(diag_recipe(model, chol, dtype, model.means), model)
+            if found is not None:
+                return found
+        if centres is None and shares_centre(model, dtype):
+            return near_recipe(model, dtype)
+        return diag_recipe(model, chol, dtype, centres)
 
     def posterior_args(self, model: Parameters, layout: Layout) -> tuple[Any, ...]:
         ref, means = layout.shifted(model, model.means)
         chol = layout.pad_rows(model.precisions_cholesky)
         return drivers.DIAG, ref, means, chol, model.log_constants
+
+
+def shares_centre(model: Parameters, dtype: np.dtype[Any]) -> bool:
+    """Whether all components are near enough to the mixture's mean for sums about it."""
+    moved = (model.means - model.centre) * model.precisions_cholesky
+    most = NEAR if dtype.itemsize == 8 else NEAR_NARROW
+    return bool(np.einsum("kd,kd->k", moved, moved).max() <= most**2)
+
+
+def near_recipe(model: Parameters, dtype: np.dtype[Any]) -> Recipe:
+    """Sums about the mixture's mean, which all components are near."""
+    k, d = model.means.shape
+    layout = Layout(k, d, dtype)
+    ref, chol = model.centre, model.precisions_cholesky
+
+    def finish(weight: Floats, first: Floats, second: Floats) -> Moments:
+        squares = second.reshape(-1, layout.D)[:k, :d]
+        return Moments.about("diag", np.broadcast_to(ref, (k, d)), weight, first, squares)
+
+    means = layout.pad_rows(model.means - ref)
+    more = ((0, layout.K4 - k), (0, 0))
+    offset, factors = np.pad((ref - model.means) * chol, more), np.pad(chol, more)
+    kernel_model = (
+        ref, means, layout.pad_rows(factors), model.log_constants, layout.pad_rows(offset)
+    )  # fmt: skip
+    return Recipe(layout, drivers.near_diag_sums, kernel_model, layout.K4 * layout.D, finish)
 
 
 def diag_recipe(
@@ -73,10 +117,11 @@ def diag_recipe(
     layout = Layout(k, d, dtype)
     ref, means = layout.shifted(model, model.means)
     about = means if centres is None else layout.shifted(model, centres)[1]
+    restored = layout.restored(ref, about)
 
     def finish(weight: Floats, first: Floats, second: Floats) -> Moments:
         squares = second.reshape(k, layout.D)[:, :d]
-        return Moments.about("diag", layout.restored(ref, about), weight, first, squares)
+        return Moments.about("diag", restored, weight, first, squares)
 
     kernel_model = (ref, means, layout.pad_rows(chol), model.log_constants, about)
     return Recipe(layout, drivers.diag_sums, kernel_model, k * layout.D, finish)

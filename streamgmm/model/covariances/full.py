@@ -69,8 +69,15 @@ class Full:
         near = model.reach <= NEAR
         return np.where(near[:, None], model.centre, model.means)
 
-    def recipe(self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None) -> Recipe:
-        return pruned(full_recipe(model, model.precisions_cholesky, dtype, centres), model)
+    def recipe(
+        self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None, many: bool = False
+    ) -> Recipe:
+        chol = model.precisions_cholesky
+        if centres is None and many:
+            found = pruned(full_recipe(model, chol, dtype, model.means), model)
+            if found is not None:
+                return found
+        return full_recipe(model, chol, dtype, centres)
 
     def posterior_args(self, model: Parameters, layout: Layout) -> tuple[Any, ...]:
         ref, means = layout.shifted(model, model.means)

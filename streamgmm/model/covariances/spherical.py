@@ -57,7 +57,9 @@ class Spherical:
     def scatter_centres(self, model: Parameters) -> Floats:
         return model.means
 
-    def recipe(self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None) -> Recipe:
+    def recipe(
+        self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None, many: bool = False
+    ) -> Recipe:
         k, d = model.means.shape
         if centres is not None:
             chol = np.broadcast_to(model.precisions_cholesky[:, None], (k, d))

@@ -72,7 +72,9 @@ class Tied:
         near = reach(model, _one_each(model)) <= NEAR
         return np.where(near[:, None], model.centre, model.means)
 
-    def recipe(self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None) -> Recipe:
+    def recipe(
+        self, model: Parameters, dtype: np.dtype[Any], centres: Floats | None, many: bool = False
+    ) -> Recipe:
         if centres is not None or not shares_products(model):
             chol = _one_each(model)
             apart = full_recipe(model, chol, dtype, centres)

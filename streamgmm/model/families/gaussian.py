@@ -19,6 +19,7 @@ from streamgmm.kernels.drivers import posterior
 from streamgmm.model.components import Accumulator, Components, Posterior, Shapes
 from streamgmm.model.covariances import COVARIANCES, Covariance
 from streamgmm.model.covariances.base import KernelAccumulator, Layout, Recipe, reach
+from streamgmm.model.covariances.pruning import ENOUGH
 from streamgmm.model.families.moments_under import moments_under
 from streamgmm.model.gaps.moments import GapMoments, complete_moments, entropy_of, together
 from streamgmm.model.gaps.patterns import has_gaps
@@ -405,9 +406,10 @@ class GaussianDensity:
         covariance = self.components.covariance
         if centres is not None:
             return KernelAccumulator(covariance.recipe(self, dtype, centres))
-        if dtype not in self._recipes:
-            self._recipes[dtype] = covariance.recipe(self, dtype, None)
-        return KernelAccumulator(self._recipes[dtype])
+        many = len(like) * len(self.weights) >= ENOUGH
+        if (dtype, many) not in self._recipes:
+            self._recipes[dtype, many] = covariance.recipe(self, dtype, None, many)
+        return KernelAccumulator(self._recipes[dtype, many])
 
     def hard_accumulator(self, centres: Floats | None = None) -> Accumulator:
         """Sums about their own means."""
@@ -474,8 +476,8 @@ class GaussianDensity:
             _ = self.guide
 
     @cached_property
-    def _recipes(self) -> dict[np.dtype[Any], Recipe]:
-        """By the dtype of the tiles: blocks are many, and the tables for them the same."""
+    def _recipes(self) -> dict[tuple[np.dtype[Any], bool], Recipe]:
+        """By the dtype of the tiles, and for many rows or few: blocks are many, and tables few."""
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
