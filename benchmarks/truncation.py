@@ -115,12 +115,12 @@ def compare_fits(given: argparse.Namespace) -> None:
             "algorithm": "em",
             "acceleration": None,
         }
-        for truncation in (SETS, None):
+        for truncation in (*given.sets, None):
             began = time.perf_counter()
             model = GaussianMixture(given.k, truncation=truncation, **how).fit(rows)
             seconds = time.perf_counter() - began
             model.truncation = None
-            said = f"{kind:5s} K={given.k} {'sets of 8' if truncation else 'exact':10s}"
+            said = f"{kind:5s} K={given.k} {f'sets of {truncation}' if truncation else 'exact':10s}"
             history = model.history_
             cost = history.get("kl_of_sets", np.zeros(1))[-1] / len(rows)
             error = history.get("kl_error", np.zeros(1))[-1] / len(rows)
@@ -244,6 +244,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=30)
     parser.add_argument("--kinds", nargs="+", default=["full", "diag"])
     parser.add_argument("--plot")
+    parser.add_argument("--sets", nargs="+", type=int, default=[SETS], help="candidates of a row")
     parser.add_argument("--folder")
     given = parser.parse_args()
     defaults = {
