@@ -120,7 +120,8 @@ def compare_fits(given: argparse.Namespace) -> None:
             model = GaussianMixture(given.k, truncation=truncation, **how).fit(rows)
             seconds = time.perf_counter() - began
             model.truncation = None
-            said = f"{kind:5s} K={given.k} {f'sets of {truncation}' if truncation else 'exact':10s}"
+            how_many = f"sets of {truncation}" if truncation else "exact"
+            said = f"{kind:5s} K={given.k} {how_many:10s}"
             history = model.history_
             cost = history.get("kl_of_sets", np.zeros(1))[-1] / len(rows)
             error = history.get("kl_error", np.zeros(1))[-1] / len(rows)
