@@ -410,7 +410,9 @@ class GaussianDensity:
         return KernelAccumulator(self._recipes[dtype])
 
     def hard_accumulator(self, centres: Floats | None = None) -> Accumulator:
-        """Sums about their own means."""
+        """Sums about their own means; about the means, or `centres`, where rows look at few."""
+        if self.truncated:
+            return TruncatedAccumulator(self, self.components.covariance.name, centres, hard=True)
 
         def of_labels(density: GaussianDensity, about: Floats | None) -> LabelAccumulator:
             shape = density.components.covariance

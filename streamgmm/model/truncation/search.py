@@ -34,6 +34,13 @@ class Found:
     resp: Floats
     entropy: Floats
 
+    def likeliest(self, weight: Floats) -> Found:
+        """The same where each row counts for the first of its set alone."""
+        resp = weight if len(weight) else np.ones(len(self.ids))
+        return Found(
+            self.ids[:, :1], self.log_density, resp[:, None].copy(), np.zeros(len(self.ids))
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Search:
@@ -126,9 +133,10 @@ class Search:
 
     def add_sums(self, X: NDArray[Any], found: Found, about: Floats, sums: Any) -> None:
         """Add the rows' sums about points (K·D): weights (K,), first and second moments."""
-        ids = scratch("sets", found.ids.size, _INT).reshape(found.ids.shape)
+        n, size = found.ids.shape
+        ids = scratch("sets", n * size, _INT).reshape(n, size)
         ids[:] = found.ids
         truncated.add_sums(
-            self.full, X, ids, self.size, found.resp.ravel(), about, self.layout.D, _STRIP,
+            self.full, X, ids, size, found.resp.ravel(), about, self.layout.D, _STRIP,
             *self._room(ids.size), *sums,
         )  # fmt: skip

@@ -124,6 +124,22 @@ def test_sums_are_those_of_the_responsibilities(kind, weighted):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_hard_sums_are_those_of_the_likeliest(kind, weighted):
+    rng = np.random.default_rng(13)
+    model = mixture(kind, 50, 5, rng, truncation=4)
+    rows = rows_of(model, 2000, rng)
+    w = rng.uniform(size=2000) * (rng.uniform(size=2000) < 0.9) if weighted else np.ones(2000)
+    found = e_step(model, rows, w if weighted else None, hard=True)
+    labels = model.posterior(rows, labels=True).labels
+    best = np.take_along_axis(joint(model.exact, rows), labels[:, None].astype(np.intp), axis=1)
+    assert found.entropy == 0
+    assert_allclose(free_energy(model, found), w @ best[:, 0], rtol=1e-10)
+    assert_allclose(found.components.weight, np.bincount(labels, w, 50), rtol=1e-10)
+    assert_allclose(found.log_likelihood, w @ model.posterior(rows).log_density, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_free_energy_is_the_bound(kind):
     """F(q, θ) at the parameters of the E-step is log Σ over the set: the bound is tight there."""
     rng = np.random.default_rng(2)
