@@ -117,7 +117,7 @@ def add_each(typingctx: Any, a: Any, b: Any) -> Any:
 def keep_two(typingctx: Any, held: Any, z: Any, first: Any) -> Any:
     """The least, the second and the number of the least, lane by lane.
 
-    `held` is four vectors of each, and ``z[4*i + j]`` what number ``first + i`` offers to lane
+    `held` is n vectors of each, and ``z[n*i + j]`` what number ``first + i`` offers to lane
     vector j. Of equal values the earlier one stays the least. A value that is not a number is
     passed over.
     """
@@ -125,12 +125,13 @@ def keep_two(typingctx: Any, held: Any, z: Any, first: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         held = cgutils.unpack_tuple(builder, args[0])
         z = cgutils.unpack_tuple(builder, args[1])
-        least, second, place = held[:4], held[4:8], held[8:]
-        for i in range(4):
+        n = len(held) // 3
+        least, second, place = held[:n], held[n : 2 * n], held[2 * n :]
+        for i in range(len(z) // n):
             number = builder.fadd(args[2], ir.Constant(args[2].type, float(i)))
             number = _splat(builder, number, z[0].type.count)
-            for j in range(4):
-                value = z[4 * i + j]
+            for j in range(n):
+                value = z[n * i + j]
                 less = builder.fcmp_ordered("<", value, least[j])
                 other = builder.select(less, least[j], value)
                 below = builder.fcmp_ordered("<", other, second[j])
@@ -167,12 +168,12 @@ def load_first(typingctx: Any, array: Any, offset: Any, n: Any) -> Any:
 
 @intrinsic
 def add_squared_differences(typingctx: Any, z: Any, c: Any, x: Any) -> Any:
-    """``z[4*i + j] + (x_j - c_i)²`` of four vectors and four."""
+    """``z[n*i + j] + (x_j - c_i)²`` of n vectors x, and four or more c."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         sums, cs, xs = (cgutils.unpack_tuple(builder, arg) for arg in args)
         for at, value in enumerate(sums):
-            y = builder.fsub(xs[at % 4], cs[at // 4])
+            y = builder.fsub(xs[at % len(xs)], cs[at // len(xs)])
             sums[at] = _fma(builder, y, y, value)
         return cgutils.pack_array(builder, sums)
 

@@ -19,7 +19,7 @@ from streamgmm.kernels.normalisation import RESP_FLOOR
 from streamgmm.kernels.shuffles import total
 from streamgmm.kernels.sums import full_moments
 from streamgmm.kernels.tiles import subtract
-from streamgmm.kernels.vectors import add, fma, load64, mul, splat, store, sub
+from streamgmm.kernels.vectors import add, at_least, fma, load, load64, mul, splat, store, sub
 
 WIDE = 8  # lanes of float64
 
@@ -365,24 +365,48 @@ def largest(scores: Any, skip: int, out: Any) -> None:
     """The columns of the largest values of each row of `scores` (m, K), the largest first.
 
     Fills ``out`` (m, G), -1 where there are fewer. The column ``skip + row`` is left out, none
-    where `skip` is negative, and so are values about -1e30, of components without weight.
+    where `skip` is negative, and so are values about -1e30, of components without weight. `scores`
+    are float32, C-contiguous.
+
+    Runs of columns are passed over whose largest value is below those of G + 1 runs: G of these
+    at least are not left out.
     """
     m, K = scores.shape
     G = out.shape[1]
-    for i in range(m):
+    run = 16
+    while K // (2 * run) > 2 * (G + 1):
+        run *= 2
+    lanes, tops = np.empty(16, scores.dtype), np.empty(K // run, scores.dtype)
+    last = tops.shape[0] - 1 - G
+    values = np.empty(G, scores.dtype)
+    for i in range(m if G > 0 else 0):
+        for r in range(tops.shape[0]):
+            at = i * K + r * run
+            top = load(scores, at)
+            for k in range(16, run, 16):
+                top = at_least(load(scores, at + k), top)
+            store(lanes, 0, top)
+            best = lanes[0]
+            for k in range(1, 16):
+                best = lanes[k] if lanes[k] > best else best
+            tops[r] = best
+        least = np.partition(tops, last)[last] if last >= 0 else np.float32(-math.inf)
         held = 0
-        for k in range(K):
-            value = scores[i, k]
-            if (skip >= 0 and k == skip + i) or not value > -1e29:
+        for begin in range(0, K, run):
+            if begin // run < tops.shape[0] and tops[begin // run] < least:
                 continue
-            if held == G and not value > scores[i, out[i, G - 1]]:
-                continue
-            g = min(held, G - 1)
-            while g > 0 and value > scores[i, out[i, g - 1]]:
-                out[i, g] = out[i, g - 1]
-                g -= 1
-            out[i, g] = k
-            held = min(held + 1, G)
+            for k in range(begin, min(begin + run, K)):
+                value = scores[i, k]
+                if value < least or not value > -1e29 or (skip >= 0 and k == skip + i):
+                    continue
+                if held == G and not value > values[G - 1]:
+                    continue
+                g = min(held, G - 1)
+                while g > 0 and value > values[g - 1]:
+                    out[i, g], values[g] = out[i, g - 1], values[g - 1]
+                    g -= 1
+                out[i, g], values[g] = k, value
+                held = min(held + 1, G)
         for g in range(held, G):
             out[i, g] = -1
 

@@ -85,6 +85,11 @@ class Gaussian:
         return COVARIANCES[self.covariance_type]
 
     @property
+    def set_size(self) -> int:
+        """How many numbers are kept of a row from one read to the next."""
+        return self.truncation or 0
+
+    @property
     def without_gaps(self) -> Gaussian:
         """The same for rows that are whole."""
         return replace(self, gaps=False)
