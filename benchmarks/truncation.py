@@ -2,9 +2,10 @@
 
 Rows lie about a curved surface of six dimensions in sixteen features, as embeddings do; there are
 no true components to be found. Run ``python -m benchmarks.truncation pass`` (seconds a row
-beside the exact pass), ``fit`` (likelihoods from the same start), ``growth`` (over K, with
-``--plot FILE``), ``large`` (10,000 components, ten million rows out of core), ``centres``
-(k-means), or ``peer`` (beside vamm, which is built from its repository).
+beside the exact pass; with ``--kinds factor`` of factor analysers), ``fit`` (likelihoods from the
+same start), ``growth`` (over K, with ``--plot FILE``), ``large`` (10,000 components, ten million
+rows out of core), ``centres`` (k-means), or ``peer`` (beside vamm, which is built from its
+repository).
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ import numpy as np
 from streamgmm import GaussianMixture, KMeans
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.fitting.tree import tree_starts
-from streamgmm.model.families import Gaussian
+from streamgmm.model.families import FactorAnalyzer, Gaussian
 from streamgmm.model.mixture import Mixture, e_step
 from streamgmm.model.truncation.sets import Memory, Turn
 from streamgmm.passes import one_blas_thread
 
 D = 16
 SETS = 8
+FACTORS = 4
 
 
 def surface(n: int, seed: int = 0) -> np.ndarray:
@@ -48,7 +50,9 @@ def surface(n: int, seed: int = 0) -> np.ndarray:
 
 def start(k: int, kind: str, rows: np.ndarray) -> Mixture:
     """Where both kinds of fit begin."""
-    settings = FitSettings(k, Gaussian(kind, reg_covar=1e-4, truncation=SETS))
+    family = Gaussian(kind, reg_covar=1e-4, truncation=SETS) if kind != "factor" else None
+    family = family or FactorAnalyzer(FACTORS, reg_covar=1e-4, truncation=SETS)
+    settings = FitSettings(k, family)
     return tree_starts(rows[: 64 * k], None, settings, np.random.RandomState(0))[0]
 
 
@@ -85,7 +89,7 @@ def seconds_a_row(k: int, kind: str, n: int, n_exact: int) -> tuple[float, float
 
 
 def compare_passes(given: argparse.Namespace) -> None:
-    for kind in ("full", "diag"):
+    for kind in given.kinds:
         few, exact, first = seconds_a_row(given.k, kind, given.rows, given.exact_rows)
         print(
             f"{kind:5s} K={given.k}: {1e6 * few:7.2f} us a row, exact {1e6 * exact:8.2f}, "

@@ -136,7 +136,7 @@ def propose(graph: Any, C: int, first: int, turn: int, marks: Any, ids: Any) -> 
 
 
 @inner
-def _sort_pairs(ids: Any, begin: int, end: int, K: int, at: Any, rows: Any, pairs: Any) -> None:
+def sort_pairs(ids: Any, begin: int, end: int, K: int, at: Any, rows: Any, pairs: Any) -> None:
     """Sort the pairs of columns ``begin:end`` by component: ``at[k]`` is where those of k begin.
 
     Of each, `rows` have the row and `pairs` its place in `ids`, flat.
@@ -160,7 +160,7 @@ def _sort_pairs(ids: Any, begin: int, end: int, K: int, at: Any, rows: Any, pair
 
 
 @inner
-def _gather(X: Any, rows: Any, a: int, m: int, D: int, T: int, xt: Any) -> None:
+def gather_pairs(X: Any, rows: Any, a: int, m: int, D: int, T: int, xt: Any) -> None:
     """Rows ``rows[a : a + m]`` as a tile of T rows and D features, padded with zeros."""
     d = X.shape[1]
     for i in range(m):
@@ -237,7 +237,7 @@ def evaluate(
     have them; `work` holds a tile of up to `most` rows.
     """
     K = const.shape[0]
-    _sort_pairs(ids, begin, ids.shape[1], K, at, rows, pairs)
+    sort_pairs(ids, begin, ids.shape[1], K, at, rows, pairs)
     q = work[:most]
     strip = work[most : most + 4 * WIDE * D]
     xt = work[most + 4 * WIDE * D :]
@@ -249,7 +249,7 @@ def evaluate(
         for a in range(at[k], at[k + 1], most):
             m = min(most, at[k + 1] - a)
             T = (m + 4 * WIDE - 1) // (4 * WIDE) * 4 * WIDE
-            _gather(X, rows, a, m, D, T, xt)
+            gather_pairs(X, rows, a, m, D, T, xt)
             full_distances(xt, D, T, own, factor, 0, strip, q, 1e300, WIDE)
             for i in range(m):
                 values[pairs[a + i]] = const[k] - 0.5 * q[i]
@@ -335,7 +335,7 @@ def add_sums(
     `ids` are the sets alone (n, C), and `resp` theirs, flat.
     """
     K = n.shape[0]
-    _sort_pairs(ids, 0, C, K, at, rows, pairs)
+    sort_pairs(ids, 0, C, K, at, rows, pairs)
     r = work[:most]
     y = work[most : 5 * most]
     t = work[5 * most : (5 + D) * most]
@@ -351,7 +351,7 @@ def add_sums(
         for a in range(at[k], at[k + 1], most):
             m = min(most, at[k + 1] - a)
             T = (m + 4 * WIDE - 1) // (4 * WIDE) * 4 * WIDE
-            _gather(X, rows, a, m, D, T, xt)
+            gather_pairs(X, rows, a, m, D, T, xt)
             for i in range(m):
                 r[i] = resp[pairs[a + i]]
             for i in range(m, T):

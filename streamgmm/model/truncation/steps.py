@@ -8,16 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.model.components import NO_WEIGHT, BlockSums, Density, Posterior
-from streamgmm.model.covariances.base import Parameters
 from streamgmm.model.moments import Floats, Moments
-from streamgmm.model.truncation.moments import N_SAMPLED, with_sample
+from streamgmm.model.truncation.moments import N_SAMPLED, TruncatedMoments, with_sample
 from streamgmm.model.truncation.search import Search
 from streamgmm.model.truncation.sets import Kept, Sets, Turn, set_dtype
 
 _SHARE = 20  # a pass over all components of every sampled row costs a twentieth of the E-step
 
 
-class Truncated(Parameters, Protocol):
+class Truncated(Protocol):
     """A density whose rows look at sets of components."""
 
     @property
@@ -86,27 +85,28 @@ class KeptAccumulator:
             at += n
 
 
-class TruncatedAccumulator(KeptAccumulator):
+class SetAccumulator(KeptAccumulator):
     """An E-step over sets of components: see `Accumulator`.
 
-    Sums are about the means, or about `centres` (K, D). Sets go on from those of the read before,
-    where the pass remembers them, and are searched from nothing where it does not. Where it is
-    `hard`, a row counts for the likeliest component of its set alone.
+    `sums` are about points (K·D) `about`. Sets go on from those of the read before, where the pass
+    remembers them, and are searched from nothing where it does not. Where it is `hard`, a row
+    counts for the likeliest component of its set alone.
     """
 
     def __init__(
-        self, density: Truncated, kind: Any, centres: Floats | None = None, hard: bool = False
+        self, density: Truncated, hard: bool, about: Floats, sums: tuple[Floats, ...]
     ) -> None:
-        super().__init__(density.search.layout.k, density.search.size)
-        self._density, self._kind, self._hard = density, kind, hard
         search = density.search
-        layout = search.layout
-        self._about = search.tables[0] if centres is None else layout.pad_rows(centres)
-        size = layout.D * layout.D if search.full else layout.D
+        super().__init__(search.layout.k, search.size)
+        self._density, self._hard, self._about, self._sums = density, hard, about, sums
         self._totals = np.zeros(2)
         self._sampled = np.zeros(N_SAMPLED)
-        self._sums = tuple(np.zeros(layout.k * n) for n in (1, layout.D, size))
-        self._every = max(1, _SHARE * layout.k // (search.size + search.guide.graph.shape[1] // 2))
+        candidates = search.size + search.guide.graph.shape[1] // 2
+        self._every = max(1, _SHARE * search.layout.k // candidates)
+
+    def statistics(self) -> Any:
+        """Statistics of the rows, and what the sample says."""
+        raise NotImplementedError
 
     def add(self, X: NDArray[Any], sample_weight: Floats = NO_WEIGHT) -> None:
         """Add rows (n, D), and weights (n,) or none."""
@@ -150,6 +150,25 @@ class TruncatedAccumulator(KeptAccumulator):
     def result(self) -> BlockSums:
         """The sums of all rows added; their sets are left where they are remembered."""
         self.leave()
+        return BlockSums(float(self._totals[0]), float(self._totals[1]), self.statistics())
+
+
+class TruncatedAccumulator(SetAccumulator):
+    """One of Gaussians, with sums about the means, or about `centres` (K, D)."""
+
+    def __init__(
+        self, density: Truncated, kind: Any, centres: Floats | None = None, hard: bool = False
+    ) -> None:
+        search = density.search
+        layout = search.layout
+        size = layout.D * layout.D if search.full else layout.D
+        about = search.tables[0] if centres is None else layout.pad_rows(centres)
+        sums = tuple(np.zeros(layout.k * n) for n in (1, layout.D, size))
+        super().__init__(density, hard, about, sums)
+        self._kind = kind
+
+    def statistics(self) -> TruncatedMoments:
+        """Moments of the rows."""
         layout = self._density.search.layout
         n, first, second = self._sums
         about = layout.restored(np.zeros(layout.d), self._about)
@@ -164,8 +183,7 @@ class TruncatedAccumulator(KeptAccumulator):
             moments = Moments("tied", n, moments.mean, moments.scatter.sum(axis=0))
         elif self._kind == "spherical":
             moments = Moments("spherical", n, moments.mean, moments.scatter.sum(axis=1))
-        found = with_sample(moments, self._sampled)
-        return BlockSums(float(self._totals[0]), float(self._totals[1]), found)
+        return with_sample(moments, self._sampled)
 
 
 def truncated_posterior(density: Truncated, X: NDArray[Any], out: Posterior) -> Posterior:
