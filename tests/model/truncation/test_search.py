@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 
+from streamgmm.kernels import truncated
 from streamgmm.model.families import Gaussian
 from streamgmm.model.mixture import Mixture, e_step, free_energy, m_step
 from streamgmm.model.moments import Moments
@@ -212,3 +213,24 @@ def test_fewer_components_with_weight_than_a_set_holds():
         step.add(rows)
         found.append(step.result().log_likelihood)
     assert_allclose(found, two.exact.posterior(rows).log_density.sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "size", "skip"),
+    [(50, 1000, 20, 0), (50, 130, 63, 5), (20, 70, 100, -1), (40, 5000, 7, 3), (5, 3, 0, 0)],
+)
+def test_the_largest_scores(m, k, size, skip):
+    """In order, of equal ones the first; without those of no weight, and without one's own."""
+    rng = np.random.default_rng(k)
+    scores = rng.normal(size=(m, k)).astype(np.float32)
+    scores[:, ::7] = np.float32(-1e30)
+    scores[0], scores[1] = 0, np.round(scores[1])
+    scores[m - 1], scores[m - 1, 1] = np.float32(-1e30), 5
+    if skip >= 0:
+        scores[np.arange(m), np.minimum(skip + np.arange(m), k - 1)] = 1e6
+    found = np.empty((m, size), np.int32)
+    truncated.largest(scores, skip, found)
+    for i in range(m):
+        order = np.argsort(-scores[i], kind="stable")
+        order = order[(scores[i, order] > -1e29) & ~((skip >= 0) & (order == skip + i))][:size]
+        assert_array_equal(found[i], [*order, *[-1] * (size - len(order))])
