@@ -449,7 +449,7 @@ class KMeans(
 
     def _start(self, source: Source) -> Mixture:
         """Where `fit` starts: the first of its starts."""
-        return self._fit(source, sweeps=0).mixture
+        return self._fit(source, sweeps=0).mixture.exact
 
     def _mixture(self) -> Mixture:
         """The mixture of which k-means is the hard EM."""

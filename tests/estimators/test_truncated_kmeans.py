@@ -242,6 +242,12 @@ def test_saved_loaded_and_batches(X, tmp_path):
     assert again.partial_fit(X[:100]).counts_.sum() == before + 100
 
 
+def test_its_bound_is_traced(X):
+    model = KMeans(20, truncation=5, init=X[:20], max_iter=4)
+    found = streamgmm.trace_bound(model, X[:2000])
+    assert (np.diff(found["free_energy"]) >= -1e-6).all()
+
+
 def test_auto(monkeypatch):
     X = np.random.default_rng(0).normal(size=(9000, 2))
     how = {"max_iter": 2, "truncation": "auto", "random_state": 0}
