@@ -2,9 +2,10 @@
 
 Rows lie about a curved surface of six dimensions in sixteen features, as embeddings do; there are
 no true components to be found. Run ``python -m benchmarks.truncation pass`` (seconds a row
-beside the exact pass), ``fit`` (likelihoods from the same start), ``growth`` (over K, with
-``--plot FILE``), ``large`` (10,000 components, ten million rows out of core), or ``peer`` (beside
-vamm, which is built from its repository).
+beside the exact pass; with ``--kinds factor`` of factor analysers), ``fit`` (likelihoods from the
+same start), ``growth`` (over K, with ``--plot FILE``), ``large`` (10,000 components, ten million
+rows out of core), ``centres`` (k-means), or ``peer`` (beside vamm, which is built from its
+repository).
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from streamgmm import GaussianMixture
+from streamgmm import GaussianMixture, KMeans
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.fitting.tree import tree_starts
-from streamgmm.model.families import Gaussian
+from streamgmm.model.families import FactorAnalyzer, Gaussian
 from streamgmm.model.mixture import Mixture, e_step
 from streamgmm.model.truncation.sets import Memory, Turn
 from streamgmm.passes import one_blas_thread
 
 D = 16
 SETS = 8
+FACTORS = 4
 
 
 def surface(n: int, seed: int = 0) -> np.ndarray:
@@ -48,7 +50,9 @@ def surface(n: int, seed: int = 0) -> np.ndarray:
 
 def start(k: int, kind: str, rows: np.ndarray) -> Mixture:
     """Where both kinds of fit begin."""
-    settings = FitSettings(k, Gaussian(kind, reg_covar=1e-4, truncation=SETS))
+    family = Gaussian(kind, reg_covar=1e-4, truncation=SETS) if kind != "factor" else None
+    family = family or FactorAnalyzer(FACTORS, reg_covar=1e-4, truncation=SETS)
+    settings = FitSettings(k, family)
     return tree_starts(rows[: 64 * k], None, settings, np.random.RandomState(0))[0]
 
 
@@ -85,7 +89,7 @@ def seconds_a_row(k: int, kind: str, n: int, n_exact: int) -> tuple[float, float
 
 
 def compare_passes(given: argparse.Namespace) -> None:
-    for kind in ("full", "diag"):
+    for kind in given.kinds:
         few, exact, first = seconds_a_row(given.k, kind, given.rows, given.exact_rows)
         print(
             f"{kind:5s} K={given.k}: {1e6 * few:7.2f} us a row, exact {1e6 * exact:8.2f}, "
@@ -159,6 +163,30 @@ def draw(ks, found: np.ndarray, path: str) -> None:
     axes.set_ylabel("microseconds a row, one thread")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=144)
+
+
+def compare_centres(given: argparse.Namespace) -> None:
+    """K-means from the same centres, on one thread: seconds of iterations, and what is reached."""
+    rows = surface(given.rows)
+    for k in [given.k] if given.k else (1000, 2000, 5000, 10_000):
+        drawn = KMeans(k, truncation=64, max_iter=1, random_state=0).fit(surface(64 * k, 1))
+        for size in (None, *given.sizes):
+            model = KMeans(
+                k, init=drawn.cluster_centers_, truncation=size, max_iter=given.iterations,
+                tol=1e-5, n_jobs=1,
+            )  # fmt: skip
+            model.fit(rows)
+            history, n = model.history_, len(rows)
+            each = 1e6 * np.median(np.diff(history["seconds"])) / n
+            cost = history.get("inertia_of_sets", np.zeros(1))[-1] / n
+            agreement = history.get("agreement", np.ones(1))[-1]
+            said = "all" if size is None else f"{size} of them"
+            print(
+                f"K={k:5d} {said:9s}: {model.n_iter_:3d} iterations, "
+                f"{history['seconds'][-1]:6.2f} s, median {each:5.2f} us a row; inertia a row "
+                f"{model.inertia_ / n:.4f}, of sets {cost:.4f}, agreement {agreement:.3f}",
+                flush=True,
+            )
 
 
 def compare_peer(given: argparse.Namespace) -> None:
@@ -238,12 +266,13 @@ def fit_large(given: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("pass", "fit", "growth", "large", "peer"))
+    parser.add_argument("what", choices=("pass", "fit", "growth", "large", "centres", "peer"))
     parser.add_argument("-k", type=int)
     parser.add_argument("--rows", type=int)
     parser.add_argument("--exact-rows", type=int, default=30_000)
     parser.add_argument("--iterations", type=int, default=30)
     parser.add_argument("--kinds", nargs="+", default=["full", "diag"])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[32, 64])
     parser.add_argument("--plot")
     parser.add_argument("--sets", nargs="+", type=int, default=[SETS], help="candidates of a row")
     parser.add_argument("--folder")
@@ -253,12 +282,13 @@ def main() -> None:
         "fit": (2000, 1_000_000),
         "growth": (0, 300_000),
         "peer": (2000, 300_000),
+        "centres": (0, 300_000),
     }
     k, rows = defaults.get(given.what, (10_000, 10_000_000))
     given.k, given.rows = given.k or k, given.rows or rows
     warnings.simplefilter("ignore")
     run = {"pass": compare_passes, "fit": compare_fits, "growth": compare_growth}
-    run["peer"] = compare_peer
+    run |= {"peer": compare_peer, "centres": compare_centres}
     with one_blas_thread():
         run.get(given.what, fit_large)(given)
 

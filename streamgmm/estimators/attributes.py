@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,12 @@ class GaussianAttributes:
         few = parse_truncation(getattr(self, "truncation", None), self)
         return Gaussian(self.covariance_type, float(self.reg_covar), gaps, few)
 
+    def _analyzer(self) -> FactorAnalyzer:
+        """The family, where it has factors."""
+        few = parse_truncation(getattr(self, "truncation", None), self)
+        found = factor_family(self.covariance_type, self.n_factors, self.reg_covar)
+        return replace(found, truncation=few)
+
     def _set_parameters(self, mixture: Mixture) -> None:
         """Set the attributes: weights, means, covariances and Cholesky factors of precisions."""
         if isinstance(mixture.components, FactorComponents):
@@ -101,7 +108,7 @@ class GaussianAttributes:
 
     def _factors(self) -> Mixture:
         """The model of factor analysers that the attributes are; raises ParameterError."""
-        family = factor_family(self.covariance_type, self.n_factors, self.reg_covar)
+        family = self._analyzer()
         weights = np.ascontiguousarray(self.weights_, dtype=np.float64)
         shapes = family.parameter_shapes(*np.shape(self.means_))
         arrays = {}

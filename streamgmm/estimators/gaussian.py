@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from streamgmm.errors import ParameterError
-from streamgmm.estimators.attributes import FACTORS, GaussianAttributes, factor_family
+from streamgmm.estimators.attributes import FACTORS, GaussianAttributes
 from streamgmm.estimators.batch import CONSTRAINTS, BatchMixture
 from streamgmm.estimators.exchange import Exchanged
 from streamgmm.estimators.rows import missing_of
@@ -237,13 +237,8 @@ class GaussianMixture(GaussianAttributes, Exchanged, BatchMixture):
 
     def _family(self) -> Family:
         if self.covariance_type in FACTORS:
-            if self.truncation is not None:
-                raise ParameterError(
-                    f"truncation={self.truncation!r} is for the four types of Gaussians, not for "
-                    f"covariance_type='{self.covariance_type}'; leave it out"
-                )
             return with_gaps(
-                factor_family(self.covariance_type, self.n_factors, self.reg_covar),
+                self._analyzer(),
                 missing_of(self) == "marginalize",
             )
         if self.n_factors is not None:

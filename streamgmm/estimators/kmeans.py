@@ -23,7 +23,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from streamgmm.errors import DataError
+from streamgmm.errors import DataError, ParameterError
 from streamgmm.estimators.batch import count_missing
 from streamgmm.estimators.centred import LearningCentres
 from streamgmm.estimators.exchange import Exchanged
@@ -49,6 +49,9 @@ from streamgmm.predict import predict_rows
 from streamgmm.predict.rows import sample_shape
 from streamgmm.progress import Listener, listener
 from streamgmm.sources import Source
+
+MANY_CENTRES = 2000  # from which ``truncation="auto"`` has rows compared with `AUTO_CENTRES`
+AUTO_CENTRES = 64
 
 
 class KMeans(
@@ -96,6 +99,12 @@ class KMeans(
     missing : {"raise", "omit"}, default="raise"
         What to do about rows with a gap (NaN, masked, a fill value): raise, or leave them out,
         with label −1 and NaN for distances.
+    truncation : int or "auto", optional
+        For thousands of clusters: each row is compared with so many centres, its own and those
+        nearest to that, so that a pass does not grow with `n_clusters` (docs/many_components.md).
+        ``"auto"`` is 64 from 2,000 clusters on. The inertia never rises from pass to pass;
+        ``inertia_of_sets`` in `history_` estimates by how much it is too high, from rows that
+        are compared with all centres. Starts are then one k-means of few rows a cluster.
 
     Attributes
     ----------
@@ -115,7 +124,10 @@ class KMeans(
         A value an iteration: ``inertia`` and ``free_energy`` F, after the centres have moved, and
         what `GaussianMixture` has beside these. F is that of the hard assignments under the
         mixture, nats summed over rows. ``log_likelihood`` and ``kl`` are NaN, since a pass of
-        k-means does not sum them; `streamgmm.trace_bound` does.
+        k-means does not sum them; `streamgmm.trace_bound` does. With `truncation` also
+        ``inertia_of_sets``, by how much the inertia is too high since rows are compared with
+        some centres only, ``inertia_error``, the standard error of that, and ``agreement``, the
+        share of rows that are in the cluster of their nearest centre.
     timings_, skipped_rows_, n_missing_
         As of `GaussianMixture`.
     n_features_in_ : int
@@ -153,6 +165,7 @@ class KMeans(
         "on_bad_chunk": [StrOptions({"raise", "skip"})],
         "cache": [StrOptions({"auto"}), None],
         "missing": [StrOptions({"raise", "omit"})],
+        "truncation": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"}), None],
     }
 
     cluster_centers_: Floats
@@ -184,6 +197,7 @@ class KMeans(
         on_bad_chunk: str = "raise",
         cache: str | None = "auto",
         missing: str = "raise",
+        truncation: int | str | None = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -200,6 +214,7 @@ class KMeans(
         self.on_bad_chunk = on_bad_chunk
         self.cache = cache
         self.missing = missing
+        self.truncation = truncation
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -385,7 +400,20 @@ class KMeans(
             block_size=self.block_size,
             on_bad_chunk=self.on_bad_chunk,  # type: ignore[arg-type]
             cache=self.cache,  # type: ignore[arg-type]
+            truncation=self._truncation(),
         )
+
+    def _truncation(self) -> int | None:
+        """How many centres a row is compared with; None where that is all."""
+        size, k = self.truncation, self.n_clusters
+        if size is None or size == "auto":
+            return AUTO_CENTRES if size == "auto" and k >= MANY_CENTRES else None
+        if int(size) > k:
+            raise ParameterError(
+                f"truncation={size} is more than n_clusters={k}; pass None, and each row is "
+                "compared with all centres"
+            )
+        return int(size)
 
     def _init(self, source: Source) -> Floats | Callable[..., Any] | None:
         """The centres to start from, or what makes them; None where they are drawn."""
@@ -421,7 +449,7 @@ class KMeans(
 
     def _start(self, source: Source) -> Mixture:
         """Where `fit` starts: the first of its starts."""
-        return self._fit(source, sweeps=0).mixture
+        return self._fit(source, sweeps=0).mixture.exact
 
     def _mixture(self) -> Mixture:
         """The mixture of which k-means is the hard EM."""

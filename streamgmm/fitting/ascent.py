@@ -204,10 +204,11 @@ class Ascent:
         if self.request is None:
             return 0.0
         latest, rate = self._trend()
-        if not 0 < rate < 1:
+        weight = sum(group.weight for group in self.groups)
+        if not 0 < rate < 1 or not weight > 0:  # just mended: nothing is known of the rows
             return float("nan")
         left = latest * rate / (1 - rate) if self._by_gap else latest
-        left /= sum(group.weight for group in self.groups)
+        left /= weight
         if self.rules.tol <= 0:
             return float(most)
         return float(min(most, max(1.0, np.ceil(np.log(self.rules.tol / left) / np.log(rate)))))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgmm.clustering import kmeans_plusplus, lloyd, parse_rows
+from streamgmm.clustering.rows import Rows
 from streamgmm.errors import DataError
 from streamgmm.fitting.ascent import Ascent
 from streamgmm.fitting.fit import FitResult, history
@@ -22,16 +23,19 @@ from streamgmm.fitting.rules import Request, Rules
 from streamgmm.fitting.run import Seen, depends
 from streamgmm.fitting.sample import plan_sample
 from streamgmm.fitting.session import Session, open_session
-from streamgmm.fitting.settings import FitSettings
+from streamgmm.fitting.settings import FitSettings, truncated
+from streamgmm.fitting.tree import tree_labels
 from streamgmm.model.families import Centroids
 from streamgmm.model.families.centroids import CentroidComponents, Pooled
+from streamgmm.model.families.nearest import Table
 from streamgmm.model.families.recall import Recall, recalling
-from streamgmm.model.mixture import Mixture, m_step
+from streamgmm.model.mixture import Mixture, Statistics, m_step
 from streamgmm.model.moments import Floats
 from streamgmm.passes import default_threads, open_executor
 from streamgmm.places import ZarrStore
-from streamgmm.sources import Source, identity_of, parse_block_size
+from streamgmm.sources import PIECE_BYTES, Source, identity_of, parse_block_size
 
+LEAST_BLOCKS = 8  # of data that are compared with few of many centres
 SAME = 1e-24  # squared shifts that rounding brings about, in parts of squared distances
 
 Init = Callable[[NDArray[Any], int, np.random.RandomState], Any]
@@ -47,11 +51,13 @@ def settings_of_centres(
     block_size: int | str = "auto",
     on_bad_chunk: Literal["raise", "skip"] = "raise",
     cache: Literal["auto"] | None = "auto",
+    truncation: int | None = None,
 ) -> FitSettings:
     """What k-means is to the engine: hard EM of centroids, batch by batch, without jumps."""
     return FitSettings(
-        n_clusters, Centroids(), tol, max_iter, n_init, init, algorithm="em", acceleration=None,
-        block_size=block_size, on_bad_chunk=on_bad_chunk, cache=cache, assignment="hard",
+        n_clusters, Centroids(truncation=truncation), tol, max_iter, n_init, init,
+        algorithm="em", acceleration=None, block_size=block_size, on_bad_chunk=on_bad_chunk,
+        cache=cache, assignment="hard",
     )  # fmt: skip
 
 
@@ -76,7 +82,9 @@ def fit_centres(
     farthest from its own centre, which takes one more read of the data in that iteration.
 
     Where the rows are few enough to be sampled whole, each of the `n_init` starts is taken to its
-    end. Elsewhere each is taken to its end on the sample, and the best goes on to all rows.
+    end. Elsewhere each is taken to its end on the sample, and the best goes on to all rows. With
+    `truncation` a start is one k-means of few rows a centre (`streamgmm.fitting.tree`), or what
+    was drawn, and of several the best on the sample goes on.
 
     Parameters
     ----------
@@ -120,7 +128,9 @@ def fit_centres(
     n, k = source.n_samples, settings.n_components
     if n < k:
         raise DataError(f"n_samples={n} should be >= n_clusters={k}.")
-    given = None if init is None or callable(init) else centroids(init, 1.0)
+    family = settings.family
+    assert isinstance(family, Centroids)
+    given = None if init is None or callable(init) else centroids(init, 1.0, family)
     make = init if callable(init) else None
     job = job_of_centres(source, [settings], random_state, given, make, n_threads)
     if sweeps is not None:
@@ -142,7 +152,7 @@ def fit_centres(
         session.start()
         session.climb(session.run.ascents)
         best = max(session.run.ascents, key=lambda ascent: ascent.free_energy)
-        session.score([best.mixture])
+        session.score([best.mixture], turns=[best.turn])
         return result_of_centres(session, best, 0)
 
 
@@ -152,7 +162,7 @@ def result_of_centres(session: Session, best: Ascent, which: int) -> FitResult:
     assert run.final is not None
     assert run.overall is not None
     final = run.final.training.each[which]
-    block_bytes = parse_block_size(session.job.candidates[0].block_size, source)
+    block_bytes = _block_bytes(session.job.candidates[0], source)
     regions = ((source.n_samples, block_bytes, 1),)
     return FitResult(
         best.mixture,
@@ -160,7 +170,7 @@ def result_of_centres(session: Session, best: Ascent, which: int) -> FitResult:
         len(best.steps),
         best.bounds[-1] if best.bounds else -np.inf,
         list(best.bounds),
-        _history(best, source),
+        _history(best, source, final if truncated(session.job.candidates[0]) else None),
         final.n_rows,
         final,
         Seen(identity_of(source), regions, tuple(best.groups), run.overall, run.skipped),
@@ -254,7 +264,7 @@ def job_of_centres(
     if given is not None:  # nothing is drawn from the rows
         plan = replace(plan, size=1, threshold=0)
     plan = replace(plan, skip=settings.on_bad_chunk == "skip")
-    blocks = source.blocks(parse_block_size(settings.block_size, source))
+    blocks = source.blocks(_block_bytes(settings, source))
     threads = default_threads() if n_threads is None else n_threads
     return Job(
         source, blocks, deal(len(blocks), 1), candidates,
@@ -263,6 +273,17 @@ def job_of_centres(
         draw=partial(_starts, init=init, whole=whole, n_threads=threads),
         why="as n_init says" if whole else "the best of n_init on a sample",
     )  # fmt: skip
+
+
+def _block_bytes(settings: FitSettings, source: Source) -> int:
+    """Bytes of a block; fewer and larger blocks where rows share their candidates.
+
+    The more rows of a centre a piece has, the better vectors are filled.
+    """
+    found = parse_block_size(settings.block_size, source)
+    if settings.block_size == "auto" and truncated(settings):
+        found = max(found, min(PIECE_BYTES, source.nbytes // LEAST_BLOCKS))
+    return found
 
 
 def _starts(
@@ -286,30 +307,62 @@ def _starts(
             p = np.ones(len(X)) if weight is None else weight
             chosen = random_state.choice(len(X), size=k, replace=False, p=p / p.sum())
             centres = X[chosen].astype(np.float64)
+        elif truncated(settings):
+            centres = _drawn(rows, k, random_state)
         else:
             centres, _ = kmeans_plusplus(rows, k, random_state, n_threads=n_threads)
         check_centres(centres, k, X.shape[1])
         found.append((0.0, centres))
-    if not whole:
+    if truncated(settings) and not whole and len(found) > 1:
+        reached = [Table.of(c).assign(rows.X, rows.weight)[1][2] for _, c in found]
+        found = [found[int(np.argmin(reached))]]
+    elif not truncated(settings) and not whole:
         ends = [
             lloyd(rows, start, max_iter=settings.max_iter, tol=settings.tol, n_threads=n_threads)
             for _, start in found
         ]
         found = [min(((end.inertia, end.centres) for end in ends), key=lambda each: each[0])]
-    return [centroids(centres, rows.variance) for _, centres in found]
+    family = settings.family
+    assert isinstance(family, Centroids)
+    return [centroids(centres, rows.variance, family) for _, centres in found]
 
 
-def centroids(centres: Floats, variance: float) -> Mixture:
+def _drawn(rows: Rows, k: int, random_state: np.random.RandomState) -> Floats:
+    """Centres (K, D) of very many clusters of few rows."""
+    weight = rows.weight if rows.weight.size else np.ones(len(rows.X))
+    X, weight = rows.X[weight > 0], weight[weight > 0]
+    labels = tree_labels(X, weight if rows.weight.size else None, k, random_state)
+    mass = np.bincount(labels, weights=weight, minlength=k)
+    about = X[0].astype(np.float64)
+    sums = np.zeros((k, X.shape[1]))
+    np.add.at(sums, labels, weight[:, None] * (X - about))
+    return np.asarray(about + sums / np.where(mass > 0, mass, 1.0)[:, None])
+
+
+def centroids(centres: Floats, variance: float, family: Centroids | None = None) -> Mixture:
     """The mixture of centres (K, D) of equal weight, with a variance that all share."""
-    family = Centroids()
+    family = Centroids() if family is None else family
     shared = np.array([max(variance, family.least_variance)])
     k = len(centres)
     return Mixture(np.full(k, 1 / k), CentroidComponents(family, centres, shared))
 
 
-def _history(best: Ascent, source: Source) -> dict[str, NDArray[Any]]:
-    """As of a fit, and the inertia, which F tells: at its maximum over σ² the two go together."""
-    found = history(best.steps, source)
+def _history(
+    best: Ascent, source: Source, final: Statistics | None = None
+) -> dict[str, NDArray[Any]]:
+    """As of a fit, and the inertia, which F tells: at its maximum over σ² the two go together.
+
+    Where rows were compared with some centres only, `final` are the statistics of the last read,
+    and there are ``inertia_of_sets``, ``inertia_error`` and ``agreement``.
+    """
+    steps = list(best.steps)
+    if steps and final is not None:
+        steps[-1] = replace(steps[-1])
+        steps[-1].looked_at(final)
+    found = history(steps, source, final is not None)
+    if final is not None:
+        found["inertia_of_sets"] = found.pop("kl_of_sets")
+        found["inertia_error"] = found.pop("kl_error")
     found["log_likelihood"] = np.full(len(best.steps), np.nan)
     found["kl"] = found["log_likelihood"]
     weight = sum(group.weight for group in best.groups)

@@ -43,7 +43,7 @@ def open_sets(
             "in its checkpoint: pass checkpoint=, a place that all workers can reach"
         )
     room = memory_here() // _SHARE
-    if not room or 2 * source.n_samples * family.truncation * set_dtype(k).itemsize <= room:
+    if not room or 2 * source.n_samples * family.set_size * set_dtype(k).itemsize <= room:
         yield Memory()
         return
     with tempfile.TemporaryDirectory(prefix="streamgmm-sets-") as folder:

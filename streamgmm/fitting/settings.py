@@ -46,11 +46,6 @@ class FitSettings:
         for name in self.given:
             if name not in self.family.initial:
                 raise ParameterError(f"a fit of {self.family.name} takes no initial {name}")
-        if self.assignment == "hard" and truncated(self):
-            raise ParameterError(
-                "truncation is for assignment='soft'; leave one of them out: a label is the "
-                "likeliest component of a set"
-            )
 
     @property
     def any_given(self) -> bool:

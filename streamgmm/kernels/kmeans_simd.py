@@ -143,12 +143,12 @@ def load_first(typingctx: Any, array: Any, offset: Any, n: Any) -> Any:
 
 @intrinsic
 def add_squared_differences(typingctx: Any, z: Any, c: Any, x: Any) -> Any:
-    """``z[4*i + j] + (x_j - c_i)²`` of four vectors and four."""
+    """``z[n*i + j] + (x_j - c_i)²`` of n vectors x, and four or more c."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         sums, cs, xs = (cgutils.unpack_tuple(builder, arg) for arg in args)
         for at, value in enumerate(sums):
-            y = builder.fsub(xs[at % 4], cs[at // 4])
+            y = builder.fsub(xs[at % len(xs)], cs[at // len(xs)])
             sums[at] = emit_fma(builder, y, y, value)
         return cgutils.pack_array(builder, sums)
 

@@ -19,7 +19,7 @@ from streamgmm.kernels.normalisation import RESP_FLOOR
 from streamgmm.kernels.shuffles import total
 from streamgmm.kernels.sums import full_moments
 from streamgmm.kernels.tiles import subtract
-from streamgmm.kernels.vectors import add, fma, load64, mul, splat, store, sub
+from streamgmm.kernels.vectors import add, at_least, fma, load, load64, mul, splat, store, sub
 
 WIDE = 8  # lanes of float64
 
@@ -136,7 +136,7 @@ def propose(graph: Any, C: int, first: int, turn: int, marks: Any, ids: Any) -> 
 
 
 @inner
-def _sort_pairs(ids: Any, begin: int, end: int, K: int, at: Any, rows: Any, pairs: Any) -> None:
+def sort_pairs(ids: Any, begin: int, end: int, K: int, at: Any, rows: Any, pairs: Any) -> None:
     """Sort the pairs of columns ``begin:end`` by component: ``at[k]`` is where those of k begin.
 
     Of each, `rows` have the row and `pairs` its place in `ids`, flat.
@@ -160,7 +160,7 @@ def _sort_pairs(ids: Any, begin: int, end: int, K: int, at: Any, rows: Any, pair
 
 
 @inner
-def _gather(X: Any, rows: Any, a: int, m: int, D: int, T: int, xt: Any) -> None:
+def gather_pairs(X: Any, rows: Any, a: int, m: int, D: int, T: int, xt: Any) -> None:
     """Rows ``rows[a : a + m]`` as a tile of T rows and D features, padded with zeros."""
     d = X.shape[1]
     for i in range(m):
@@ -237,7 +237,7 @@ def evaluate(
     have them; `work` holds a tile of up to `most` rows.
     """
     K = const.shape[0]
-    _sort_pairs(ids, begin, ids.shape[1], K, at, rows, pairs)
+    sort_pairs(ids, begin, ids.shape[1], K, at, rows, pairs)
     q = work[:most]
     strip = work[most : most + 4 * WIDE * D]
     xt = work[most + 4 * WIDE * D :]
@@ -249,7 +249,7 @@ def evaluate(
         for a in range(at[k], at[k + 1], most):
             m = min(most, at[k + 1] - a)
             T = (m + 4 * WIDE - 1) // (4 * WIDE) * 4 * WIDE
-            _gather(X, rows, a, m, D, T, xt)
+            gather_pairs(X, rows, a, m, D, T, xt)
             full_distances(xt, D, T, own, factor, 0, strip, q, 1e300, WIDE)
             for i in range(m):
                 values[pairs[a + i]] = const[k] - 0.5 * q[i]
@@ -335,7 +335,7 @@ def add_sums(
     `ids` are the sets alone (n, C), and `resp` theirs, flat.
     """
     K = n.shape[0]
-    _sort_pairs(ids, 0, C, K, at, rows, pairs)
+    sort_pairs(ids, 0, C, K, at, rows, pairs)
     r = work[:most]
     y = work[most : 5 * most]
     t = work[5 * most : (5 + D) * most]
@@ -351,7 +351,7 @@ def add_sums(
         for a in range(at[k], at[k + 1], most):
             m = min(most, at[k + 1] - a)
             T = (m + 4 * WIDE - 1) // (4 * WIDE) * 4 * WIDE
-            _gather(X, rows, a, m, D, T, xt)
+            gather_pairs(X, rows, a, m, D, T, xt)
             for i in range(m):
                 r[i] = resp[pairs[a + i]]
             for i in range(m, T):
@@ -365,24 +365,48 @@ def largest(scores: Any, skip: int, out: Any) -> None:
     """The columns of the largest values of each row of `scores` (m, K), the largest first.
 
     Fills ``out`` (m, G), -1 where there are fewer. The column ``skip + row`` is left out, none
-    where `skip` is negative, and so are values about -1e30, of components without weight.
+    where `skip` is negative, and so are values about -1e30, of components without weight. `scores`
+    are float32, C-contiguous.
+
+    Runs of columns are passed over whose largest value is below those of G + 1 runs: G of these
+    at least are not left out.
     """
     m, K = scores.shape
     G = out.shape[1]
-    for i in range(m):
+    run = 16
+    while K // (2 * run) > 2 * (G + 1):
+        run *= 2
+    lanes, tops = np.empty(16, scores.dtype), np.empty(K // run, scores.dtype)
+    last = tops.shape[0] - 1 - G
+    values = np.empty(G, scores.dtype)
+    for i in range(m if G > 0 else 0):
+        for r in range(tops.shape[0]):
+            at = i * K + r * run
+            top = load(scores, at)
+            for k in range(16, run, 16):
+                top = at_least(load(scores, at + k), top)
+            store(lanes, 0, top)
+            best = lanes[0]
+            for k in range(1, 16):
+                best = lanes[k] if lanes[k] > best else best
+            tops[r] = best
+        least = np.partition(tops, last)[last] if last >= 0 else np.float32(-math.inf)
         held = 0
-        for k in range(K):
-            value = scores[i, k]
-            if (skip >= 0 and k == skip + i) or not value > -1e29:
+        for begin in range(0, K, run):
+            if begin // run < tops.shape[0] and tops[begin // run] < least:
                 continue
-            if held == G and not value > scores[i, out[i, G - 1]]:
-                continue
-            g = min(held, G - 1)
-            while g > 0 and value > scores[i, out[i, g - 1]]:
-                out[i, g] = out[i, g - 1]
-                g -= 1
-            out[i, g] = k
-            held = min(held + 1, G)
+            for k in range(begin, min(begin + run, K)):
+                value = scores[i, k]
+                if value < least or not value > -1e29 or (skip >= 0 and k == skip + i):
+                    continue
+                if held == G and not value > values[G - 1]:
+                    continue
+                g = min(held, G - 1)
+                while g > 0 and value > values[g - 1]:
+                    out[i, g], values[g] = out[i, g - 1], values[g - 1]
+                    g -= 1
+                out[i, g], values[g] = k, value
+                held = min(held + 1, G)
         for g in range(held, G):
             out[i, g] = -1
 

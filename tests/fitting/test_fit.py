@@ -12,8 +12,10 @@ from sklearn.mixture import GaussianMixture as Reference
 
 from streamgmm import GaussianMixture, errors
 from streamgmm.fitting.acceleration import coefficients, combine
+from streamgmm.fitting.ascent import Ascent
 from streamgmm.fitting.fit import FitSettings, fit
 from streamgmm.fitting.reading import deal
+from streamgmm.fitting.rules import Rules, Step
 from streamgmm.fitting.sample import Holdout, hash_rows, plan_sample, summarize
 from streamgmm.model.families import Gaussian
 from streamgmm.model.mixture import Mixture, e_step
@@ -363,3 +365,12 @@ def test_the_sample_is_a_third_at_most_unless_that_is_too_few():
         for n in (400, 2000, 20_000, 100_000)
     }
     assert sizes == {400: 400, 2000: 800, 20_000: 6666, 100_000: 8800}
+
+
+def test_what_is_left_of_a_climb_that_was_just_mended():
+    """Gains are known, and no statistics: they are asked for again."""
+    steps = [Step(energy, passes) for passes, energy in enumerate((-9.0, -5.0, -3.0), start=1)]
+    climb = Ascent(random_mixture("diag", 2, 2, 0), Rules(1e-3, 10), steps=steps, mended=True)
+    assert climb.request is not None
+    assert np.isnan(climb.steps_left)
+    assert climb.gap == np.inf

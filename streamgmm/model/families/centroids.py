@@ -7,6 +7,8 @@ versions"). With c the nearest centre of x and N rows of weight one,
     F(q, θ) = -(1 / 2σ²) Σ |x - c|² - N (D/2 log 2πσ² + log K),    H(q) = 0.
 
 Its hard E-step is compiled (`kernels.kmeans`). The soft one, ordinary EM, is in NumPy.
+
+A long file, since family, components, density and statistics make one another.
 """
 
 from __future__ import annotations
@@ -20,26 +22,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgmm.model.components import Components, Shapes
+from streamgmm.errors import ParameterError
+from streamgmm.model.components import Accumulator, Components, Shapes
+from streamgmm.model.families.nearby import Nearby, NearbyAccumulator
 from streamgmm.model.families.nearest import Far, NearestAccumulator, Table
 from streamgmm.model.families.recall import Trail
 from streamgmm.model.moments import Floats
 from streamgmm.model.tiles import TiledComponents, TiledDensity, TiledFamily
+from streamgmm.model.truncation.moments import N_SAMPLED, sampled_of
 
 _LEAST = float(np.finfo(np.float64).tiny)  # in the place of a weight of zero, to divide by
 
 
 @dataclass(frozen=True)
 class Centroids(TiledFamily):
-    """Centroids; the variance that they share is never less than `least_variance`."""
+    """Centroids; the variance that they share is never less than `least_variance`.
+
+    With `truncation` a hard E-step compares each row with so many centres only, where there are
+    more: see `nearby`.
+    """
 
     least_variance: float = 1e-100
+    truncation: int | None = field(default=None, repr=False)
 
     name = "centroids"
     initial = ("means",)
     tells_mean = True
     gaps = False
     equal_weights = True
+    set_size = 1  # what is kept of a row: its label
+
+    def __post_init__(self) -> None:
+        """Check the number of centres that a row is compared with."""
+        if self.truncation is not None and self.truncation < 2:
+            raise ParameterError(f"truncation={self.truncation} must be at least 2 for centroids")
 
     def n_parameters(self, k: int, d: int) -> int:
         return k * d + 1
@@ -50,11 +66,17 @@ class Centroids(TiledFamily):
     def sum_shapes(self, k: int, d: int) -> Shapes:
         return {"mean": (k, d), "scatter": (1,)}
 
+    def statistic_shapes(self, k: int, d: int) -> Shapes:
+        """The weight, the sums, and what a sample says of the candidates."""
+        few = self.truncation is not None and self.truncation < k
+        return super().statistic_shapes(k, d) | ({"sampled": (N_SAMPLED,)} if few else {})
+
     def components(self, **arrays: Floats) -> CentroidComponents:
         return CentroidComponents(self, arrays["means"], arrays["variance"])
 
     def statistics(self, **arrays: Floats) -> Pooled:  # type: ignore[override]
-        return Pooled(arrays["weight"], arrays["mean"], arrays["scatter"])
+        found = Pooled(arrays["weight"], arrays["mean"], arrays["scatter"])
+        return found.with_sample(arrays["sampled"]) if "sampled" in arrays else found
 
     def summarize(self, X: NDArray[Any], resp: Floats) -> Pooled:  # type: ignore[override]
         """Means, and the scatter about them, which is summed when they are known."""
@@ -145,6 +167,16 @@ class CentroidDensity(TiledDensity):
 
     components: CentroidComponents
 
+    def accumulator(
+        self, like: NDArray[Any], weighted: bool = False, centres: Floats | None = None
+    ) -> Accumulator:
+        """An E-step of ordinary EM, tile by tile; raises ParameterError with `truncation`."""
+        if self.truncated:
+            raise ParameterError(
+                "truncation of centroids is for assignment='hard'; pass that, or leave it out"
+            )
+        return super().accumulator(like, weighted, centres)
+
     def hard_accumulator(self, centres: Floats | None = None) -> NearestAccumulator:
         """A compiled E-step, which sums F where others sum the log-likelihood.
 
@@ -152,7 +184,32 @@ class CentroidDensity(TiledDensity):
         theirs.
         """
         most = 0 if centres is None else len(centres)
-        return NearestAccumulator(self.table, most, self._finish, self.components.trail)
+        trail = self.components.trail
+        if self.truncated:
+            return NearbyAccumulator(self.nearby, self.table, most, self._finish, trail)
+        return NearestAccumulator(self.table, most, self._finish, trail)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a hard E-step compares a row with some of the centres only."""
+        size = self.components.family.truncation
+        return size is not None and size < self.components.n_components
+
+    @cached_property
+    def nearby(self) -> Nearby:
+        """Which those are; sent to others, since it takes K² products."""
+        return Nearby.of(self.components.means, self.components.family.truncation or 1)
+
+    @property
+    def exact(self) -> CentroidDensity:
+        """The same, where each row is compared with all centres."""
+        family = replace(self.components.family, truncation=None)
+        return CentroidDensity(self.weights, replace(self.components, family=family))
+
+    def prepare(self) -> None:
+        """Make what a pass takes long to make, once for all of its blocks."""
+        if self.truncated:
+            _ = self.nearby
 
     @cached_property
     def table(self) -> Table:
@@ -193,11 +250,15 @@ class CentroidDensity(TiledDensity):
 class Pooled:
     """Weight (K,), mean (K, D), and the scatter (1,) Σ r |x - mean|² of all components together.
 
+    `sampled` (5,), where rows were compared with some centres only, are sums over those that were
+    compared with all: as of `TruncatedMoments`, of |x - c|² in the place of nats.
+
     Where `far` is known, which are the rows farthest from their centres, each component without
     rows gets one of them, which its old one loses: so `weight`, `mean` and `scatter` say.
     """
 
     kind = "centroids"
+    sampled: Floats | None = None
 
     def __init__(
         self, weight: Floats, mean: Floats, scatter: Floats, far: Far | None = None
@@ -236,11 +297,22 @@ class Pooled:
         far = self.far if other.far is None else other.far
         if self.far is not None and other.far is not None:
             far = self.far.merge(other.far)
-        return Pooled(weight, merged, scatter + more + between, far)
+        return Pooled(weight, merged, scatter + more + between, far).with_samples(self, other)
+
+    def with_sample(self, sampled: Floats | None) -> Pooled:
+        """Take up what a sample of the rows says, once."""
+        self.sampled = sampled
+        return self
+
+    def with_samples(self, a: Pooled, b: Pooled) -> Pooled:
+        """Take up what the samples of both say, once."""
+        known = a.sampled is not None or b.sampled is not None
+        return self.with_sample(sampled_of(a) + sampled_of(b) if known else None)
 
     def scale(self, factor: float) -> Pooled:
         """The same rows with every weight multiplied by `factor`."""
-        return Pooled(self.weight * factor, self.mean, self.scatter * factor)
+        found = Pooled(self.weight * factor, self.mean, self.scatter * factor)
+        return found.with_sample(None if self.sampled is None else self.sampled * factor)
 
     def combine(self, parts: Sequence[Pooled], alphas: Floats) -> Pooled | None:
         """Σ_i α_i parts_i, about this one's means; None where that is no set of statistics."""
@@ -255,11 +327,18 @@ class Pooled:
             return None
         shift = first / weight[:, None]
         scatter = second - weight @ _square(shift)
-        return Pooled(weight, self.mean + shift, scatter) if scatter[0] >= 0 else None
+        if not scatter[0] >= 0:
+            return None
+        sampled = None
+        if self.sampled is not None:
+            each = [a * sampled_of(part) for a, part in zip(alphas, parts, strict=True)]
+            sampled = np.sum(each, axis=0)
+        return Pooled(weight, self.mean + shift, scatter).with_sample(sampled)
 
     def arrays(self) -> dict[str, Floats]:
         """What is stored."""
-        return {"weight": self.weight, "mean": self.mean, "scatter": self.scatter}
+        found = {"weight": self.weight, "mean": self.mean, "scatter": self.scatter}
+        return found if self.sampled is None else found | {"sampled": self.sampled}
 
     def row_mean(self, about: Floats) -> Floats:
         """Mean of all rows less `about` (D,)."""
@@ -299,11 +378,12 @@ class Gathered(Pooled):
         far = self.far if other.far is None else other.far
         if self.far is not None and other.far is not None:
             far = self.far.merge(other.far)
-        return Gathered(weight + more, first + theirs, square + rest, about, far)
+        found = Gathered(weight + more, first + theirs, square + rest, about, far)
+        return found.with_samples(self, other)
 
     def settled(self) -> Pooled:
         """The same with means in the place of sums, as when it had been stored."""
-        return Pooled(*self._sums, self.far)
+        return Pooled(*self._sums, self.far).with_sample(self.sampled)
 
 
 def _square(X: Floats) -> Floats:

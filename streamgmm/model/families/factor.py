@@ -11,12 +11,14 @@ of the E-step.
 With A = Ψ⁻¹Λ and M = I + ΛᵀA = L Lᵀ (Woodbury), w = L⁻¹Aᵀ(x - μ):
 
     (x - μ)ᵀ Σ⁻¹ (x - μ) = (x - μ)ᵀ Ψ⁻¹ (x - μ) - |w|²,   E[z | x] = L⁻ᵀ w,   cov = M⁻¹
+
+A long file, since family, components and density make one another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,11 +28,16 @@ from scipy.linalg import eigh, solve_triangular
 
 from streamgmm.errors import ParameterError
 from streamgmm.kernels.factors import centred_squares, noise_distances
-from streamgmm.model.components import NO_WEIGHT, BlockSums, Posterior, Shapes
-from streamgmm.model.families.factor_statistics import FactorStatistics
+from streamgmm.model.components import NO_WEIGHT, Accumulator, BlockSums, Posterior, Shapes
+from streamgmm.model.families.factor_sets import FactorScores, FactorSearch, FactorSetAccumulator
+from streamgmm.model.families.factor_statistics import FactorStatistics, TruncatedFactorStatistics
+from streamgmm.model.families.gaussian import LEAST_ENTRIES
 from streamgmm.model.moments import Floats
 from streamgmm.model.responsibilities import normalized
 from streamgmm.model.tiles import TiledComponents, TiledDensity, TiledFamily, one_hot
+from streamgmm.model.truncation.guide import Guide
+from streamgmm.model.truncation.moments import N_SAMPLED
+from streamgmm.model.truncation.steps import truncated_posterior
 
 LOG_2PI = float(np.log(2 * np.pi))
 TILE_ROWS = 1024
@@ -53,6 +60,8 @@ class FactorAnalyzer(TiledFamily):
     reg_covar : float, default=1e-6
         No variance of the noise is estimated below it. A feature that never varies stays finite,
         and EM stays monotone, which a ridge that is added would break.
+    truncation : int, optional
+        How many components each row looks at, where there are more: see `model.truncation`.
 
     Examples
     --------
@@ -63,6 +72,7 @@ class FactorAnalyzer(TiledFamily):
     n_factors: int = 1
     noise: str = "diag"
     reg_covar: float = 1e-6
+    truncation: int | None = field(default=None, repr=False)
 
     initial = ("means",)
     tells_mean = True
@@ -73,6 +83,13 @@ class FactorAnalyzer(TiledFamily):
             raise ParameterError(f"n_factors={self.n_factors!r} must be a whole number from 1 up")
         if self.noise not in ("diag", "isotropic"):
             raise ParameterError(f"noise={self.noise!r} must be 'diag' or 'isotropic'")
+        if self.truncation is not None and self.truncation < 1:
+            raise ParameterError(f"truncation={self.truncation} must be at least 1")
+
+    @property
+    def set_size(self) -> int:
+        """How many numbers are kept of a row from one read to the next."""
+        return self.truncation or 0
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -110,6 +127,11 @@ class FactorAnalyzer(TiledFamily):
         shapes: Shapes = {"mean": (k, d), "latent": (k, q), "scatter": (k, d)}
         return shapes | {"cross": (k, d, q), "latent_scatter": (k, q, q), "latent_entropy": (k,)}
 
+    def statistic_shapes(self, k: int, d: int) -> Shapes:
+        """The weight, the sums, and what a sample says of the sets."""
+        few = self.truncation is not None and self.truncation < k
+        return super().statistic_shapes(k, d) | ({"sampled": (N_SAMPLED,)} if few else {})
+
     def components(self, **arrays: Floats) -> FactorComponents:
         return FactorComponents(self, **arrays)
 
@@ -117,7 +139,8 @@ class FactorAnalyzer(TiledFamily):
         return FactorComponents(self, *parameters)
 
     def statistics(self, **arrays: Floats) -> FactorStatistics:  # type: ignore[override]
-        return FactorStatistics(self.name, **arrays)
+        kind = TruncatedFactorStatistics if "sampled" in arrays else FactorStatistics
+        return kind(self.name, **arrays)
 
     def summarize(self, X: NDArray[Any], resp: Floats) -> FactorStatistics:  # type: ignore[override]
         """Under the principal components of the rows of each component."""
@@ -130,11 +153,31 @@ class FactorAnalyzer(TiledFamily):
     ) -> FactorStatistics:
         """As `summarize`, of all rows at once; an empty component is like all rows together."""
         if resp.ndim == 1:
+            if self.truncation is not None and self.truncation < k:
+                return self._begin_each(np.asarray(X, np.float64), weight, resp, k)
             resp = one_hot(resp, k)
         if weight is not None:
             resp = resp * weight[:, None]
         found = self.summarize(X, resp + _TINY / len(X))
         return replace(found, weight=resp.sum(axis=0) + _TINY)
+
+    def _begin_each(
+        self, X: Floats, weight: Floats | None, labels: NDArray[Any], k: int
+    ) -> FactorStatistics:
+        """As `begin`, component by component: for very many, of which each has few of the rows."""
+        w = np.ones(len(X)) if weight is None else weight
+        order = np.argsort(labels, kind="stable")
+        ends = np.searchsorted(labels, np.arange(k + 1), sorter=order)
+        each = []
+        for j in range(k):
+            members = order[ends[j] : ends[j + 1]]
+            empty = not w[members].any()
+            rows, r = (X, w + 1.0) if empty else (X[members], w[members])
+            own = self.summarize(rows, r[:, None])
+            each.append(own.scale(_TINY / own.weight.item() if empty else 1.0))
+        names = each[0].arrays()
+        arrays = {n: np.concatenate([getattr(own, n) for own in each]) for n in names}
+        return FactorStatistics(self.name, **arrays)
 
     def _principal(self, X: Floats, resp: Floats) -> FactorComponents:
         """Loadings and noise from the leading eigenvectors of each component's covariance."""
@@ -281,7 +324,6 @@ class FactorComponents(TiledComponents):
         """Statistics of a tile of rows (n, D) with their w (n, K, q)."""
         k, d = self.means.shape
         q, n = w.shape[2], len(X)
-        chol = self.projections[0]
         weight = resp.sum(axis=0)
         safe = np.where(weight > 0, weight, 1.0)
         shares = np.empty((n, k, q + 1))
@@ -291,14 +333,22 @@ class FactorComponents(TiledComponents):
         moments = (off.T @ shares.reshape(n, k * (q + 1))).reshape(d, k, q + 1).transpose(1, 0, 2)
         w_sum = shares[:, :, :q].sum(axis=0)
         shift = moments[:, :, q] / safe[:, None]
-        w_mean = w_sum / safe[:, None]
         cross = moments[:, :, :q] - np.einsum("kd,kq->kdq", shift, w_sum)
         second = np.matmul(shares[:, :, :q].transpose(1, 2, 0), w.transpose(1, 0, 2))
-        second -= weight[:, None, None] * np.einsum("kp,kq->kpq", w_mean, w_mean)
-        second += weight[:, None, None] * np.eye(q)
         mean = np.where((weight > 0)[:, None], self.centre + shift, self.means)
         scatter = np.zeros((k, d))
         centred_squares(np.ascontiguousarray(X.T), mean, np.ascontiguousarray(resp.T), scatter)
+        return self.gathered(weight, mean, w_sum, scatter, cross, second)
+
+    def gathered(
+        self, weight: Floats, mean: Floats, w_sum: Floats, scatter: Floats, cross: Floats,
+        second: Floats,
+    ) -> FactorStatistics:  # fmt: skip
+        """Statistics of sums of w: Σ r w, Σ r (x - m) (w - w̄)ᵀ and Σ r w wᵀ."""
+        chol, q = self.projections[0], w_sum.shape[1]
+        w_mean = w_sum / np.where(weight > 0, weight, 1.0)[:, None]
+        second = second - weight[:, None, None] * np.einsum("kp,kq->kpq", w_mean, w_mean)
+        second += weight[:, None, None] * np.eye(q)
         # From w to z = L⁻ᵀ w.
         inverse = np.stack([solve_triangular(c, np.eye(q), lower=True) for c in chol])
         entropy = 0.5 * q * (1 + LOG_2PI) - np.log(np.einsum("kqq->kq", chol)).sum(axis=1)
@@ -380,19 +430,64 @@ class FactorDensity(TiledDensity):
 
     def accumulator(
         self, like: NDArray[Any], weighted: bool = False, centres: Floats | None = None
-    ) -> FactorAccumulator:
+    ) -> Accumulator:
         """An E-step."""
-        return FactorAccumulator(self)
+        return FactorSetAccumulator(self) if self.truncated else FactorAccumulator(self)
 
-    def hard_accumulator(self, centres: Floats | None = None) -> FactorAccumulator:
+    def hard_accumulator(self, centres: Floats | None = None) -> Accumulator:
         """A hard E-step."""
+        if self.truncated:
+            return FactorSetAccumulator(self, hard=True)
         return FactorAccumulator(self, hard=True)
+
+    @property
+    def means(self) -> Floats:
+        """Means (K, D)."""
+        return self.components.means
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a row looks at some of the components only."""
+        size = self.components.family.truncation
+        return size is not None and size < self.components.n_components
+
+    @cached_property
+    def guide(self) -> Guide:
+        """What a search goes by; sent to others, since it takes K² products."""
+        first = self.means[0]
+        centre = first + self.weights @ (self.means - first) / self.weights.sum()
+        scores = FactorScores(self.components, self.weights, centre)
+        entries = max(self.components.family.truncation or 1, LEAST_ENTRIES)
+        return Guide.by(scores, self.weights, self.means, centre, entries)
+
+    @cached_property
+    def search(self) -> FactorSearch:
+        """What finds the components of rows."""
+        return FactorSearch(self, False, self.guide, self.components.family.truncation or 1)
+
+    @cached_property
+    def exact(self) -> FactorDensity:
+        """The same, where each row looks at all components."""
+        family = replace(self.components.family, truncation=None)
+        return FactorDensity(self.weights, replace(self.components, family=family))
+
+    def prepare(self) -> None:
+        """Make what a pass takes long to make, once for all of its blocks."""
+        if self.truncated:
+            _ = self.guide
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is sent to others: not what is made of it."""
+        made = ("search", "exact")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def posterior(self, X: NDArray[Any], *, labels: bool = False, resp: bool = False) -> Posterior:
         n, k = len(X), len(self.weights)
         out = Posterior(
             np.empty(n), np.empty(n if labels else 0, np.int32), np.empty((n if resp else 0, k))
         )
+        if self.truncated:
+            return truncated_posterior(self, X, out)
         for a in range(0, n, TILE_ROWS):
             at = slice(a, min(a + TILE_ROWS, n))
             joint = self.joint(np.asarray(X[at], np.float64))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from streamgmm.model.moments import Floats
+from streamgmm.model.truncation.moments import sampled_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ class FactorStatistics:
     def scale(self, factor: float) -> FactorStatistics:
         """The same rows with every weight multiplied by `factor`."""
         kept = ("kind", "mean", "latent")
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(FactorStatistics)}
         return FactorStatistics(
             **{name: v if name in kept else v * factor for name, v in values.items()}
         )
@@ -132,8 +133,38 @@ class FactorStatistics:
         out[:, :q, :q] += self.latent_scatter / safe[:, None, None]
         return np.where((self.weight > 0)[:, None, None], out, np.eye(q + 1))
 
+    def with_sample(self, sampled: Floats) -> TruncatedFactorStatistics:
+        """The same statistics with what a sample of the rows says."""
+        values = {f.name: getattr(self, f.name) for f in fields(FactorStatistics)}
+        return TruncatedFactorStatistics(**values, sampled=sampled)
+
     def _possible(self) -> bool:
         """Whether there are rows and factors that have these statistics."""
         if np.linalg.eigvalsh(self.latent_scatter).min() <= 0:
             return False
         return bool(self.regression()[1].min() >= 0)
+
+
+@dataclass(frozen=True, eq=False)
+class TruncatedFactorStatistics(FactorStatistics):
+    """Statistics of rows under q over their sets; `sampled` is as of `TruncatedMoments`."""
+
+    sampled: Floats
+
+    def merge(self, other: FactorStatistics) -> TruncatedFactorStatistics:
+        """Statistics of both sets of rows."""
+        return super().merge(other).with_sample(self.sampled + sampled_of(other))
+
+    def scale(self, factor: float) -> TruncatedFactorStatistics:
+        """The same rows with every weight multiplied by `factor`."""
+        return super().scale(factor).with_sample(self.sampled * factor)
+
+    def combine(
+        self, parts: Sequence[FactorStatistics], alphas: Floats
+    ) -> TruncatedFactorStatistics | None:
+        """Σ_i α_i parts_i, about this one's means; None where that is no set of statistics."""
+        total = super().combine(parts, alphas)
+        if total is None:
+            return None
+        each = [a * sampled_of(part) for a, part in zip(alphas, parts, strict=True)]
+        return total.with_sample(np.sum(each, axis=0))

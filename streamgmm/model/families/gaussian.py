@@ -86,6 +86,11 @@ class Gaussian:
         return COVARIANCES[self.covariance_type]
 
     @property
+    def set_size(self) -> int:
+        """How many numbers are kept of a row from one read to the next."""
+        return self.truncation or 0
+
+    @property
     def without_gaps(self) -> Gaussian:
         """The same for rows that are whole."""
         return replace(self, gaps=False)
@@ -412,7 +417,9 @@ class GaussianDensity:
         return KernelAccumulator(self._recipes[dtype, many])
 
     def hard_accumulator(self, centres: Floats | None = None) -> Accumulator:
-        """Sums about their own means."""
+        """Sums about their own means; about the means, or `centres`, where rows look at few."""
+        if self.truncated:
+            return TruncatedAccumulator(self, self.components.covariance.name, centres, hard=True)
 
         def of_labels(density: GaussianDensity, about: Floats | None) -> LabelAccumulator:
             shape = density.components.covariance

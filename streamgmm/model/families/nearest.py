@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,12 @@ class Table:
         prepare(arrays)
         arrays[5][:] = drift
         return cls(centres, ref, arrays, padded(ref[None]))
+
+    @cached_property
+    def and_none(self) -> Floats:
+        """Centres less `ref`, padded, and a row of NaN, which is near to nothing (K + 1, D8)."""
+        padded = self.arrays[0].reshape(len(self.centres), -1)
+        return np.concatenate([padded, np.full((1, padded.shape[1]), np.nan)])
 
     def assign(
         self,

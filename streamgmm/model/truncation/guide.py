@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,24 @@ NEIGHBOURS = 24  # of a component: half those that it finds likely, half those t
 _AHEAD = 12
 
 Ids = NDArray[np.int32]
+
+
+class Scores(Protocol):
+    """E_j[log π_k N_k(x)] for all pairs of components; float32, since they are only compared."""
+
+    @property
+    def variances(self) -> Floats:
+        """Diagonals of the covariances (K, D)."""
+
+    @property
+    def step(self) -> int:
+        """Components j that are looked at together."""
+
+    def of(self, a: int, b: int) -> NDArray[np.float32]:
+        """Those of components a to b as j (b - a, K)."""
+
+    def of_groups(self, labels: NDArray[Any], n_groups: int) -> NDArray[np.float32]:
+        """Means over the components j of each group (n_groups, K)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,29 +67,60 @@ class Guide:
         Components are near each other by E_j[log π_k N_k(x)], x of component j: what is left of
         the log-density of j's rows under k.
         """
-        k = len(model.means)
-        rows, columns = _features(model, full)
-        variances = _variances(model, full)
+        scores = _LinearScores(_variances(model, full), *_features(model, full))
+        centre = model.centre
+        return cls.by(scores, model.weights, model.means, centre, n_entries, n_neighbours)
+
+    @classmethod
+    def by(
+        cls, scores: Scores, weights: Floats, means: Floats, centre: Floats, n_entries: int,
+        n_neighbours: int = NEIGHBOURS,
+    ) -> Guide:  # fmt: skip
+        """From what is left of the log-density of each component's rows under the others."""
+        k = len(means)
         with np.errstate(divide="ignore"):
-            scale = 1.0 / np.sqrt(model.weights @ variances / model.weights.sum())
-        at = (model.means - model.centre) * scale
+            scale = 1.0 / np.sqrt(weights @ scores.variances / weights.sum())
+        at = (means - centre) * scale
         n_groups = min(k, max(1, int(np.sqrt(k))))
         found = k_means(at, n_groups, np.random.RandomState(0), max_iter=20)
-        sums = np.zeros((n_groups, rows.shape[1]), np.float32)
-        np.add.at(sums, found.labels, rows)
-        size = np.bincount(found.labels, minlength=n_groups)
         entry = np.full((n_groups, n_entries), -1, np.int32)
-        size = np.maximum(size, 1).astype(np.float32)
-        truncated.largest(sums / size[:, None] @ columns, -1, entry)
+        truncated.largest(scores.of_groups(found.labels, n_groups), -1, entry)
         ahead = np.empty((k, _AHEAD), np.int32)
-        step = max(1, _CHUNK // k)
-        for a in range(0, k, step):
-            truncated.largest(rows[a : a + step] @ columns, a, ahead[a : a + step])
+        for a in range(0, k, scores.step):
+            b = min(a + scores.step, k)
+            truncated.largest(scores.of(a, b), a, ahead[a:b])
         graph = np.empty((k, min(n_neighbours, 2 * k)), np.int32)
         truncated.link(ahead, n_neighbours // 2, graph)
         # Centred for k-means only: rows are compared as they are.
-        pivots = np.ascontiguousarray((found.centres + model.centre * scale).T)
+        pivots = np.ascontiguousarray((found.centres + centre * scale).T)
         return cls(graph, scale, pivots, entry)
+
+
+@dataclass(frozen=True, eq=False)
+class _LinearScores:
+    """Scores that are products of features of j (K, P) and of parameters of k (P, K)."""
+
+    variances: Floats
+    rows: Any
+    columns: Any
+
+    @property
+    def step(self) -> int:
+        """Components j that are looked at together."""
+        return max(1, _CHUNK // len(self.rows))
+
+    def of(self, a: int, b: int) -> NDArray[np.float32]:
+        """Those of components a to b as j (b - a, K)."""
+        found: NDArray[np.float32] = self.rows[a:b] @ self.columns
+        return found
+
+    def of_groups(self, labels: NDArray[Any], n_groups: int) -> NDArray[np.float32]:
+        """Means over the components j of each group (n_groups, K)."""
+        sums = np.zeros((n_groups, self.rows.shape[1]), np.float32)
+        np.add.at(sums, labels, self.rows)
+        size = np.maximum(np.bincount(labels, minlength=n_groups), 1).astype(np.float32)
+        found: NDArray[np.float32] = sums / size[:, None] @ self.columns
+        return found
 
 
 def _variances(model: Parameters, full: bool) -> Floats:

@@ -59,6 +59,5 @@ def with_sample(moments: Moments, sampled: Floats) -> TruncatedMoments:
 
 def sampled_of(moments: Any) -> Floats:
     """What a sample of the rows says; zeros where none was looked at."""
-    if isinstance(moments, TruncatedMoments):
-        return moments.sampled
-    return np.zeros(N_SAMPLED)
+    sampled: Floats | None = getattr(moments, "sampled", None)
+    return np.zeros(N_SAMPLED) if sampled is None else sampled

@@ -17,7 +17,7 @@ from streamgmm.model.truncation.guide import Guide, Ids
 
 TILE_ROWS = 1 << 13  # at least: so few that they stay in the cache
 ROUNDS = 12  # of a search from nothing, at most
-_STRIP = 224  # rows of a component that are worked on together
+STRIP = 224  # rows of a component that are worked on together
 _FLOAT, _INT = np.dtype(np.float64), np.dtype(np.int32)
 
 
@@ -33,6 +33,13 @@ class Found:
     log_density: Floats
     resp: Floats
     entropy: Floats
+
+    def likeliest(self, weight: Floats) -> Found:
+        """The same where each row counts for the first of its set alone."""
+        resp = weight if len(weight) else np.ones(len(self.ids))
+        return Found(
+            self.ids[:, :1], self.log_density, resp[:, None].copy(), np.zeros(len(self.ids))
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +117,7 @@ class Search:
 
     def _evaluate(self, X: NDArray[Any], ids: Ids, begin: int, values: Floats) -> None:
         truncated.evaluate(
-            self.full, X, ids, begin, *self.tables, self.layout.D, _STRIP, *self._room(ids.size),
+            self.full, X, ids, begin, *self.tables, self.layout.D, STRIP, *self._room(ids.size),
             values,
         )  # fmt: skip
 
@@ -121,14 +128,15 @@ class Search:
             scratch("at", self.layout.k + 2, _INT),
             scratch("rows", n_pairs, _INT),
             scratch("pairs", n_pairs, _INT),
-            scratch("work", (2 * D + 5) * _STRIP + 32 * D, _FLOAT),
+            scratch("work", (2 * D + 5) * STRIP + 32 * D, _FLOAT),
         )
 
     def add_sums(self, X: NDArray[Any], found: Found, about: Floats, sums: Any) -> None:
         """Add the rows' sums about points (K·D): weights (K,), first and second moments."""
-        ids = scratch("sets", found.ids.size, _INT).reshape(found.ids.shape)
+        n, size = found.ids.shape
+        ids = scratch("sets", n * size, _INT).reshape(n, size)
         ids[:] = found.ids
         truncated.add_sums(
-            self.full, X, ids, self.size, found.resp.ravel(), about, self.layout.D, _STRIP,
+            self.full, X, ids, size, found.resp.ravel(), about, self.layout.D, STRIP,
             *self._room(ids.size), *sums,
         )  # fmt: skip

@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 
+from streamgmm.kernels import truncated
 from streamgmm.model.families import Gaussian
 from streamgmm.model.mixture import Mixture, e_step, free_energy, m_step
 from streamgmm.model.moments import Moments
@@ -124,6 +125,22 @@ def test_sums_are_those_of_the_responsibilities(kind, weighted):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_hard_sums_are_those_of_the_likeliest(kind, weighted):
+    rng = np.random.default_rng(13)
+    model = mixture(kind, 50, 5, rng, truncation=4)
+    rows = rows_of(model, 2000, rng)
+    w = rng.uniform(size=2000) * (rng.uniform(size=2000) < 0.9) if weighted else np.ones(2000)
+    found = e_step(model, rows, w if weighted else None, hard=True)
+    labels = model.posterior(rows, labels=True).labels
+    best = np.take_along_axis(joint(model.exact, rows), labels[:, None].astype(np.intp), axis=1)
+    assert found.entropy == 0
+    assert_allclose(free_energy(model, found), w @ best[:, 0], rtol=1e-10)
+    assert_allclose(found.components.weight, np.bincount(labels, w, 50), rtol=1e-10)
+    assert_allclose(found.log_likelihood, w @ model.posterior(rows).log_density, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_free_energy_is_the_bound(kind):
     """F(q, θ) at the parameters of the E-step is log Σ over the set: the bound is tight there."""
     rng = np.random.default_rng(2)
@@ -196,3 +213,24 @@ def test_fewer_components_with_weight_than_a_set_holds():
         step.add(rows)
         found.append(step.result().log_likelihood)
     assert_allclose(found, two.exact.posterior(rows).log_density.sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "size", "skip"),
+    [(50, 1000, 20, 0), (50, 130, 63, 5), (20, 70, 100, -1), (40, 5000, 7, 3), (5, 3, 0, 0)],
+)
+def test_the_largest_scores(m, k, size, skip):
+    """In order, of equal ones the first; without those of no weight, and without one's own."""
+    rng = np.random.default_rng(k)
+    scores = rng.normal(size=(m, k)).astype(np.float32)
+    scores[:, ::7] = np.float32(-1e30)
+    scores[0], scores[1] = 0, np.round(scores[1])
+    scores[m - 1], scores[m - 1, 1] = np.float32(-1e30), 5
+    if skip >= 0:
+        scores[np.arange(m), np.minimum(skip + np.arange(m), k - 1)] = 1e6
+    found = np.empty((m, size), np.int32)
+    truncated.largest(scores, skip, found)
+    for i in range(m):
+        order = np.argsort(-scores[i], kind="stable")
+        order = order[(scores[i, order] > -1e29) & ~((skip >= 0) & (order == skip + i))][:size]
+        assert_array_equal(found[i], [*order, *[-1] * (size - len(order))])
