@@ -6,6 +6,10 @@ beside the exact pass; with ``--kinds factor`` of factor analysers), ``fit`` (li
 same start), ``growth`` (over K, with ``--plot FILE``), ``large`` (10,000 components, ten million
 rows out of core), ``centres`` (k-means), or ``peer`` (beside vamm, which is built from its
 repository).
+beside the exact pass), ``fit`` (likelihoods from the same start), ``growth`` (over K, with
+``--plot FILE``), ``large`` (10,000 components, ten million rows out of core), ``moves`` (whole
+fits with and without merges and splits of the start), or ``peer`` (beside vamm, which is built
+from its repository).
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from dataclasses import replace
 import numpy as np
 
 from streamgmm import GaussianMixture, KMeans
+from streamgmm.fitting import tree
 from streamgmm.fitting.settings import FitSettings
 from streamgmm.fitting.tree import tree_starts
 from streamgmm.model.families import FactorAnalyzer, Gaussian
@@ -136,6 +141,46 @@ def compare_fits(given: argparse.Namespace) -> None:
                 f"held out {model.score(held):9.4f}",
                 flush=True,
             )
+
+
+def blobs(n: int, k: int, d: int, spread: float, seed: int) -> np.ndarray:
+    """Rows (n, D), float32, of K diagonal Gaussians whose means are so many units apart."""
+    rng = np.random.default_rng(seed)
+    means, sigma = spread * rng.normal(size=(k, d)), rng.uniform(0.5, 1.5, size=(k, d))
+    labels = rng.choice(k, size=n, p=rng.dirichlet(np.full(k, 3.0)))
+    return (means[labels] + sigma[labels] * rng.normal(size=(n, d))).astype(np.float32)
+
+
+def compare_moves(given: argparse.Namespace) -> None:
+    improve = tree.improve
+    for seed in range(3):
+        every = given.rows + 50_000
+        for name, rows in (
+            ("apart, 8 features", blobs(every, given.k, 8, 4.0, seed)),
+            ("apart, 16 features", blobs(every, given.k, 16, 4.0, seed)),
+            ("overlapping, 8 features", blobs(every, given.k, 8, 1.2, seed)),
+            ("overlapping, 16 features", blobs(every, given.k, 16, 1.2, seed)),
+            ("surface", surface(every, seed)),
+        ):
+            for kind in given.kinds:
+                for moves in (False, True):
+                    tree.improve = improve if moves else lambda X, w, labels, *rest: labels
+                    model = GaussianMixture(
+                        given.k, covariance_type=kind, truncation=SETS, reg_covar=1e-4,
+                        random_state=seed,
+                    )  # fmt: skip
+                    began = time.process_time()
+                    model.fit(rows[:-50_000])
+                    seconds = time.process_time() - began
+                    score = model.score_samples(rows[-20_000:], exact=True).mean()
+                    print(
+                        f"{name:25s} K={given.k} {kind:5s} seed {seed} "
+                        f"{'moves' if moves else 'plain'} {seconds:6.1f} s of processors, "
+                        f"{model.n_iter_:3d} iterations, F "
+                        f"{model.history_['free_energy'][-1] / given.rows:9.4f}, held out "
+                        f"{score:9.4f}",
+                        flush=True,
+                    )
 
 
 def compare_growth(given: argparse.Namespace) -> None:
@@ -266,7 +311,8 @@ def fit_large(given: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("pass", "fit", "growth", "large", "centres", "peer"))
+    kinds = ("pass", "fit", "growth", "large", "centres", "moves", "peer")
+    parser.add_argument("what", choices=kinds)
     parser.add_argument("-k", type=int)
     parser.add_argument("--rows", type=int)
     parser.add_argument("--exact-rows", type=int, default=30_000)
@@ -283,12 +329,13 @@ def main() -> None:
         "growth": (0, 300_000),
         "peer": (2000, 300_000),
         "centres": (0, 300_000),
+        "moves": (500, 250_000),
     }
     k, rows = defaults.get(given.what, (10_000, 10_000_000))
     given.k, given.rows = given.k or k, given.rows or rows
     warnings.simplefilter("ignore")
     run = {"pass": compare_passes, "fit": compare_fits, "growth": compare_growth}
-    run |= {"peer": compare_peer, "centres": compare_centres}
+    run |= {"peer": compare_peer, "centres": compare_centres, "moves": compare_moves}
     with one_blas_thread():
         run.get(given.what, fit_large)(given)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 import warnings
@@ -199,7 +200,9 @@ def _job(
     )  # fmt: skip
     if few:
         job = replace(
-            job, draw=tree_starts, why="one k-means of the sample, for very many components"
+            job,
+            draw=functools.partial(tree_starts, n_rows=n),
+            why="one k-means of the sample, and moves on it, for very many components",
         )
     return job, regions
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +17,8 @@ from streamgmm.fitting.stability import Pairs, count_pairs
 from streamgmm.model.components import NO_WEIGHT, takes_gaps
 from streamgmm.model.mixture import EStep, Statistics
 from streamgmm.model.moments import Floats, Moments
-from streamgmm.model.truncation.sets import Sets
-from streamgmm.passes import Executor, one_blas_thread
+from streamgmm.model.truncation.sets import Carried, Sets
+from streamgmm.passes import Carry, Executor, one_blas_thread
 from streamgmm.progress import log_event
 from streamgmm.sources import Block, Piece, check_finite, without_rows
 
@@ -74,6 +74,22 @@ class Reading:
     skipped: tuple[tuple[int, int], ...] = ()
     pairs: Pairs = ()
     sets: Sets | None = None
+
+    @property
+    def carry(self) -> Carry | None:
+        """The sets that blocks take and leave, where workers keep them: see `Carrying`."""
+        if not isinstance(self.sets, Carried):
+            return None
+        turns = tuple(request.turn for request in self.requests)
+        return Carry(
+            tuple(turn._replace(read=turn.read - 1) for turn in turns if turn.read),
+            turns,
+            tuple(turn._replace(read=turn.read - 2) for turn in turns),
+        )
+
+    def carrying(self, before: Mapping[Any, Any], left: dict[Any, Any]) -> Reading:
+        """The same for one task: see `Carrying`."""
+        return replace(self, sets=Carried(before, left))
 
 
 class _Block:

@@ -80,9 +80,8 @@ def open_session(
         reader = Reader(executor, job.blocks, source.name, job.groups, on_progress, job.holdout)
         reader.began = began
         if truncated(first):
-            most = max(each.n_components for each in job.candidates)
             reader.sets = cleanup.enter_context(
-                open_sets(source, first.family, most, checkpoint, cluster)
+                open_sets(source, job.blocks, first, checkpoint, cluster, n_starts)
             )
         session = Session(job, reader, opened, random_state, n_threads, cluster)
         if opened is not None:

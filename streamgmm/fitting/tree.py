@@ -9,14 +9,18 @@ from numpy.typing import NDArray
 
 from streamgmm.clustering import k_means
 from streamgmm.fitting.initial import of_responsibilities
-from streamgmm.fitting.settings import FitSettings
+from streamgmm.fitting.moves import improve
+from streamgmm.fitting.settings import FitSettings, truncated
 from streamgmm.fitting.starts import own_starts
+from streamgmm.model.families import Gaussian
 from streamgmm.model.mixture import Mixture
 from streamgmm.model.moments import Floats
 from streamgmm.passes import default_threads, one_blas_thread
 
 LEAF = 8192  # clusters that are drawn together, whose cost grows with their square
 _ITERATIONS = 12
+_LOOKED_AT = 2048  # rows, about, by which starts are compared
+_MISSED = 0.5  # of what a moved start gains, a search may miss
 
 
 def tree_starts(
@@ -24,8 +28,12 @@ def tree_starts(
     weight: Floats | None,
     settings: FitSettings,
     random_state: np.random.RandomState,
+    n_rows: int = 0,
 ) -> list[Mixture]:
     """Mixtures that start from a k-means of rows X (n, D); `n_init` of them.
+
+    Moves make them better (see `fitting.moves`), at the work of some passes over the `n_rows`
+    rows of which X is a sample.
 
     Drawn K at once, k-means++ and k-means cost K² D on so many rows a component. Beyond `LEAF`
     components some clusters are found first, and each is cut into as many as its share of the
@@ -40,18 +48,47 @@ def tree_starts(
     if weight is not None:
         X, weight = X[weight > 0], weight[weight > 0]
     with one_blas_thread():
-        return [
-            of_responsibilities(
-                X,
-                weight,
-                settings.family,
-                tree_labels(X, weight, settings.n_components, random_state),
-                settings.n_components,
-                settings.weights_init,
-                settings.given,
-            )
-            for _ in range(settings.n_init)
-        ]
+        return [_start(X, weight, settings, random_state, n_rows) for _ in range(settings.n_init)]
+
+
+def _start(
+    X: NDArray[Any],
+    weight: Floats | None,
+    settings: FitSettings,
+    random_state: np.random.RandomState,
+    n_rows: int,
+) -> Mixture:
+    """A mixture that starts from a k-means, or from what moves made of it, where that is found.
+
+    Components that fit their rows well may lie so far apart that a search from nothing misses
+    them. A climb that begins there would end lower.
+    """
+    k, family = settings.n_components, settings.family
+
+    def begin(labels: NDArray[np.intp]) -> Mixture:
+        return of_responsibilities(
+            X, weight, family, labels, k, settings.weights_init, settings.given
+        )
+
+    labels = tree_labels(X, weight, k, random_state)
+    start = begin(labels)
+    if settings.any_given or not truncated(settings) or not isinstance(family, Gaussian):
+        return start
+    better = improve(X, weight, labels, k, family, n_rows)
+    if better is labels:
+        return start
+    moved = begin(better)
+    rows = np.ascontiguousarray(X[:: max(1, len(X) // _LOOKED_AT)])
+    likely, missed = _looked(start, rows)
+    likelier, more = _looked(moved, rows)
+    return moved if more - missed <= _MISSED * (likelier - likely) else start
+
+
+def _looked(mixture: Mixture, rows: NDArray[Any]) -> tuple[float, float]:
+    """Log-likelihood a row, and what a search from nothing misses of it, in nats."""
+    found = mixture.posterior(rows).log_density
+    likely = mixture.exact.posterior(rows).log_density
+    return float(likely.mean()), float((likely - found).mean())
 
 
 def tree_labels(

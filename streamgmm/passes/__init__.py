@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from streamgmm.errors import ParameterError
-from streamgmm.passes.base import Executor, Mergeable, blocks_in_task, tree_levels
+from streamgmm.passes.base import Carry, Executor, Mergeable, blocks_in_task, tree_levels
 from streamgmm.passes.blas import one_blas_thread
 from streamgmm.passes.local import LocalExecutor
 from streamgmm.passes.memory import may_keep, memory_here, worker_here
@@ -21,6 +21,7 @@ from streamgmm.passes.workers import check_workers, connect, make_ready
 from streamgmm.sources import Block
 
 __all__ = [
+    "Carry",
     "Executor",
     "LocalExecutor",
     "Mergeable",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import reduce
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from streamgmm.sources import Block
 
@@ -20,6 +20,33 @@ class Mergeable(Protocol):
 
 M = TypeVar("M", bound=Mergeable)
 OnBlock = Callable[[int], None]
+
+
+class Carry(NamedTuple):
+    """Names of values that a pass takes from earlier ones, and leaves for later ones.
+
+    Values are of blocks. Nobody asks again for those of the names in `drops`.
+    """
+
+    takes: tuple[Hashable, ...]
+    leaves: tuple[Hashable, ...]
+    drops: tuple[Hashable, ...] = ()
+
+
+class Carrying(Protocol):
+    """A context whose blocks take and leave values. On a cluster these stay on the workers.
+
+    `carry` is None where the context keeps such values elsewhere, or has none.
+    """
+
+    @property
+    def carry(self) -> Carry | None: ...  # noqa: D102
+
+    def carrying(self, before: Mapping[Any, Any], left: dict[Any, Any]) -> Self:
+        """Give the same context for one task, which takes from `before`, and adds to `left`.
+
+        Keys are (name, whatever tells the block).
+        """
 
 
 class Executor(Protocol):

@@ -15,6 +15,7 @@ import cloudpickle  # type: ignore[import-untyped]
 
 from streamgmm.errors import ParameterError, WorkerLostError
 from streamgmm.passes.base import C, M, OnBlock
+from streamgmm.passes.carried import LeftBlocks
 from streamgmm.passes.graph import Pins, SentBlocks, build_graph
 from streamgmm.passes.memory import may_keep, memory_of
 from streamgmm.passes.tasks import Work
@@ -64,6 +65,9 @@ class ClusterExecutor:
     that worker. The other computes; Dask runs it, and those of later passes, where that result
     is. If a worker dies, Dask reads its blocks again on another. Before each pass the cache must
     fit in the memory of the workers that there are; otherwise all of it is dropped.
+
+    Where the context is `Carrying`, a block is three tasks: one computes, and the others part its
+    statistics from what it leaves for the next pass, which stays on that worker.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class ClusterExecutor:
         self._looked = -math.inf
         self._keep = keep
         self._sent = SentBlocks(blocks, client)
+        self._left = LeftBlocks(logs=any(block.resident for block in blocks))
         self._pins = Pins(client)
         self.rows_read = 0
         self.known: set[int] = set()
@@ -156,34 +161,41 @@ class ClusterExecutor:
             progress.queues[token] = finished
         shared = tuple(self._sent.shared.values())
         hosts = self._look_around()
-        work = Work(*what, shared, self.split_every, hosts, topic, token)
+        work = cloudpickle.dumps(Work(*what, shared, self.split_every, hosts, topic, token))
+        carry = getattr(what[1], "carry", None)
+        if carry is not None:
+            self._left.drop((*carry.drops, *carry.leaves))
         graph = build_graph(
-            self._sent, cloudpickle.dumps(work), indices, name=name, token=self._token,
+            self._sent, work, indices, name=name, token=self._token,
             pass_id=self._n_passes, keeps=keeps, known=self.known,
             n_threads=sum(hosts.values()), split_every=self.split_every,
+            left=self._left, carry=carry,
         )  # fmt: skip
         self._leaf = graph.leaf
         self._pins.hold(graph.groups)
         future = None
-        loads: list[Any] = []
+        held: list[Any] = []
+        stay = [*graph.loads.values(), *dict.fromkeys(graph.lefts.values())]
         try:
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):
-                future, *loads = self.client.get(
-                    graph.tasks, [graph.root, *graph.loads.values()], sync=False
-                )
+                future, *held = self.client.get(graph.tasks, [graph.root, *stay], sync=False)
             self._wait(future, finished, report)
             value, n_rows = future.result()
-            self._sent.kept.update(zip(graph.loads, loads, strict=True))
+            by_key = dict(zip(stay, held, strict=True))
+            self._sent.kept.update((i, by_key[key]) for i, key in graph.loads.items())
+            if carry is not None:
+                lefts = {i: by_key[key] for i, key in graph.lefts.items()}
+                self._left.update(work, carry, lefts)
             self.known.update(indices if keeps else ())
             self.rows_read += n_rows
-            loads = []
+            held = []
             return value
         except KeyboardInterrupt:
             if future is not None:
-                self.client.cancel([future, *loads], force=True)
+                self.client.cancel([future, *held], force=True)
             raise
         finally:
-            for each in loads if future is None else [future, *loads]:
+            for each in held if future is None else [future, *held]:
                 each.release()
             if progress is not None:
                 progress.queues.pop(token, None)
@@ -246,6 +258,7 @@ class ClusterExecutor:
         if not self._sent.scattered or not isinstance(error, CancelledError):
             return False
         self._sent.forget_lost()
+        self._left.forget_lost()
         return True
 
     def _is_lost(self, error: Exception) -> bool:
@@ -276,4 +289,5 @@ class ClusterExecutor:
     def close(self) -> None:
         """Let the workers drop the blocks that they hold."""
         self._sent.close()
+        self._left.close()
         self._pins.close()

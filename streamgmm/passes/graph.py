@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamgmm.passes.base import blocks_in_task
+from streamgmm.passes.base import Carry, blocks_in_task
+from streamgmm.passes.carried import Carrier, LeftBlocks
 from streamgmm.passes.tasks import (
     BlockPickler,
     keep_block,
@@ -130,6 +131,8 @@ class Graph:
         Key of the task that gives the merged result.
     loads : dict of int to tuple
         Keys of the tasks whose results stay on the workers, by the index of their block.
+    lefts : dict of int to tuple
+        Keys of what blocks leave for later passes, by their index.
     groups : list of str
         The names of the task groups.
     leaf : int
@@ -139,6 +142,7 @@ class Graph:
     tasks: dict[Any, Any]
     root: Any
     loads: dict[int, Any]
+    lefts: dict[int, Any]
     groups: list[str]
     leaf: int
 
@@ -155,6 +159,8 @@ def build_graph(
     known: set[int],
     n_threads: int,
     split_every: int,
+    left: LeftBlocks,
+    carry: Carry | None,
 ) -> Graph:
     """Make the graph of one pass: a task for each block or run of blocks, and the tree.
 
@@ -175,12 +181,18 @@ def build_graph(
         Threads of all workers; 0 where none are there yet.
     split_every : int
         How many neighbours are merged at a time.
+    left : LeftBlocks
+    carry : Carry or None
+        What blocks take from earlier passes, and leave.
     """
     from dask._task_spec import Task, TaskRef
 
-    kinds = ("context", name, "merge", *(["keep"] if keeps else []))
-    groups = [f"streamgmm-{kind}-{token}" for kind in kinds]
-    context_group, map_group, merge_group, *keep_group = groups
+    kinds = ["context", name, "merge", "keep", "result", "left"]
+    of_kind = {kind: f"streamgmm-{kind}-{token}" for kind in kinds}
+    context_group, map_group, merge_group, keep_group, result_group, left_group = of_kind.values()
+    groups = [context_group, map_group, merge_group]
+    groups += [keep_group] if keeps else []
+    groups += [result_group, left_group] if carry is not None else []
     work_key = (context_group, pass_id)
     tasks: dict[Any, Any] = {work_key: Task(work_key, load_work, work)}
     # Tasks without rows are queued at the scheduler; others are run where their rows are.
@@ -191,6 +203,11 @@ def build_graph(
     many = free and n_threads > 0  # nothing is known of workers that are still to come
     leaf = blocks_in_task(len(indices), n_threads, split_every) if many else 1
     loads: dict[int, Any] = {}
+    lefts: dict[int, Any] = {}
+    carrier = None
+    if carry is not None:
+        names = context_group, map_group, result_group, left_group
+        carrier = Carrier(tasks, left, carry, names, pass_id)
     nodes: list[Any] = []
     for at in range(0, len(indices), leaf):
         key = (map_group, pass_id, at)
@@ -204,7 +221,7 @@ def build_graph(
         else:
             block = tuple(sent.small[i] for i in indices[at : at + leaf])
         if keeps and index not in sent.kept:
-            loads[index] = load = (*keep_group, pass_id, index)
+            loads[index] = load = (keep_group, pass_id, index)
             if index in sent.small:  # sent once, so it must not depend on the context of this pass
                 block = (pickle.dumps(sent.blocks[index]),)
             tasks[load] = Task(load, keep_block, block, *waited, _data_producer=not scattered)
@@ -212,11 +229,17 @@ def build_graph(
             block = TaskRef(loads[index] if index in loads else sent.kept[index].key)
             waited = ()
         first = not keeps or index not in known
+        if carrier is not None:
+            chosen = indices[at : at + leaf]
+            key, what = carrier.add(at, chosen, block, first, waited, queued)
+            lefts |= dict.fromkeys(chosen, what)
+            nodes.append(key)
+            continue
         args = (block, at, first, *waited)
         tasks[key] = Task(key, map_blocks, TaskRef(work_key), *args, _data_producer=queued)
         nodes.append(key)
     root = _add_merges(tasks, nodes, (merge_group, pass_id), split_every)
-    return Graph(tasks, root, loads, groups, leaf)
+    return Graph(tasks, root, loads, lefts, groups, leaf)
 
 
 def _add_merges(

@@ -36,6 +36,14 @@ class Work:
     token: str
 
 
+class Left(dict[Any, Any]):
+    """What a task leaves of its blocks for the tasks of later passes."""
+
+    def __sizeof__(self) -> int:
+        """Count the arrays too, as in `Result`."""
+        return _size_of(dict(self))
+
+
 class Result(NamedTuple):
     """The merged value of some blocks, and how many rows were read for it."""
 
@@ -44,9 +52,24 @@ class Result(NamedTuple):
 
     def __sizeof__(self) -> int:
         """Count the arrays too, so that Dask knows what it costs to store and to send."""
-        buffers: list[pickle.PickleBuffer] = []
-        frame = pickle.dumps(tuple(self), protocol=5, buffer_callback=buffers.append)
-        return len(frame) + sum(buffer.raw().nbytes for buffer in buffers)
+        return _size_of(tuple(self))
+
+
+class Outcome(NamedTuple):
+    """The result of some blocks, and what they leave."""
+
+    result: Result
+    left: Left
+
+    def __sizeof__(self) -> int:
+        """Count the arrays too, as in `Result`."""
+        return _size_of(tuple(self))
+
+
+def _size_of(value: Any) -> int:
+    buffers: list[pickle.PickleBuffer] = []
+    frame = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    return len(frame) + sum(buffer.raw().nbytes for buffer in buffers)
 
 
 def load_work(payload: bytes) -> Work:
@@ -113,6 +136,49 @@ def map_blocks(
 
     Rows in the cache count as read in the `first` pass over them.
     """
+    return _map(work, work.context, sent, at, first, waited, values)
+
+
+def carry_blocks(
+    work: Work,
+    sent: Block | tuple[bytes, ...],
+    at: int,
+    first: bool,
+    waited: bytes,
+    n_before: int,
+    *values: Any,
+) -> Outcome:
+    """As `map_blocks`, for blocks that take and leave something: see `Carrying`.
+
+    The first `n_before` values are what earlier passes have left.
+    """
+    before: dict[Any, Any] = {}
+    for each in values[:n_before]:
+        before |= each
+    left = Left()
+    context = work.context.carrying(before, left)
+    return Outcome(_map(work, context, sent, at, first, waited, values[n_before:]), left)
+
+
+def result_of(outcome: Outcome) -> Result:
+    """Give the result, so that what is left need not follow it into the merges."""
+    return outcome.result
+
+
+def left_of(outcome: Outcome) -> Left:
+    """Give what is left, so that the statistics of a block need not stay with it."""
+    return outcome.left
+
+
+def _map(
+    work: Work,
+    context: Any,
+    sent: Block | tuple[bytes, ...],
+    at: int,
+    first: bool,
+    waited: bytes,
+    values: Sequence[Any],
+) -> Result:
     from distributed import get_worker
 
     blocks = _open(sent, work.shared, waited, values)
@@ -126,7 +192,7 @@ def map_blocks(
         worker.log_event(work.topic, (work.token, next(indices)))
 
     try:
-        value = executor.run(work.func, work.context, on_block=report if work.topic else None)
+        value = executor.run(work.func, context, on_block=report if work.topic else None)
     except StreamGMMError as error:
         # The message tells the cause. A cause that does not pickle would keep the error from it.
         error.__cause__ = error.__context__ = None

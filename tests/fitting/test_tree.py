@@ -58,6 +58,34 @@ def test_as_many_starts_as_were_asked_for():
     assert np.isfinite(best.fit(X).lower_bound_)
 
 
+def test_a_moved_start_that_a_search_would_miss_is_refused(monkeypatch):
+    X = np.random.default_rng(7).normal(size=(900, 2))
+    settings = FitSettings(30, Gaussian("diag", truncation=4))
+    other = np.roll(np.arange(900) % 30, 7)
+
+    def start():
+        return tree.tree_starts(X, None, settings, np.random.RandomState(0))[0].components.means
+
+    moved = []
+    for missed in (0.1, 0.6):  # of a nat that is gained
+        looks = iter([(-3.0, 0.0), (-2.0, missed)])
+        monkeypatch.setattr(tree, "_looked", lambda *given, looks=looks: next(looks))
+        monkeypatch.setattr(tree, "improve", lambda *given: other)
+        moved.append(start())
+    monkeypatch.setattr(tree, "improve", lambda X, weight, labels, *rest: labels)
+    np.testing.assert_array_equal(moved[1], start())
+    assert not np.array_equal(moved[0], start())
+
+
+def test_what_a_search_misses():
+    X = np.repeat(np.random.default_rng(8).normal(size=(30, 2)), 20, axis=0)
+    settings = FitSettings(30, Gaussian("diag", truncation=30))
+    (start,) = tree.tree_starts(X, None, settings, np.random.RandomState(0))
+    likely, missed = tree._looked(start, X)
+    assert likely == start.posterior(X).log_density.mean()
+    assert missed == 0  # which looks at all
+
+
 def test_what_is_given_is_where_it_starts():
     X = np.random.default_rng(5).normal(size=(400, 2))
     means = np.random.default_rng(6).normal(size=(30, 2))

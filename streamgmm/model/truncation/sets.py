@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -65,6 +66,30 @@ class Memory:
         """As `Sets.leave`."""
         with self._lock:
             self._kept[turn.candidate, turn.read % 2, start] = turn.read, kept
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """Sets that come to a task with its blocks, and leave it with its result.
+
+    A set that should have come and has not is a KeyError: a search from nothing would give
+    other bits.
+
+    >>> sets = Carried({(Turn(0, 3), 0): Kept(9, ((0, 1),), np.array([[4, 2]]))})
+    >>> sets.take(Turn(0, 3), 0).ids.tolist(), sets.take(Turn(0, -1), 0)
+    ([[4, 2]], None)
+    """
+
+    before: Mapping[tuple[Turn, int], Kept] = field(default_factory=dict)
+    left: dict[tuple[Turn, int], Kept] = field(default_factory=dict)
+
+    def take(self, turn: Turn, start: int) -> Kept | None:
+        """As `Sets.take`."""
+        return None if turn.read < 0 else self.before[turn, start]
+
+    def leave(self, turn: Turn, start: int, kept: Kept) -> None:
+        """As `Sets.leave`."""
+        self.left[turn, start] = kept
 
 
 def set_dtype(k: int) -> np.dtype[Any]:
