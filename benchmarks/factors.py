@@ -27,8 +27,8 @@ def pictures(name: str) -> np.ndarray:
     return (raw.reshape(-1, 784) / 255).astype(np.float32)
 
 
-def run(train, held, label: str, k: int, n_iter: int, **how) -> float:
-    """Fit, print, and give the seconds of an iteration after the starts."""
+def run(train, held, label: str, k: int, n_iter: int, **how) -> tuple[float, GaussianMixture]:
+    """Fit, print, and give the seconds of an iteration after the starts, and the model."""
     began = time.perf_counter()
     model = GaussianMixture(
         k, tol=0, max_iter=n_iter, random_state=0, acceleration=None, algorithm="em", **how
@@ -41,7 +41,7 @@ def run(train, held, label: str, k: int, n_iter: int, **how) -> float:
         f"held out {model.score(held):10.2f} nats a row",
         flush=True,
     )
-    return each
+    return each, model
 
 
 def of_clusters(train: np.ndarray, k: int, reg: float) -> dict[str, np.ndarray]:
@@ -57,6 +57,24 @@ def of_clusters(train: np.ndarray, k: int, reg: float) -> dict[str, np.ndarray]:
     return {"weights_init": weights, "means_init": means, "precisions_init": np.stack(precisions)}
 
 
+def draw(model: GaussianMixture, path: str) -> None:
+    """Means of the heaviest components, and what their first two factors change."""
+    from matplotlib.figure import Figure
+
+    chosen = np.argsort(-model.weights_, kind="stable")[:10]
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.subplots(5, len(chosen))
+    for column, k in zip(axes.T, chosen, strict=True):
+        size = model.loadings_[k]
+        first = np.argsort(-np.square(size).sum(axis=0), kind="stable")[:2]
+        pictures = [model.means_[k]]
+        pictures += [model.means_[k] + 2 * sign * size[:, q] for q in first for sign in (-1, 1)]
+        for place, picture in zip(column, pictures, strict=True):
+            place.imshow(picture.reshape(28, 28), cmap="gray", vmin=0, vmax=1)
+            place.set_axis_off()
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-k", type=int, default=50)
@@ -64,6 +82,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--full-iterations", type=int, default=3)
     parser.add_argument("--rows", type=int, default=60_000)
+    parser.add_argument("--plot")
     given = parser.parse_args()
     import warnings
 
@@ -71,12 +90,14 @@ def main() -> None:
     train, held = pictures("train")[: given.rows], pictures("t10k")
     reg = 1e-3  # a few pixels never vary
     with one_blas_thread():
-        factor = run(
+        factor, model = run(
             train, held, f"factor, q={given.q}", given.k, given.iterations,
             covariance_type="factor", n_factors=given.q, reg_covar=reg,
         )  # fmt: skip
+        if given.plot:
+            draw(model, given.plot)
         run(train, held, "diag", given.k, given.iterations, covariance_type="diag", reg_covar=reg)
-        full = run(
+        full, _ = run(
             train, held, "full", given.k, given.full_iterations, covariance_type="full",
             reg_covar=reg, **of_clusters(train, given.k, reg),
         )  # fmt: skip

@@ -234,6 +234,27 @@ def compare_centres(given: argparse.Namespace) -> None:
             )
 
 
+def draw_curves(given: argparse.Namespace) -> None:
+    """F, and the part of KL that the sets cost, by iteration."""
+    from matplotlib.figure import Figure
+
+    rows = surface(given.rows)
+    model = GaussianMixture(
+        given.k, covariance_type="diag", truncation=SETS, random_state=0, max_iter=given.iterations
+    ).fit(rows)
+    history = model.history_
+    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    at = np.arange(1, len(history["free_energy"]) + 1)
+    left.plot(at, history["free_energy"] / len(rows), color="#0b6e99")
+    left.set(xlabel="iteration", ylabel="F, nats a row")
+    cost, error = history["kl_of_sets"] / len(rows), history["kl_error"] / len(rows)
+    right.plot(at, cost, color="#b3541e")
+    right.fill_between(at, cost - 2 * error, cost + 2 * error, color="#b3541e", alpha=0.25)
+    right.set(xlabel="iteration", ylabel="KL of the sets, nats a row", ylim=(0, None))
+    figure.savefig(given.plot or "curves.png", dpi=144)
+
+
 def compare_peer(given: argparse.Namespace) -> None:
     """Whole fits beside vamm's, both by their defaults, on as many threads as there are."""
     from vamm import Gaussian as Theirs
@@ -311,7 +332,7 @@ def fit_large(given: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    kinds = ("pass", "fit", "growth", "large", "centres", "moves", "peer")
+    kinds = ("pass", "fit", "growth", "curves", "large", "centres", "moves", "peer")
     parser.add_argument("what", choices=kinds)
     parser.add_argument("-k", type=int)
     parser.add_argument("--rows", type=int)
@@ -329,6 +350,7 @@ def main() -> None:
         "growth": (0, 300_000),
         "peer": (2000, 300_000),
         "centres": (0, 300_000),
+        "curves": (500, 200_000),
         "moves": (500, 250_000),
     }
     k, rows = defaults.get(given.what, (10_000, 10_000_000))
@@ -336,6 +358,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     run = {"pass": compare_passes, "fit": compare_fits, "growth": compare_growth}
     run |= {"peer": compare_peer, "centres": compare_centres, "moves": compare_moves}
+    run["curves"] = draw_curves
     with one_blas_thread():
         run.get(given.what, fit_large)(given)
 

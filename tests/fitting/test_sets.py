@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,13 @@ def expected(path: str) -> Any:
 
 def kill(cluster: Any, n_workers: int) -> int:
     """Kill workers, of those that are there; how many."""
-    pids = [nanny.pid for nanny in cluster.workers.values() if nanny.pid][:n_workers]
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    return len(pids)
+    killed = 0
+    for nanny in cluster.workers.values():
+        if nanny.pid and killed < n_workers:
+            with suppress(ProcessLookupError):  # one that is being replaced
+                os.kill(nanny.pid, signal.SIGKILL)
+                killed += 1
+    return killed
 
 
 class Killer:

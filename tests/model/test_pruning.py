@@ -55,7 +55,7 @@ def rows(model, n, rng):
         noise = noise * np.sqrt(model.components.covariances[labels])
     X = model.components.means[labels] + noise
     X[::50] += 10.0 ** rng.uniform(0, 2, (len(X[::50]), 1)) * rng.normal(size=X[::50].shape)
-    X[1::50] = X[2]
+    X[1::50] = X[min(2, n - 1)]
     return X
 
 
